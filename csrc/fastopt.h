@@ -1,0 +1,85 @@
+/* fastopt.h: everything Python may call. cffi parses this very file, so the two cannot drift apart;
+ * for that reason it holds declarations only (lines that start with # are dropped before parsing). */
+#ifndef FASTOPT_H
+#define FASTOPT_H
+#include <stddef.h>
+#include <stdint.h>
+
+enum { FASTOPT_FLOAT32 = 0, FASTOPT_FLOAT64 = 1 };
+enum { FASTOPT_MAX_STATES = 3, FASTOPT_MAX_SCALARS = 16 };
+
+/* ---- optimizers ------------------------------------------------------------------------------ */
+
+/* One tensor of an optimizer: `size` elements each of param, grad and the rule's states. grad_factor
+ * multiplies the group's grad_scale (clipping by the tensor's own norm; otherwise 1). */
+typedef struct {
+    void *param;
+    const void *grad;
+    void *state[FASTOPT_MAX_STATES];
+    size_t size, first_block;
+    double grad_factor;
+    int32_t dtype, group;
+} fastopt_tensor;
+
+/* The rule of a group of tensors and its finished scalars, in the order of the structs in rules.h:
+ * first those of `struct prepare`, then the rule's own. */
+typedef struct {
+    double scalars[FASTOPT_MAX_SCALARS];
+    int32_t rule;
+} fastopt_group;
+
+/* Everything a step works on. fastopt_plan_blocks fills in elements, blocks and every first_block, once,
+ * after the sizes are set; block_sums is then to have room for `blocks` numbers. */
+typedef struct {
+    fastopt_tensor *tensors;
+    fastopt_group *groups;
+    double *block_sums;
+    size_t count, elements, blocks;
+} fastopt_plan;
+
+void fastopt_plan_blocks(fastopt_plan *plan);
+
+/* Where a rule stands in the table, or -1; how many state arrays and scalars it takes. */
+int fastopt_rule_index(const char *name);
+int fastopt_rule_states(int rule);
+int fastopt_rule_scalars(int rule);
+
+/* One step over all tensors. With check_finite, every gradient is looked through before the first
+ * write, and if one holds an inf or NaN nothing is written and the answer is 1; otherwise it is 0. */
+int fastopt_update(const fastopt_plan *plan, int check_finite);
+
+/* sums[t] = the sum of the squares of tensor t's gradient. */
+void fastopt_grad_square_sums(const fastopt_plan *plan, double *sums);
+
+/* Whether any of n elements is inf or NaN. */
+int fastopt_any_nonfinite(int dtype, const void *x, size_t n);
+
+/* ---- functions: n elements each, out may be x ------------------------------------------------- */
+
+void fastopt_exp(int dtype, const void *x, void *out, size_t n);
+void fastopt_log1p_unit(int dtype, const void *x, void *out, size_t n); /* log(1 + x) for x in [0, 1] */
+void fastopt_sigmoid(int dtype, const void *x, void *out, size_t n);
+void fastopt_sigmoid_backward(int dtype, const void *dy, const void *y, void *dx, size_t n);
+
+/* x[rows][columns] += bias[columns], and the sigmoid of it. */
+void fastopt_bias_add(int dtype, void *x, const void *bias, size_t rows, size_t columns);
+void fastopt_bias_sigmoid(int dtype, void *x, const void *bias, size_t rows, size_t columns);
+/* sums[columns] = sum over the rows of x[rows][columns]. */
+void fastopt_column_sums(int dtype, const void *x, void *sums, size_t rows, size_t columns);
+
+/* Logistic loss from logits z and targets y in [0, 1]: dz = scale * (sigmoid(z) - y); the loss of every
+ * element goes to `losses` unless that is NULL; returns the sum of the losses (not scaled). */
+double fastopt_logistic_loss(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale);
+
+/* ---- instruction sets and threads ------------------------------------------------------------- */
+
+/* The i-th instruction set this library was compiled for, best last; NULL past the end. */
+const char *fastopt_isa_name(int i);
+int fastopt_isa_supported(int i);
+int fastopt_isa_get(void);
+int fastopt_isa_set(int i); /* 0, or -1 if the CPU lacks it */
+
+int fastopt_threads_get(void);
+void fastopt_threads_set(int n); /* n >= 1, the calling thread included */
+
+#endif

@@ -1,0 +1,197 @@
+/* threads.c: the thread pool. Workers are started when first needed, sleep while there is no work, and are
+ * forgotten in a forked child, which starts its own. The calling thread works along, and returns as soon as
+ * all is done: it waits for workers that have begun, never for one that has yet to wake up. */
+#include "internal.h"
+#include <stdatomic.h>
+
+#if defined _WIN32
+#include <windows.h>
+typedef SRWLOCK mutex;
+typedef CONDITION_VARIABLE condition;
+#define MUTEX_INIT SRWLOCK_INIT
+#define CONDITION_INIT CONDITION_VARIABLE_INIT
+#define lock(m) AcquireSRWLockExclusive(m)
+#define try_lock(m) TryAcquireSRWLockExclusive(m)
+#define unlock(m) ReleaseSRWLockExclusive(m)
+#define wait_for(c, m) SleepConditionVariableSRW(c, m, INFINITE, 0)
+#define wake_all(c) WakeAllConditionVariable(c)
+#else
+#include <pthread.h>
+typedef pthread_mutex_t mutex;
+typedef pthread_cond_t condition;
+#define MUTEX_INIT PTHREAD_MUTEX_INITIALIZER
+#define CONDITION_INIT PTHREAD_COND_INITIALIZER
+#define lock(m) pthread_mutex_lock(m)
+#define try_lock(m) (pthread_mutex_trylock(m) == 0)
+#define unlock(m) pthread_mutex_unlock(m)
+#define wait_for(c, m) pthread_cond_wait(c, m)
+#define wake_all(c) pthread_cond_broadcast(c)
+#endif
+
+#if defined __x86_64__ || defined __i386__ || defined _M_X64
+#include <immintrin.h>
+#define relax() _mm_pause()
+#else
+#define relax() ((void)0)
+#endif
+
+typedef struct {
+    size_t count;
+    void (*body)(void *context, size_t i);
+    void *context;
+    atomic_size_t next; /* the first item that nobody has claimed */
+} job;
+
+static mutex in_use = MUTEX_INIT;  /* held by the thread whose job the pool runs */
+static mutex state = MUTEX_INIT;   /* guards what follows */
+static condition work = CONDITION_INIT, done = CONDITION_INIT;
+static job *current;               /* NULL: nothing to join */
+static unsigned long job_number;   /* so that a worker joins each job once */
+static int started;                /* workers that exist */
+static atomic_int working;         /* workers inside the current job */
+static atomic_int wanted = 1;      /* threads, the calling one included */
+
+static void claim_all(job *j)
+{
+    size_t i;
+    while ((i = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed)) < j->count)
+        j->body(j->context, i);
+}
+
+static void worker(int number)
+{
+    unsigned long seen = 0;
+    lock(&state);
+    for (;;) {
+        while (!current || job_number == seen || number >= atomic_load(&wanted) - 1)
+            wait_for(&work, &state);
+        job *j = current;
+        seen = job_number;
+        atomic_fetch_add(&working, 1);
+        unlock(&state);
+        claim_all(j);
+        lock(&state);
+        if (atomic_fetch_sub(&working, 1) == 1)
+            wake_all(&done);
+    }
+}
+
+#if defined _WIN32
+static DWORD WINAPI worker_main(LPVOID number)
+{
+    worker((int)(intptr_t)number);
+    return 0;
+}
+
+static int start_worker(int number)
+{
+    HANDLE thread = CreateThread(NULL, 0, worker_main, (LPVOID)(intptr_t)number, 0, NULL);
+    if (thread)
+        CloseHandle(thread);
+    return thread != NULL;
+}
+
+static void prepare_for_fork(void)
+{
+}
+#else
+static void *worker_main(void *number)
+{
+    worker((int)(intptr_t)number);
+    return NULL;
+}
+
+static int start_worker(int number)
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, worker_main, (void *)(intptr_t)number) != 0)
+        return 0;
+    pthread_detach(thread);
+    return 1;
+}
+
+/* A fork waits for the job that runs, so that the child inherits no half-done one. The child has no workers. */
+static void before_fork(void)
+{
+    lock(&in_use);
+    lock(&state);
+}
+
+static void after_fork_in_parent(void)
+{
+    unlock(&state);
+    unlock(&in_use);
+}
+
+static void after_fork_in_child(void)
+{
+    in_use = (mutex)MUTEX_INIT;
+    state = (mutex)MUTEX_INIT;
+    work = (condition)CONDITION_INIT;
+    done = (condition)CONDITION_INIT;
+    started = 0;
+    atomic_store(&working, 0);
+}
+
+static void prepare_for_fork(void)
+{
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+#endif
+
+/* Called with `state` locked. */
+static void start_workers(int count)
+{
+    static int prepared;
+    if (!prepared) {
+        prepare_for_fork();
+        prepared = 1;
+    }
+    while (started < count && start_worker(started))
+        started++;
+}
+
+/* Wait until no worker is inside the job: they are at their last item, so look for a moment before sleeping. */
+static void wait_for_workers(void)
+{
+    for (int spin = 0; spin < 4000 && atomic_load(&working) > 0; spin++)
+        relax();
+    lock(&state);
+    while (atomic_load(&working) > 0)
+        wait_for(&done, &state);
+    unlock(&state);
+}
+
+void fastopt_for_each(size_t count, void (*body)(void *context, size_t i), void *context)
+{
+    job j = {count, body, context, 0};
+    const int threads = atomic_load(&wanted);
+    if (threads == 1 || count < 2 || !try_lock(&in_use)) { /* another thread has the pool: go it alone */
+        claim_all(&j);
+        return;
+    }
+    lock(&state);
+    start_workers(threads - 1);
+    current = &j;
+    job_number++;
+    wake_all(&work);
+    unlock(&state);
+
+    claim_all(&j);
+
+    lock(&state);
+    current = NULL;
+    unlock(&state);
+    wait_for_workers();
+    unlock(&in_use);
+}
+
+int fastopt_threads_get(void)
+{
+    return atomic_load(&wanted);
+}
+
+void fastopt_threads_set(int n)
+{
+    atomic_store(&wanted, n);
+}

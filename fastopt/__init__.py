@@ -1,0 +1,36 @@
+"""fastopt: fast neural-network training on the CPU, from plain NumPy arrays.
+
+Every optimizer of the canon as one fused update in place, losses and layers forward and backward, in C; the
+same bits from the C core, the Numba fallback and the NumPy reference.
+"""
+
+from . import optim
+from ._backends import get_backend, set_backend
+from ._runtime import (
+    get_instruction_set,
+    get_num_threads,
+    instruction_sets,
+    num_threads,
+    set_instruction_set,
+    set_num_threads,
+    show_config,
+)
+from ._version import __version__
+from .functional import logistic_loss, sigmoid, sigmoid_backward
+
+__all__ = [
+    "__version__",
+    "get_backend",
+    "get_instruction_set",
+    "get_num_threads",
+    "instruction_sets",
+    "logistic_loss",
+    "num_threads",
+    "optim",
+    "set_backend",
+    "set_instruction_set",
+    "set_num_threads",
+    "show_config",
+    "sigmoid",
+    "sigmoid_backward",
+]

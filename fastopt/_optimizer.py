@@ -1,0 +1,360 @@
+"""What all optimizers share: tensors, groups, hyperparameters, checks, and the step.
+
+A step refreshes the scalars of every group and crosses into the backend once. Whatever can be wrong is found
+before anything is written.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from operator import is_
+from typing import Any, Literal
+
+import numpy as np
+
+from . import _backends
+from ._hyperparameters import SWITCHES, Group, a_number, checked, positive
+from ._tensors import check_disjoint, check_param, named_arrays, span, state_like
+from .rules import RULES
+
+Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
+Groups = Sequence[Mapping[str, Any]]
+
+_SCALAR_LIMIT = 3.4028234663852886e38  # the largest float32: a scalar beyond it would become inf there
+
+
+class Optimizer:
+    """The base of all optimizers; see `fastopt.optim` for those that there are.
+
+    A subclass says which rule its options ask for (`rule`), and finishes its scalars once per step (`scalars`).
+    """
+
+    def __init__(self, params: Arrays | Groups, **hyperparameters: Any):
+        self._container = params
+        self.groups: list[Group] = []
+        named: list[tuple[str, np.ndarray]] = []
+        group_of: list[int] = []
+        grouped = isinstance(params, (list, tuple)) and len(params) > 0 and all(isinstance(p, Mapping) for p in params)
+        for i, given in enumerate(params if grouped else [{"params": params}]):
+            if "params" not in given:
+                raise ValueError(f"group {i} has no 'params', only {', '.join(map(repr, given))}")
+            members = list(named_arrays(given["params"], "params"))
+            own = {name: value for name, value in given.items() if name != "params"}
+            if unknown := own.keys() - hyperparameters.keys():
+                raise TypeError(f"group {i}: {type(self).__name__} has no hyperparameter {', '.join(sorted(unknown))}")
+            self.groups.append(Group(type(self), [name for name, _ in members], {**hyperparameters, **own}))
+            named += members
+            group_of += [i] * len(members)
+        if len({name for name, _ in named}) < len(named):  # lists, or dicts with the same names, in several groups
+            named = [(f"groups[{i}].{name}", array) for i, (name, array) in zip(group_of, named, strict=True)]
+        for name, param in named:
+            check_param(name, param)
+        self._names = tuple(name for name, _ in named)
+        self._params = [param for _, param in named]
+        self._group_of = group_of
+        self._grouped = grouped
+        spans = sorted((*span(p), name) for name, p in named if p.size)
+        check_disjoint(spans)
+
+        self.state = {
+            name: {
+                key: state_like(param, self.initial_state(self.groups[i], key))
+                for key in RULES[self.groups[i].rule].states
+            }
+            for (name, param), i in zip(named, group_of, strict=True)
+        }
+        states = [tuple(self.state[name].values()) for name in self._names]
+        spans += (
+            (*span(s), f"state of {name}") for name, state in self.state.items() for s in state.values() if s.size
+        )
+        self._spans = sorted(spans)
+        self._starts = [begin for begin, _, _ in self._spans]
+        self._plan = _backends.active.Plan([group.rule for group in self.groups], self._params, states, group_of)
+        self._grads: list[np.ndarray | None] = [None] * len(self._params)
+
+        self.step_count = 0
+        self.skipped_steps = 0
+        self.grad_norm: float | None = None
+
+    # -- what a subclass says --
+
+    @classmethod
+    def rule(cls, h: Mapping[str, Any]) -> str:
+        """The name of the rule that the hyperparameters ``h`` ask for."""
+        raise NotImplementedError
+
+    @classmethod
+    def scalars(cls, h: Mapping[str, Any], t: int) -> tuple[float, ...]:
+        """The rule's scalars for step ``t``, counted from 1, in the rule's order."""
+        raise NotImplementedError
+
+    @classmethod
+    def initial_state(cls, h: Mapping[str, Any], key: str) -> float:
+        """What the state called ``key`` is filled with at the start."""
+        return 0.0
+
+    # -- the step --
+
+    def step(
+        self,
+        grads: Any,
+        *,
+        clip_norm: float | None = None,
+        clip_norm_per_tensor: float | None = None,
+        clip_value: float | None = None,
+        grad_scale: float = 1.0,
+        on_nonfinite: Literal["raise", "skip"] = "raise",
+    ) -> None:
+        """Update all parameters in place.
+
+        The gradients are first multiplied by ``grad_scale``, then clipped by norm, then by value, then decay is
+        added; they are never modified.
+
+        Parameters
+        ----------
+        grads : array, list or dict of arrays
+            The gradients, in the structure of the parameters, each of its parameter's shape and dtype. For
+            parameter groups: a list with one structure per group, or one dict with all names.
+        clip_norm : float, optional
+            If the norm of all gradients together is larger, scale them down to it: the factor is
+            min(1, clip_norm / norm). The norm is then in `grad_norm`; ``math.inf`` computes it and clips nothing.
+        clip_norm_per_tensor : float, optional
+            The same for every gradient by itself.
+        clip_value : float, optional
+            Clip every element to [-clip_value, clip_value].
+        grad_scale : float
+            For instance the reciprocal of a loss scale.
+        on_nonfinite : {"raise", "skip"}
+            What to do if a gradient holds an inf or NaN: raise FloatingPointError, or leave everything as it
+            is and count the step in `skipped_steps`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a gradient is missing, or of another shape or dtype than its parameter; if a parameter was
+            replaced by another array; if an option is out of range.
+        FloatingPointError
+            If a gradient holds an inf or NaN. Whatever is raised, nothing has been changed.
+        """
+        self._bind(grads)
+        if on_nonfinite != "raise" and on_nonfinite != "skip":
+            raise ValueError(f'on_nonfinite must be "raise" or "skip", not {on_nonfinite!r}')
+        if grad_scale != 1.0:
+            grad_scale = a_number("grad_scale", grad_scale)
+        limit = math.inf if clip_value is None else positive("clip_value", clip_value)
+        clips_norm = clip_norm is not None or clip_norm_per_tensor is not None
+        factor, norm = 1.0, None
+        if clips_norm:
+            sums = self._plan.grad_square_sums()
+            norm = math.sqrt(sum(sums)) * abs(grad_scale)
+            factor, factors = self._clip_factors(sums, norm, abs(grad_scale), clip_norm, clip_norm_per_tensor)
+        done = self.step_count
+        scalars = [self._finish(group, done, grad_scale * factor, limit) for group in self.groups]
+        if norm is not None and not math.isfinite(norm):
+            return self._refuse(on_nonfinite)
+        if clip_norm_per_tensor is not None:
+            self._plan.grad_factors = factors
+        try:
+            if not self._plan.update(scalars, not clips_norm):
+                return self._refuse(on_nonfinite)
+        finally:
+            if clip_norm_per_tensor is not None:
+                self._plan.grad_factors = [1.0] * len(self._params)
+        self.grad_norm = norm
+        self.step_count = done + 1
+
+    def _finish(self, group: Group, done: int, grad_scale: float, limit: float) -> tuple[float, ...]:
+        """All scalars of a group for the step after ``done`` steps."""
+        h = group.at(done)
+        decay, mode = h["weight_decay"], h["weight_decay_mode"]
+        l2, keep = 0.0, 1.0
+        if decay:
+            if mode == "l2":
+                l2 = decay
+            else:
+                keep = 1.0 - (h["lr"] * decay if mode == "decoupled" else decay)
+        own = self.scalars(h, done + 1)
+        scale = -grad_scale if h["maximize"] else grad_scale
+        if not -_SCALAR_LIMIT < sum(own, scale + l2 + keep) < _SCALAR_LIMIT:
+            fields = RULES[group.rule].scalars(scale, limit, l2, keep, *own)
+            raise ValueError(f"step {done + 1}: the hyperparameters give numbers beyond float32: {fields}")
+        return (scale, limit, l2, keep, *own)
+
+    @staticmethod
+    def _clip_factors(sums, norm, scale, clip_norm, clip_norm_per_tensor):
+        """What multiplies all gradients, and each of them."""
+        if clip_norm_per_tensor is None:
+            limit = positive("clip_norm", clip_norm)
+            return (min(1.0, limit / norm) if norm > 0 else 1.0), []
+        if clip_norm is not None:
+            raise ValueError(f"clip_norm={clip_norm} and clip_norm_per_tensor={clip_norm_per_tensor}: give one of them")
+        limit = positive("clip_norm_per_tensor", clip_norm_per_tensor)
+        norms = [math.sqrt(s) * scale for s in sums]
+        return 1.0, [min(1.0, limit / n) if n > 0 else 1.0 for n in norms]
+
+    def _refuse(self, on_nonfinite: str) -> None:
+        if on_nonfinite == "skip":
+            self.skipped_steps += 1
+            return
+        grads = zip(self._names, self._plan.grads, strict=True)
+        names = ", ".join(repr(name) for name, grad in grads if not np.isfinite(grad).all())
+        what = f"gradients hold inf or NaN: {names}" if names else "the norm of the gradients overflows"
+        raise FloatingPointError(f"step {self.step_count + 1}: {what}; nothing was updated")
+
+    # -- binding arrays --
+
+    def _bind(self, grads: Any) -> None:
+        """Point the plan at ``grads``; nothing to do where they are the arrays of the step before."""
+        container = self._container
+        if type(container) is dict:
+            if not (tuple(container) == self._names and all(map(is_, container.values(), self._params))):
+                self._complain_of_replaced(container)
+        elif (
+            type(container) is list
+            and not self._grouped
+            and not (len(container) == len(self._params) and all(map(is_, container, self._params)))
+        ):
+            self._complain_of_replaced(container)
+        if type(grads) is dict:
+            if tuple(grads) == self._names and all(map(is_, grads.values(), self._grads)):
+                return
+        elif type(grads) is list and len(grads) == len(self._grads) and all(map(is_, grads, self._grads)):
+            return
+        self._rebind(self._in_order(grads))
+
+    def _complain_of_replaced(self, container: Any) -> None:
+        now = dict(named_arrays(container, "params"))
+        for name, param in zip(self._names, self._params, strict=True):
+            if now.pop(name, None) is not param:
+                raise ValueError(
+                    f"parameter {name!r} was replaced by another array, or removed, since the optimizer was made;"
+                    f" write into the array ({name}[...] = ...), or make a new optimizer"
+                )
+        raise ValueError(
+            f"the optimizer was made without: {', '.join(map(repr, now))}" if now else "params were reordered"
+        )
+
+    def _in_order(self, grads: Any) -> list[Any]:
+        """The gradients in the order of the parameters."""
+        if isinstance(grads, Mapping):
+            given = {str(name): grad for name, grad in grads.items()}
+            missing = [repr(name) for name in self._names if name not in given]
+            unknown = [repr(name) for name in given if name not in self._names]
+            if missing or unknown:
+                raise ValueError(
+                    f"gradients missing for: {', '.join(missing) or '-'}; for no parameter: {', '.join(unknown) or '-'}"
+                )
+            return [given[name] for name in self._names]
+        if self._grouped and isinstance(grads, (list, tuple)):
+            if len(grads) != len(self.groups):
+                raise ValueError(f"gradients for {len(grads)} groups given, the optimizer has {len(self.groups)}")
+            in_order = []
+            for i, (group, members) in enumerate(zip(self.groups, grads, strict=True)):
+                given = dict(named_arrays(members, f"gradients of group {i}"))
+                if given.keys() != set(group.names):
+                    raise ValueError(f"group {i} has the parameters {group.names}, the gradients {list(given)}")
+                in_order += [given[name] for name in group.names]
+            return in_order
+        in_order = [grad for _, grad in named_arrays(grads, "grads")]
+        if len(in_order) != len(self._params):
+            raise ValueError(f"{len(in_order)} gradients given, for {len(self._params)} parameters")
+        return in_order
+
+    def _rebind(self, grads: list[Any]) -> None:
+        readable = [self._readable(*each) for each in zip(self._names, grads, self._params, strict=True)]
+        for i, (given, grad) in enumerate(zip(grads, readable, strict=True)):
+            self._plan.bind(i, grad)
+            self._grads[i] = given if given is grad else None  # a copy serves for one step
+
+    def _readable(self, name: str, grad: Any, param: np.ndarray) -> np.ndarray:
+        if not isinstance(grad, np.ndarray):
+            raise TypeError(f"gradient for {name!r} must be a numpy.ndarray, not {type(grad).__name__}")
+        if grad.shape != param.shape:
+            raise ValueError(f"gradient for {name!r} has shape {grad.shape}, the parameter has {param.shape}")
+        if grad.dtype != param.dtype:
+            raise TypeError(f"gradient for {name!r} is {grad.dtype}, the parameter is {param.dtype}")
+        if not grad.flags.c_contiguous:
+            return np.ascontiguousarray(grad)
+        begin, end = span(grad)
+        i = bisect_right(self._starts, begin) - 1
+        for first, last, other in self._spans[max(i, 0) : i + 2]:
+            if first < end and begin < last:
+                raise ValueError(f"gradient for {name!r} overlaps {other!r} in memory, which the step writes to")
+        return grad
+
+    # -- what can be read and set --
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step, that of the first group; setting it sets that of all groups."""
+        return self.groups[0].at(self.step_count)["lr"]
+
+    @lr.setter
+    def lr(self, value: Any) -> None:
+        value = checked("lr", value)
+        for group in self.groups:
+            group["lr"] = value
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of all that a resumed run needs: the step count, the state, and the hyperparameters.
+
+        Schedules are left out: they belong to the code that makes the optimizer.
+        """
+        return {
+            "step_count": self.step_count,
+            "skipped_steps": self.skipped_steps,
+            "groups": [{n: v for n, v in group.items() if not callable(v)} for group in self.groups],
+            "state": {name: {key: s.copy() for key, s in state.items()} for name, state in self.state.items()},
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue where the optimizer that `state_dict` came from stood.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If anything in it does not fit this optimizer; nothing has then been changed.
+        """
+        missing = {"step_count", "skipped_steps", "groups", "state"} - state_dict.keys()
+        if missing:
+            raise ValueError(f"the state dict has no {', '.join(sorted(missing))}")
+        counts = [state_dict[key] for key in ("step_count", "skipped_steps")]
+        if not all(type(n) is int and n >= 0 for n in counts):
+            raise ValueError(f"step_count and skipped_steps must be whole numbers from 0, not {counts}")
+        if len(state_dict["groups"]) != len(self.groups):
+            raise ValueError(f"the state dict has {len(state_dict['groups'])} groups, the optimizer {len(self.groups)}")
+        groups = []
+        for group, saved in zip(self.groups, state_dict["groups"], strict=True):
+            if unknown := saved.keys() - group.keys():
+                raise ValueError(
+                    f"the state dict has hyperparameters this optimizer has not: {', '.join(sorted(unknown))}"
+                )
+            for name, value in saved.items():
+                if name in SWITCHES and value != group[name]:
+                    raise ValueError(f"the state dict has {name}={value!r}, the optimizer {group[name]!r}")
+            kept = {n: group[n] if callable(group[n]) else checked(n, v) for n, v in saved.items()}
+            changed = {**group, **kept}
+            if self.rule(changed) != group.rule:
+                raise ValueError(f"the state dict is of rule {self.rule(changed)!r}, the optimizer of {group.rule!r}")
+            groups.append(changed)
+        saved_state = state_dict["state"]
+        if saved_state.keys() != self.state.keys():
+            raise ValueError(
+                f"the state dict is of the parameters {list(saved_state)}, the optimizer of {list(self.state)}"
+            )
+        for name, state in self.state.items():
+            if saved_state[name].keys() != state.keys():
+                raise ValueError(f"state of {name!r} has {list(saved_state[name])}, the optimizer {list(state)}")
+            for key, array in state.items():
+                saved = np.asarray(saved_state[name][key])
+                if saved.shape != array.shape or saved.dtype != array.dtype:
+                    raise ValueError(
+                        f"{key} of {name!r} is {saved.dtype} of shape {saved.shape},"
+                        f" the optimizer's is {array.dtype} of shape {array.shape}"
+                    )
+        for group, changed in zip(self.groups, groups, strict=True):
+            dict.update(group, changed)
+        for name, state in self.state.items():
+            for key, array in state.items():
+                array[...] = saved_state[name][key]
+        self.step_count, self.skipped_steps = counts

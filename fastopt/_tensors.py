@@ -1,0 +1,56 @@
+"""The arrays an optimizer works on: their names, their addresses, and what is wrong with them."""
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+
+def named_arrays(arrays: Any, what: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(arrays, Mapping):
+        yield from ((str(name), array) for name, array in arrays.items())
+    elif isinstance(arrays, (list, tuple)):
+        yield from ((str(i), array) for i, array in enumerate(arrays))
+    elif isinstance(arrays, np.ndarray):
+        yield "0", arrays
+    else:
+        raise TypeError(f"{what} must be an array, or a list or dict of arrays, not {type(arrays).__name__}")
+
+
+def span(x: np.ndarray) -> tuple[int, int]:
+    """The addresses from the first byte of a contiguous array to behind its last."""
+    first = x.__array_interface__["data"][0]
+    return first, first + x.nbytes
+
+
+def check_param(name: str, param: Any) -> None:
+    if not isinstance(param, np.ndarray):
+        raise TypeError(f"parameter {name!r} must be a numpy.ndarray, not {type(param).__name__}")
+    if param.dtype not in (np.float32, np.float64):
+        raise TypeError(f"parameter {name!r} must be float32 or float64, not {param.dtype}")
+    if not param.flags.c_contiguous:
+        raise ValueError(
+            f"parameter {name!r} must be C-contiguous to be updated in place;"
+            f" its shape is {param.shape}, its strides are {param.strides}"
+        )
+    if not param.flags.writeable:
+        raise ValueError(f"parameter {name!r} is read-only, and would be updated in place")
+
+
+def check_disjoint(spans: list[tuple[int, int, str]]) -> None:
+    for (_, end, name), (begin, _, other) in pairwise(spans):
+        if begin < end:
+            raise ValueError(
+                f"parameters {name!r} and {other!r} overlap in memory: each element can be updated only once"
+            )
+
+
+def state_like(param: np.ndarray, fill: float) -> np.ndarray:
+    """A new array like ``param``, in phase with it: the same address modulo a cache line."""
+    buffer = np.zeros(param.nbytes + 64, np.uint8)
+    start = (span(param)[0] - span(buffer)[0]) % 64
+    state = buffer[start : start + param.nbytes].view(param.dtype).reshape(param.shape)
+    if fill:
+        state.fill(fill)
+    return state

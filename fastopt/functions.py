@@ -1,0 +1,134 @@
+"""The specification of the transcendental functions: the same operations as ``csrc/math.inc``, in the same order.
+
+``of(dtype)`` gives the functions for float32 or float64. They work on arrays, as the NumPy reference, and,
+compiled by Numba, on scalars: one text serves both, so their bits agree. Only ``+ - * /``, comparison and bit
+patterns occur, no fused multiply-add and no libm, so the C core agrees with them on every instruction set.
+"""
+
+from functools import cache
+from types import SimpleNamespace
+
+import numpy as np
+
+_CONSTANTS = {
+    "float32": SimpleNamespace(
+        real=np.float32,
+        integer=np.int32,
+        shift=23,
+        magic="0x1.8p23",
+        log2_e="0x1.715476p+0",
+        ln2_high="0x1.62e4p-1",
+        ln2_low="0x1.7f7d1cp-20",
+        exp_range=(-104.0, 89.0),
+        offset=64,
+        exp="0x1.fffffcp-2 0x1.555492p-3 0x1.5558f2p-5 0x1.1239e2p-7 0x1.6a247ap-10",
+        log1p="0x1.5555p-4 0x1.99d28p-7 0x1.1eb5b6p-9 0x1.1efa58p-11",
+    ),
+    "float64": SimpleNamespace(
+        real=np.float64,
+        integer=np.int64,
+        shift=52,
+        magic="0x1.8p52",
+        log2_e="0x1.71547652b82fep+0",
+        ln2_high="0x1.62e42fefa3p-1",
+        ln2_low="0x1.3de6af278ece6p-42",
+        exp_range=(-746.0, 710.0),
+        offset=512,
+        exp="0x1.000000000000ap-1 0x1.55555555554fap-3 0x1.555555555087cp-5 0x1.1111111127beap-7"
+        " 0x1.6c16c1842a18fp-10 0x1.a01a012a559b1p-13 0x1.a0199a0c5affep-16 0x1.71df255761395p-19"
+        " 0x1.28ad72d3fa133p-22 0x1.ad7f6655531b5p-26",
+        log1p="0x1.5555555555535p-4 0x1.99999999a085bp-7 0x1.24924920848fdp-9 0x1.c71c742002edfp-12"
+        " 0x1.745cb38a55755p-14 0x1.3b1de49ea40bcp-16 0x1.1067548123b48p-18 0x1.efdecb33a43c3p-21"
+        " 0x1.55968d2a32afp-23 0x1.5c8fd2726b3f5p-24",
+    ),
+}
+
+
+@cache
+def of(dtype: str, compiled=lambda function: function, select=np.where) -> SimpleNamespace:
+    """The functions for ``dtype``, "float32" or "float64"; Numba gives its own decorator and selection."""
+    c = _CONSTANTS[dtype]
+    real, integer, shift = c.real, c.integer, c.shift
+    magic, log2_e, ln2_high, ln2_low = (real(float.fromhex(x)) for x in (c.magic, c.log2_e, c.ln2_high, c.ln2_low))
+    exp_min, exp_max = (real(x) for x in c.exp_range)
+    exp_terms = tuple(real(float.fromhex(x)) for x in reversed(c.exp.split()))
+    log1p_terms = tuple(real(float.fromhex(x)) for x in reversed(c.log1p.split()))
+    zero, half, one = real(0), real(0.5), real(1)
+    one_bits = one.view(integer)
+    offset_bits, two_to_minus_offset = real(2.0**c.offset).view(integer), real(2.0**-c.offset)
+
+    @compiled
+    def power_of_two(t, bits):
+        """2**(k + offset) for t = k + magic and the bits of 2**offset; k + offset within the normal exponents."""
+        return integer((real(t).view(integer) << shift) + bits).view(real)
+
+    @compiled
+    def exp_reduced(x):
+        """exp(x) is 2**k exp(r), k = round(x / ln 2), r = x - k ln 2: this is exp(r), and k + magic."""
+        shifted = x * log2_e + magic
+        k = shifted - magic
+        r = (x - k * ln2_high) - k * ln2_low
+        q = exp_terms[0]
+        for term in exp_terms[1:]:
+            q = q * r + term
+        return (r * r * q + r) + one, shifted
+
+    @compiled
+    def exp(x):
+        """2**k stands in two factors, as k may lie one beyond the exponents of normal numbers, or far below."""
+        x = select(x < exp_min, exp_min, x)
+        x = select(x > exp_max, exp_max, x)
+        y, shifted = exp_reduced(x)
+        k = shifted - magic
+        middle = k * half + magic
+        rest = (k - (middle - magic)) + magic
+        return y * power_of_two(middle, one_bits) * power_of_two(rest, one_bits)
+
+    @compiled
+    def exp_nonpositive(x):
+        """exp(x) for x <= 0, in fewer operations: the second factor is constant, so that results may be subnormal."""
+        y, shifted = exp_reduced(select(x < exp_min, exp_min, x))
+        return y * power_of_two(shifted, offset_bits) * two_to_minus_offset
+
+    @compiled
+    def log1p_unit(x):
+        """log(1 + x) for x in [0, 1]: with d = 2x / (2 + x), it is 2 atanh(d / 2) = d (1 + d**2 / 12 + ...)."""
+        d = x / (one + half * x)
+        w = d * d
+        q = log1p_terms[0]
+        for term in log1p_terms[1:]:
+            q = q * w + term
+        return d + d * (w * q)
+
+    @compiled
+    def sigmoid(x):
+        """1 / (1 + exp(-x)), from exp(-abs(x)), which cannot overflow."""
+        e = exp_nonpositive(-abs(x))
+        return select(x < zero, e, one) / (one + e)
+
+    @compiled
+    def sigmoid_backward(dy, y):
+        return dy * ((one - y) * y)
+
+    @compiled
+    def logistic_loss(z, y, scale):
+        """The loss of logit z and target y, and scale * (sigmoid(z) - y).
+
+        With e = exp(-abs(z)) and t the target's distance from the side z is on, the loss is
+        abs(z) t + log(1 + e) and the gradient +-(t - e / (1 + e)): nothing overflows or cancels.
+        0 * inf counts as 0: a logit of inf with target 1 loses nothing.
+        """
+        size = abs(z)
+        e = exp_nonpositive(-size)
+        t = select(z < zero, y, one - y)
+        linear = select(t == zero, zero, size * t)
+        slope = t - e / (one + e)
+        return linear + log1p_unit(e), scale * select(z < zero, -slope, slope)
+
+    return SimpleNamespace(
+        exp=exp,
+        log1p_unit=log1p_unit,
+        sigmoid=sigmoid,
+        sigmoid_backward=sigmoid_backward,
+        logistic_loss=logistic_loss,
+    )

@@ -1,0 +1,76 @@
+"""Builds the C core: one set of kernels per instruction set, each with its own compiler flags.
+
+Everything else stands in pyproject.toml. Without a working compiler the installation goes on without the
+core, and Numba serves in its place (``python -m fastopt`` says so).
+"""
+
+import platform
+import sys
+import tempfile
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CCompilerError, CompileError
+
+MSVC = sys.platform == "win32"
+# contraction and fast-math would change bits; errno and traps only keep loops from vectorising
+EVERYWHERE = ["/std:c11", "/O2", "/fp:precise"] if MSVC else [
+    "-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden",
+]  # fmt: skip
+X86_64 = {
+    "avx2": ["/arch:AVX2"] if MSVC else ["-mavx2"],
+    "avx512": ["/arch:AVX512"] if MSVC else [
+        "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512",
+    ],
+}  # fmt: skip
+INSTRUCTION_SETS: dict[str, dict[str, list[str]]] = {
+    "x86_64": X86_64,
+    "AMD64": X86_64,
+    "aarch64": {"neon": []},
+    "arm64": {"neon": []},
+}
+
+
+class BuildCore(build_ext):
+    def build_extension(self, ext):
+        try:
+            # gcc would thread the clamps of exp through all of it: half as many instructions without
+            flags = EVERYWHERE + [flag for flag in ["-fno-thread-jumps"] if self.compiles(["-Werror", flag])]
+            ext.extra_compile_args = flags
+            ext.extra_objects = self.compile_kernels("baseline", flags)
+            for name, own in INSTRUCTION_SETS.get(platform.machine(), {}).items():
+                if self.compiles(own):
+                    ext.extra_objects += self.compile_kernels(name, flags + own)
+                    ext.define_macros.append((f"HAVE_{name.upper()}", None))
+                else:
+                    self.warn(f"the compiler does not know {' '.join(own)}: no kernels for {name}")
+            super().build_extension(ext)
+        except CCompilerError as error:
+            self.warn(
+                f"fastopt is installed WITHOUT its C core, since it could not be compiled ({error}); Numba will serve"
+            )
+            ext.optional = True
+            self.extensions = []
+
+    def compile_kernels(self, name, flags):
+        return self.compiler.compile(
+            [f"csrc/isa/{name}.c"], output_dir=self.build_temp, include_dirs=["csrc"], extra_postargs=flags
+        )
+
+    def compiles(self, flags):
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.c")
+            source.write_text("int probe(void) { return 0; }\n")
+            try:
+                self.compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
+            except CompileError:
+                return False
+            return True
+
+
+setup(
+    cffi_modules=["fastopt/_build.py:ffi"],
+    cmdclass={"build_ext": BuildCore},
+    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+)
