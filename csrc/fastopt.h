@@ -22,9 +22,10 @@ typedef struct {
 } fastopt_tensor;
 
 /* The rule of a group of tensors and its finished scalars, in the order of the structs in rules.h:
- * first those of `struct prepare`, then the rule's own. */
+ * first those of `struct prepare`, then the rule's own. fastopt_update rounds them for float tensors. */
 typedef struct {
     double scalars[FASTOPT_MAX_SCALARS];
+    float rounded[FASTOPT_MAX_SCALARS];
     int32_t rule;
 } fastopt_group;
 
@@ -34,7 +35,7 @@ typedef struct {
     fastopt_tensor *tensors;
     fastopt_group *groups;
     double *block_sums;
-    size_t count, elements, blocks;
+    size_t count, group_count, elements, blocks;
 } fastopt_plan;
 
 void fastopt_plan_blocks(fastopt_plan *plan);

@@ -16,7 +16,7 @@ enum rule {
 
 /* The kernels of one element type: each works on a range within one thread. */
 typedef struct {
-    void (*update[RULE_COUNT])(const fastopt_tensor *tensor, const double *scalars, size_t begin, size_t end);
+    void (*update[RULE_COUNT])(const fastopt_tensor *tensor, const fastopt_group *group, size_t begin, size_t end);
     double (*square_sum)(const void *x, size_t n);
     int (*any_nonfinite)(const void *x, size_t n);
     void (*exp)(const void *x, void *out, size_t n);
@@ -40,7 +40,8 @@ extern const instruction_set fastopt_baseline, fastopt_avx2, fastopt_avx512, fas
 /* The kernels in use for a dtype. */
 const kernel_table *fastopt_kernels(int dtype);
 
-/* Calls body(context, i) once for every i < count, on the pool's threads, in any order. */
+/* Calls body(context, i) once for every i < count, on the pool's threads, in any order; a thread begins with
+ * the same share of the items in every call, so that data stays in its core's cache from step to step. */
 void fastopt_for_each(size_t count, void (*body)(void *context, size_t i), void *context);
 
 #endif

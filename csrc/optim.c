@@ -98,17 +98,25 @@ static void run(sweep s)
             s.visit(s.context, &s.plan->tensors[t], 0, s.plan->tensors[t].size);
 }
 
-static void check_range(void *nonfinite, const fastopt_tensor *tensor, size_t begin, size_t end)
+typedef struct {
+    const kernel_table *kernels[2];
+    const fastopt_group *groups;
+    atomic_int nonfinite;
+} step;
+
+static void check_range(void *context, const fastopt_tensor *tensor, size_t begin, size_t end)
 {
+    step *s = context;
     const size_t item = tensor->dtype == FASTOPT_FLOAT32 ? sizeof(float) : sizeof(double);
-    if (fastopt_kernels(tensor->dtype)->any_nonfinite((const char *)tensor->grad + begin * item, end - begin))
-        atomic_store_explicit((atomic_int *)nonfinite, 1, memory_order_relaxed);
+    if (s->kernels[tensor->dtype]->any_nonfinite((const char *)tensor->grad + begin * item, end - begin))
+        atomic_store_explicit(&s->nonfinite, 1, memory_order_relaxed);
 }
 
-static void update_range(void *groups, const fastopt_tensor *tensor, size_t begin, size_t end)
+static void update_range(void *context, const fastopt_tensor *tensor, size_t begin, size_t end)
 {
-    const fastopt_group *group = (const fastopt_group *)groups + tensor->group;
-    fastopt_kernels(tensor->dtype)->update[group->rule](tensor, group->scalars, begin, end);
+    const step *s = context;
+    const fastopt_group *group = &s->groups[tensor->group];
+    s->kernels[tensor->dtype]->update[group->rule](tensor, group, begin, end);
 }
 
 static void square_sum_block(void *context, size_t i)
@@ -139,12 +147,15 @@ void fastopt_grad_square_sums(const fastopt_plan *plan, double *sums)
 
 int fastopt_update(const fastopt_plan *plan, int check_finite)
 {
+    step s = {{fastopt_kernels(FASTOPT_FLOAT32), fastopt_kernels(FASTOPT_FLOAT64)}, plan->groups, 0};
     if (check_finite) {
-        atomic_int nonfinite = 0;
-        run((sweep){plan, check_range, &nonfinite});
-        if (atomic_load(&nonfinite))
+        run((sweep){plan, check_range, &s});
+        if (atomic_load(&s.nonfinite))
             return 1;
     }
-    run((sweep){plan, update_range, plan->groups});
+    for (size_t g = 0; g < plan->group_count; g++)
+        for (int i = 0; i < FASTOPT_MAX_SCALARS; i++)
+            plan->groups[g].rounded[i] = (float)plan->groups[g].scalars[i];
+    run((sweep){plan, update_range, &s});
     return 0;
 }

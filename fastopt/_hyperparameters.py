@@ -68,6 +68,7 @@ class Group(dict[str, Any]):
         self.names = names
         self._optimizer = optimizer
         self.rule: str = optimizer.rule(self)
+        self._scheduled = any(map(callable, self.values()))
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name not in self:
@@ -75,12 +76,17 @@ class Group(dict[str, Any]):
         changed = {**self, name: checked(name, value)}
         if name in SWITCHES or self._optimizer.rule(changed) != self.rule:
             raise ValueError(
-                f"{name} cannot become {value!r} now: it decides what state there is; make a new optimizer"
+                f"{name} cannot become {value!r} now, since it decides what state there is; make a new optimizer"
             )
-        super().__setitem__(name, changed[name])
+        self.replace(changed)
+
+    def replace(self, changed: Mapping[str, Any]) -> None:
+        """Take over hyperparameters that have been checked."""
+        super().update(changed)
+        self._scheduled = any(map(callable, self.values()))
 
     def at(self, step: int) -> Mapping[str, Any]:
         """The hyperparameters after ``step`` steps, schedules evaluated."""
-        if not any(map(callable, self.values())):
+        if not self._scheduled:
             return self
         return {n: _NUMBERS[n](f"{n} at step {step}", v(step)) if callable(v) else v for n, v in self.items()}

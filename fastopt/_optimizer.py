@@ -51,7 +51,7 @@ class Optimizer:
             check_param(name, param)
         self._names = tuple(name for name, _ in named)
         self._params = [param for _, param in named]
-        self._group_of = group_of
+        self._single = [i for i, param in enumerate(self._params) if param.size <= 1]
         self._grouped = grouped
         spans = sorted((*span(p), name) for name, p in named if p.size)
         check_disjoint(spans)
@@ -207,14 +207,9 @@ class Optimizer:
         """Point the plan at ``grads``; nothing to do where they are the arrays of the step before."""
         container = self._container
         if type(container) is dict:
-            if not (tuple(container) == self._names and all(map(is_, container.values(), self._params))):
-                self._complain_of_replaced(container)
-        elif (
-            type(container) is list
-            and not self._grouped
-            and not (len(container) == len(self._params) and all(map(is_, container, self._params)))
-        ):
-            self._complain_of_replaced(container)
+            container = list(container.values())
+        if type(container) is list and not self._grouped:
+            self._check_still_there(container)
         if type(grads) is dict:
             if tuple(grads) == self._names and all(map(is_, grads.values(), self._grads)):
                 return
@@ -222,17 +217,22 @@ class Optimizer:
             return
         self._rebind(self._in_order(grads))
 
-    def _complain_of_replaced(self, container: Any) -> None:
-        now = dict(named_arrays(container, "params"))
-        for name, param in zip(self._names, self._params, strict=True):
-            if now.pop(name, None) is not param:
+    def _check_still_there(self, now: list[Any]) -> None:
+        """Refuse to go on with arrays that the caller has replaced by others in the container given at the start."""
+        # List equality tries identity first, all in C; arrays of one element could also be equal and not identical.
+        try:
+            if now == self._params and all(now[i] is self._params[i] for i in self._single):
+                return
+        except Exception:  # two different arrays: their comparison has no truth value
+            pass
+        for i, (name, param) in enumerate(zip(self._names, self._params, strict=True)):
+            if i >= len(now) or now[i] is not param:
                 raise ValueError(
-                    f"parameter {name!r} was replaced by another array, or removed, since the optimizer was made;"
-                    f" write into the array ({name}[...] = ...), or make a new optimizer"
+                    f"parameter {name!r} was replaced by another array, moved or removed since the optimizer was made;"
+                    f" write into the array instead ({name}[...] = ...), or make a new optimizer"
                 )
-        raise ValueError(
-            f"the optimizer was made without: {', '.join(map(repr, now))}" if now else "params were reordered"
-        )
+        if len(now) > len(self._params):
+            raise ValueError(f"the optimizer was made with {len(self._params)} parameters, now there are {len(now)}")
 
     def _in_order(self, grads: Any) -> list[Any]:
         """The gradients in the order of the parameters."""
@@ -353,7 +353,7 @@ class Optimizer:
                         f" the optimizer's is {array.dtype} of shape {array.shape}"
                     )
         for group, changed in zip(self.groups, groups, strict=True):
-            dict.update(group, changed)
+            group.replace(changed)
         for name, state in self.state.items():
             for key, array in state.items():
                 array[...] = saved_state[name][key]

@@ -25,7 +25,10 @@ class Plan:
         self.grads = list(params)
         self._tensors = ffi.new("fastopt_tensor[]", len(params))
         self._groups = ffi.new("fastopt_group[]", len(rules))
-        self._plan = ffi.new("fastopt_plan *", {"tensors": self._tensors, "groups": self._groups, "count": len(params)})
+        self._plan = ffi.new(
+            "fastopt_plan *",
+            {"tensors": self._tensors, "groups": self._groups, "count": len(params), "group_count": len(rules)},
+        )
         for tensor, param, state, group in zip(self._tensors, params, states, groups, strict=True):
             tensor.param = tensor.grad = _address(param)
             tensor.state[0 : len(state)] = [_address(s) for s in state]
