@@ -6,18 +6,19 @@
 #include <stdint.h>
 
 enum { FASTOPT_FLOAT32 = 0, FASTOPT_FLOAT64 = 1 };
-enum { FASTOPT_MAX_STATES = 3, FASTOPT_MAX_SCALARS = 16 };
+enum { FASTOPT_MAX_STATES = 3, FASTOPT_MAX_SCALARS = 24 };
 
 /* ---- optimizers ------------------------------------------------------------------------------ */
 
 /* One tensor of an optimizer: `size` elements each of param, grad and the rule's states. grad_factor
- * multiplies the group's grad_scale (clipping by the tensor's own norm; otherwise 1). */
+ * multiplies the group's grad_scale (clipping by the tensor's own norm; otherwise 1). trust_ratio is written by
+ * the rules that have one. */
 typedef struct {
     void *param;
     const void *grad;
     void *state[FASTOPT_MAX_STATES];
     size_t size, first_block;
-    double grad_factor;
+    double grad_factor, trust_ratio;
     int32_t dtype, group;
 } fastopt_tensor;
 
@@ -30,7 +31,7 @@ typedef struct {
 } fastopt_group;
 
 /* Everything a step works on. fastopt_plan_blocks fills in elements, blocks and every first_block, once,
- * after the sizes are set; block_sums is then to have room for `blocks` numbers. */
+ * after the sizes are set; block_sums is then to have room for two numbers per block. */
 typedef struct {
     fastopt_tensor *tensors;
     fastopt_group *groups;

@@ -9,14 +9,24 @@ enum { BLOCK = 8192 };
 
 enum rule {
 #define RULE(name, states) RULE_##name,
+#define TRUST_RULE RULE
 #include "rules.def"
 #undef RULE
+#undef TRUST_RULE
     RULE_COUNT
 };
+
+/* The last scalars of a rule with a trust ratio. */
+typedef struct {
+    double coefficient, decay, eps, scale, cap;
+} trust;
 
 /* The kernels of one element type: each works on a range within one thread. */
 typedef struct {
     void (*update[RULE_COUNT])(const fastopt_tensor *tensor, const fastopt_group *group, size_t begin, size_t end);
+    /* for rules with a trust ratio (else NULL): the sums of the squares of the parameter and of the direction */
+    void (*measure[RULE_COUNT])(const fastopt_tensor *tensor, const fastopt_group *group, size_t begin, size_t end,
+                                double sums[2]);
     double (*square_sum)(const void *x, size_t n);
     int (*any_nonfinite)(const void *x, size_t n);
     void (*exp)(const void *x, void *out, size_t n);

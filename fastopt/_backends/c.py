@@ -33,7 +33,7 @@ class Plan:
             tensor.param = tensor.grad = _address(param)
             tensor.state[0 : len(state)] = [_address(s) for s in state]
             tensor.size = param.size
-            tensor.grad_factor = 1.0
+            tensor.grad_factor = tensor.trust_ratio = 1.0
             tensor.dtype = _DTYPE[param.dtype]
             tensor.group = group
         self._write = []  # per group, a function that writes its scalars
@@ -42,7 +42,7 @@ class Plan:
             layout = struct.Struct(f"{lib.fastopt_rule_scalars(group.rule)}d")
             self._write.append((layout.pack_into, ffi.buffer(group.scalars)))
         lib.fastopt_plan_blocks(self._plan)
-        self._block_sums = ffi.new("double[]", self._plan.blocks)
+        self._block_sums = ffi.new("double[]", 2 * self._plan.blocks)
         self._plan.block_sums = self._block_sums
         self._square_sums = ffi.new("double[]", len(params))
 
@@ -58,6 +58,10 @@ class Plan:
     def grad_factors(self, factors: Sequence[float]) -> None:
         for tensor, factor in zip(self._tensors, factors, strict=True):
             tensor.grad_factor = factor
+
+    @property
+    def trust_ratios(self) -> list[float]:
+        return [tensor.trust_ratio for tensor in self._tensors]
 
     def update(self, scalars: Sequence[tuple[float, ...]], check_finite: bool) -> bool:
         for (write, buffer), values in zip(self._write, scalars, strict=True):
