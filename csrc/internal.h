@@ -18,7 +18,7 @@ enum rule {
 
 /* The last scalars of a rule with a trust ratio. */
 typedef struct {
-    double coefficient, decay, eps, scale, cap;
+    double coefficient, decay, eps, scale, floor, cap;
 } trust;
 
 /* The kernels of one element type: each works on a range within one thread. */

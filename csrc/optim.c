@@ -161,13 +161,14 @@ static void measure_block(void *context, size_t i)
         s->step->kernels[tensor->dtype]->measure[group->rule](tensor, group, begin, end, &plan->block_sums[2 * block]);
 }
 
-/* 1 where a norm is 0 or not finite, and never above the cap. */
+/* 1 where a norm is 0 or not finite; else within floor and cap. */
 static double trust_ratio(trust h, double param_norm, double direction_norm)
 {
     if (!(param_norm > 0 && param_norm < INFINITY && direction_norm > 0 && direction_norm < INFINITY))
         return 1;
     double ratio = h.coefficient * param_norm / (direction_norm + h.decay * param_norm + h.eps);
     ratio = h.scale * ratio;
+    ratio = ratio > h.floor ? ratio : h.floor;
     return ratio < h.cap ? ratio : h.cap;
 }
 

@@ -143,11 +143,11 @@ def lamb(h, p, g, exp_avg, exp_avg_sq):
 
 
 def trust_ratio(h, param_norm, direction_norm):
-    """The trust ratio of a tensor, in double: 1 where a norm is 0 (or not finite), never above trust_cap."""
+    """The trust ratio of a tensor, in double: 1 where a norm is 0 or not finite; else within floor and cap."""
     if not (0 < param_norm < math.inf and 0 < direction_norm < math.inf):
         return 1.0
     ratio = h.trust_coefficient * param_norm / (direction_norm + h.trust_decay * param_norm + h.trust_eps)
-    return min(h.trust_scale * ratio, h.trust_cap)
+    return min(max(h.trust_scale * ratio, h.trust_floor), h.trust_cap)
 
 
 class Rule(NamedTuple):
@@ -165,7 +165,7 @@ class Rule(NamedTuple):
 def _rule(update, scalars, direction=None):
     names = f"grad_scale clip_value l2 keep {scalars}"
     if direction is not None:
-        names += " trust_ratio trust_coefficient trust_decay trust_eps trust_scale trust_cap"
+        names += " trust_ratio trust_coefficient trust_decay trust_eps trust_scale trust_floor trust_cap"
     states = update.__code__.co_varnames[3 : update.__code__.co_argcount]
     return Rule(update, namedtuple(update.__name__, names), states, direction)
 

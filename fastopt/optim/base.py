@@ -6,16 +6,16 @@ before anything is written.
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import is_
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from . import _backends
-from ._hyperparameters import SWITCHES, Group, a_number, checked, positive
-from ._tensors import check_disjoint, check_param, named_arrays, span, state_like
-from .rules import RULES
+from .. import _backends
+from ..rules import RULES
+from .hyperparameters import FIXED, Group, a_number, positive
+from .tensors import check_disjoint, check_param, named_arrays, span, state_like
 
 Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
 Groups = Sequence[Mapping[str, Any]]
@@ -78,6 +78,9 @@ class Optimizer:
 
     # -- what a subclass says --
 
+    # Checks of fixed hyperparameters that mean something else here than in other optimizers.
+    checks: ClassVar[dict[str, Callable[[str, Any], Any]]] = {}
+
     @classmethod
     def rule(cls, h: Mapping[str, Any]) -> str:
         """The name of the rule that the hyperparameters ``h`` ask for."""
@@ -87,6 +90,11 @@ class Optimizer:
     def scalars(cls, h: Mapping[str, Any], t: int) -> tuple[float, ...]:
         """The rule's scalars for step ``t``, counted from 1, in the rule's order."""
         raise NotImplementedError
+
+    @classmethod
+    def trust(cls, h: Mapping[str, Any]) -> tuple[float, ...]:
+        """The scalars of the trust ratio, for a rule that has one."""
+        return ()
 
     @classmethod
     def initial_state(cls, h: Mapping[str, Any], key: str) -> float:
@@ -171,14 +179,13 @@ class Optimizer:
         if decay:
             if mode == "l2":
                 l2 = decay
-            else:
+            elif mode != "direction":
                 keep = 1.0 - (h["lr"] * decay if mode == "decoupled" else decay)
         own = self.scalars(h, done + 1)
         scale = -grad_scale if h["maximize"] else grad_scale
         if not -_SCALAR_LIMIT < sum(own, scale + l2 + keep) < _SCALAR_LIMIT:
-            fields = RULES[group.rule].scalars(scale, limit, l2, keep, *own)
-            raise ValueError(f"step {done + 1}: the hyperparameters give numbers beyond float32: {fields}")
-        return (scale, limit, l2, keep, *own)
+            raise ValueError(f"step {done + 1}: these hyperparameters give numbers beyond float32: {dict(h)}")
+        return (scale, limit, l2, keep, *own, *self.trust(h))
 
     @staticmethod
     def _clip_factors(sums, norm, scale, clip_norm, clip_norm_per_tensor):
@@ -285,13 +292,17 @@ class Optimizer:
     # -- what can be read and set --
 
     @property
+    def trust_ratios(self) -> dict[str, float]:
+        """The trust ratio of every tensor in the last step; 1 for those whose rule has none."""
+        return dict(zip(self._names, self._plan.trust_ratios, strict=True))
+
+    @property
     def lr(self) -> float:
         """The learning rate of the next step, that of the first group; setting it sets that of all groups."""
         return self.groups[0].at(self.step_count)["lr"]
 
     @lr.setter
     def lr(self, value: Any) -> None:
-        value = checked("lr", value)
         for group in self.groups:
             group["lr"] = value
 
@@ -330,9 +341,9 @@ class Optimizer:
                     f"the state dict has hyperparameters this optimizer has not: {', '.join(sorted(unknown))}"
                 )
             for name, value in saved.items():
-                if name in SWITCHES and value != group[name]:
+                if name in FIXED and value != group[name]:
                     raise ValueError(f"the state dict has {name}={value!r}, the optimizer {group[name]!r}")
-            kept = {n: group[n] if callable(group[n]) else checked(n, v) for n, v in saved.items()}
+            kept = {n: group[n] if callable(group[n]) else group.checked(n, v) for n, v in saved.items()}
             changed = {**group, **kept}
             if self.rule(changed) != group.rule:
                 raise ValueError(f"the state dict is of rule {self.rule(changed)!r}, the optimizer of {group.rule!r}")
