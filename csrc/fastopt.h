@@ -53,6 +53,9 @@ int fastopt_update(const fastopt_plan *plan, int check_finite);
 /* sums[t] = the sum of the squares of tensor t's gradient. */
 void fastopt_grad_square_sums(const fastopt_plan *plan, double *sums);
 
+/* The sum of the squares of n elements, in double. */
+double fastopt_square_sum(int dtype, const void *x, size_t n);
+
 /* Whether any of n elements is inf or NaN. */
 int fastopt_any_nonfinite(int dtype, const void *x, size_t n);
 

@@ -77,6 +77,10 @@ def any_nonfinite(x: np.ndarray) -> bool:
     return bool(lib.fastopt_any_nonfinite(_DTYPE[x.dtype], _address(x), x.size))
 
 
+def square_sum(x: np.ndarray) -> float:
+    return lib.fastopt_square_sum(_DTYPE[x.dtype], _address(x), x.size)
+
+
 def exp(x: np.ndarray, out: np.ndarray) -> None:
     lib.fastopt_exp(_DTYPE[x.dtype], _address(x), _address(out), x.size)
 

@@ -119,6 +119,10 @@ def _sum(x, squared):
     return total
 
 
+def square_sum(x: np.ndarray) -> float:
+    return float(_sum(x.reshape(-1), True))
+
+
 @_compiled
 def _all_finite(x):
     result = True

@@ -37,6 +37,11 @@ def total(x: np.ndarray) -> float:
     return result
 
 
+def square_sum(x: np.ndarray) -> float:
+    """The sum of the squares of ``x``, in double."""
+    return total(np.square(x, dtype=np.float64))
+
+
 class Plan:
     """What one optimizer updates: parameters with their state, each in a group that has a rule."""
 
@@ -81,7 +86,7 @@ class Plan:
         direction, *moved = self._rules[group].direction(h, kept, g, *states)
         for array, result in zip(states, moved, strict=True):
             array[...] = result
-        return total(np.square(kept, dtype=np.float64)), total(np.square(direction, dtype=np.float64))
+        return square_sum(kept), square_sum(direction)
 
     def _apply(self, group, h, p, g, states) -> None:
         results = self._rules[group].update(h, *prepare(h, p, g), *states)
@@ -91,7 +96,7 @@ class Plan:
     @_silently
     def grad_square_sums(self) -> list[float]:
         """The sum of the squares of every gradient."""
-        return [total(np.square(g, dtype=np.float64)) for g in self.grads]
+        return [square_sum(g) for g in self.grads]
 
 
 def any_nonfinite(x: np.ndarray) -> bool:

@@ -128,7 +128,8 @@ class NAdam(Optimizer):
     .. math::
         \mu_t = \beta_1 \left(1 - \tfrac12 0.96^{t \psi}\right), \quad
         \hat m_t = \frac{\mu_{t+1} m_t}{1 - \prod_{i \le t+1} \mu_i}
-        + \frac{(1 - \mu_t) g_t}{1 - \prod_{i \le t} \mu_i}, \quad \theta_t = \theta_{t-1} - \eta \frac{\hat m_t}{\sqrt{v_t / (1 - \beta_2^t) + \epsilon'} + \epsilon}
+        + \frac{(1 - \mu_t) g_t}{1 - \prod_{i \le t} \mu_i}, \quad
+        \theta_t = \theta_{t-1} - \eta \frac{\hat m_t}{\sqrt{v_t / (1 - \beta_2^t) + \epsilon'} + \epsilon}
 
     with m and v as in `Adam` and the momentum decay :math:`\psi`.
 

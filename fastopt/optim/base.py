@@ -15,7 +15,7 @@ import numpy as np
 from .. import _backends
 from ..rules import RULES
 from .hyperparameters import FIXED, Group, a_number, positive
-from .tensors import check_disjoint, check_param, named_arrays, span, state_like
+from .tensors import check_array, check_disjoint, check_writeable, named_arrays, span, state_like
 
 Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
 Groups = Sequence[Mapping[str, Any]]
@@ -48,7 +48,8 @@ class Optimizer:
         if len({name for name, _ in named}) < len(named):  # lists, or dicts with the same names, in several groups
             named = [(f"groups[{i}].{name}", array) for i, (name, array) in zip(group_of, named, strict=True)]
         for name, param in named:
-            check_param(name, param)
+            check_array("parameter", name, param)
+            check_writeable("parameter", name, param)
         self._names = tuple(name for name, _ in named)
         self._params = [param for _, param in named]
         self._single = [i for i, param in enumerate(self._params) if param.size <= 1]
