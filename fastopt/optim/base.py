@@ -7,7 +7,6 @@ before anything is written.
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from operator import is_
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from .. import _backends
 from ..rules import RULES
 from .hyperparameters import FIXED, Group, a_number, positive
-from .tensors import check_array, check_disjoint, check_writeable, named_arrays, span, state_like
+from .tensors import check_array, check_disjoint, check_writeable, named_arrays, same_arrays, span, state_like
 
 Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
 Groups = Sequence[Mapping[str, Any]]
@@ -218,21 +217,15 @@ class Optimizer:
             container = list(container.values())
         if type(container) is list and not self._grouped:
             self._check_still_there(container)
-        if type(grads) is dict:
-            if tuple(grads) == self._names and all(map(is_, grads.values(), self._grads)):
-                return
-        elif type(grads) is list and len(grads) == len(self._grads) and all(map(is_, grads, self._grads)):
+        given = list(grads.values()) if type(grads) is dict and tuple(grads) == self._names else grads
+        if type(given) is list and same_arrays(given, self._grads, self._single):
             return
         self._rebind(self._in_order(grads))
 
     def _check_still_there(self, now: list[Any]) -> None:
         """Refuse to go on with arrays that the caller has replaced by others in the container given at the start."""
-        # List equality tries identity first, all in C; arrays of one element could also be equal and not identical.
-        try:
-            if now == self._params and all(now[i] is self._params[i] for i in self._single):
-                return
-        except Exception:  # two different arrays: their comparison has no truth value
-            pass
+        if same_arrays(now, self._params, self._single):
+            return
         for i, (name, param) in enumerate(zip(self._names, self._params, strict=True)):
             if i >= len(now) or now[i] is not param:
                 raise ValueError(
