@@ -20,6 +20,7 @@ Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
 Groups = Sequence[Mapping[str, Any]]
 
 _SCALAR_LIMIT = 3.4028234663852886e38  # the largest float32: a scalar beyond it would become inf there
+_NOT_BOUND = object()  # no gradient is this
 
 
 class Optimizer:
@@ -70,7 +71,7 @@ class Optimizer:
         self._spans = sorted(spans)
         self._starts = [begin for begin, _, _ in self._spans]
         self._plan = _backends.active.Plan([group.rule for group in self.groups], self._params, states, group_of)
-        self._grads: list[np.ndarray | None] = [None] * len(self._params)
+        self._grads: list[Any] = [_NOT_BOUND] * len(self._params)  # the arrays the plan points at
 
         self.step_count = 0
         self.skipped_steps = 0
@@ -265,7 +266,7 @@ class Optimizer:
         readable = [self._readable(*each) for each in zip(self._names, grads, self._params, strict=True)]
         for i, (given, grad) in enumerate(zip(grads, readable, strict=True)):
             self._plan.bind(i, grad)
-            self._grads[i] = given if given is grad else None  # a copy serves for one step
+            self._grads[i] = given if given is grad else _NOT_BOUND  # a copy serves for one step
 
     def _readable(self, name: str, grad: Any, param: np.ndarray) -> np.ndarray:
         if not isinstance(grad, np.ndarray):
@@ -284,6 +285,12 @@ class Optimizer:
         return grad
 
     # -- what can be read and set --
+
+    def __reduce__(self):
+        raise TypeError(
+            f"{type(self).__name__} points at the arrays it updates and cannot be copied or pickled;"
+            " make another, and give it this one's state_dict()"
+        )
 
     @property
     def trust_ratios(self) -> dict[str, float]:
@@ -320,12 +327,20 @@ class Optimizer:
         TypeError, ValueError
             If anything in it does not fit this optimizer; nothing has then been changed.
         """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"the state dict must be a dict, not {type(state_dict).__name__}")
         missing = {"step_count", "skipped_steps", "groups", "state"} - state_dict.keys()
         if missing:
             raise ValueError(f"the state dict has no {', '.join(sorted(missing))}")
         counts = [state_dict[key] for key in ("step_count", "skipped_steps")]
         if not all(type(n) is int and n >= 0 for n in counts):
             raise ValueError(f"step_count and skipped_steps must be whole numbers from 0, not {counts}")
+        for key, wanted in (("groups", list), ("state", Mapping)):
+            if not isinstance(state_dict[key], wanted):
+                raise TypeError(f"{key} must be a {wanted.__name__}, not {type(state_dict[key]).__name__}")
+        for entry in (*state_dict["groups"], *state_dict["state"].values()):
+            if not isinstance(entry, Mapping):
+                raise TypeError(f"every group and every tensor's state must be a dict, not {type(entry).__name__}")
         if len(state_dict["groups"]) != len(self.groups):
             raise ValueError(f"the state dict has {len(state_dict['groups'])} groups, the optimizer {len(self.groups)}")
         groups = []
