@@ -4,7 +4,7 @@ Every optimizer of the canon as one fused update in place, losses and layers for
 same bits from the C core, the Numba fallback and the NumPy reference.
 """
 
-from . import optim
+from . import nn, optim
 from ._backends import get_backend, set_backend
 from ._runtime import (
     get_instruction_set,
@@ -17,14 +17,18 @@ from ._runtime import (
 )
 from ._version import __version__
 from .functional import logistic_loss, sigmoid, sigmoid_backward
+from .training import History, fit
 
 __all__ = [
+    "History",
     "__version__",
+    "fit",
     "get_backend",
     "get_instruction_set",
     "get_num_threads",
     "instruction_sets",
     "logistic_loss",
+    "nn",
     "num_threads",
     "optim",
     "set_backend",
