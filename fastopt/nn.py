@@ -28,7 +28,7 @@ them up in the dicts each time. Its attribute ``training`` is set by `Sequential
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -173,6 +173,15 @@ class Sigmoid(Layer):
         return Bound(y, run([backend.bind("sigmoid", x, y)]), backward)
 
 
+class _Arrays(NamedTuple):
+    """A parameter and its gradient, and where they are found: in a layer's dicts, under a key."""
+
+    layer: Any
+    key: str
+    param: np.ndarray
+    grad: np.ndarray
+
+
 class Sequential(Layer):
     """Layers one after the other: each takes the output of the one before.
 
@@ -252,48 +261,48 @@ class Sequential(Layer):
                 yield f"{prefix}{i}.", layer
 
     def _move_into_arenas(self) -> None:
-        """Give every parameter and every gradient its place in one of two blocks, and check all before."""
-        leaves = list(self._leaves())
-        seen: dict[int, str] = {}
-        for prefix, leaf in leaves:
-            if (first := seen.setdefault(id(leaf), prefix)) != prefix:
-                raise ValueError(f"layer {prefix[:-1]} is layer {first[:-1]}: a layer can stand in a model once")
-        arrays = {}  # by full name: the leaf, its own name for it, the parameter, the gradient
-        for prefix, leaf in leaves:
-            params, grads = (arrays_of(leaf, kind) for kind in ("params", "grads"))
-            if params.keys() != grads.keys():
-                raise ValueError(f"layer {prefix[:-1]} has the params {list(params)}, and the grads {list(grads)}")
-            for key, param in params.items():
-                arrays[f"{prefix}{key}"] = leaf, key, param, grads[key]
-        dtype: np.dtype | None = None
-        for name, (_, _, param, grad) in arrays.items():
-            if not isinstance(param, np.ndarray) or param.dtype not in (np.float32, np.float64):
-                given = param.dtype if isinstance(param, np.ndarray) else type(param).__name__
-                raise TypeError(f"parameter {name!r} must be an array of float32 or float64, not {given}")
-            if dtype not in (None, param.dtype):
-                raise TypeError(f"parameter {name!r} is {param.dtype}, those before it are {dtype}")
-            dtype = param.dtype
-            if not isinstance(grad, np.ndarray) or grad.dtype != param.dtype or grad.shape != param.shape:
-                given = f"{grad.dtype} {grad.shape}" if isinstance(grad, np.ndarray) else type(grad).__name__
-                raise ValueError(f"gradient of {name!r} must be {param.dtype} {param.shape}, as it is, not {given}")
-
+        """Give every parameter and every gradient its place in one of two blocks."""
+        arrays = self._checked_arrays()
         line = 64
-        starts = np.cumsum([0] + [-(-param.nbytes // line) * line for _, _, param, _ in arrays.values()])
-        param_arena, grad_arena = aligned((int(starts[-1]),), np.uint8), aligned((int(starts[-1]),), np.uint8)
-        for (leaf, key, param, grad), start in zip(arrays.values(), starts[:-1], strict=True):
-            for arrays_of_leaf, array, arena in ((leaf.params, param, param_arena), (leaf.grads, grad, grad_arena)):
-                place = arena[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-                place[...] = array
-                arrays_of_leaf[key] = place
+        starts = np.cumsum([0] + [-(-a.param.nbytes // line) * line for a in arrays])
+        arenas = [aligned((int(starts[-1]),), np.uint8) for _ in ("params", "grads")]
+        for (layer, key, *pair), start in zip(arrays, starts[:-1], strict=True):
+            for owned, array, arena in zip((layer.params, layer.grads), pair, arenas, strict=True):
+                owned[key] = arena[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+                owned[key][...] = array
         for part in self.parts():
             if isinstance(part, Layer):
                 part._forget_passes()
             if isinstance(part, Sequential):
                 for prefix, leaf in part._leaves():
-                    part.params.update(
-                        (f"{prefix}{key}", p) for key, p in (getattr(leaf, "params", None) or {}).items()
-                    )
-                    part.grads.update((f"{prefix}{key}", g) for key, g in (getattr(leaf, "grads", None) or {}).items())
+                    for kind, own in (("params", part.params), ("grads", part.grads)):
+                        own.update((f"{prefix}{key}", array) for key, array in arrays_of(leaf, kind).items())
+
+    def _checked_arrays(self) -> list["_Arrays"]:
+        """All parameters with their gradients, or the error that they call for."""
+        layers: dict[int, str] = {}
+        names: dict[int, str] = {}
+        found: list[_Arrays] = []
+        for prefix, leaf in self._leaves():
+            if (first := layers.setdefault(id(leaf), prefix)) != prefix:
+                raise ValueError(f"layer {prefix[:-1]} is layer {first[:-1]}: a layer can stand in a model once")
+            params, grads = arrays_of(leaf, "params"), arrays_of(leaf, "grads")
+            if params.keys() != grads.keys():
+                raise ValueError(f"layer {prefix[:-1]} has the params {list(params)}, and the grads {list(grads)}")
+            for key, param in params.items():
+                name, grad = f"{prefix}{key}", grads[key]
+                if (first := names.setdefault(id(param), name)) != name:
+                    raise ValueError(f"parameter {name!r} is the same array as {first!r}: parameters cannot be shared")
+                if not isinstance(param, np.ndarray) or param.dtype not in (np.float32, np.float64):
+                    given = param.dtype if isinstance(param, np.ndarray) else type(param).__name__
+                    raise TypeError(f"parameter {name!r} must be an array of float32 or float64, not {given}")
+                if found and param.dtype != found[0].param.dtype:
+                    raise TypeError(f"parameter {name!r} is {param.dtype}, those before it are {found[0].param.dtype}")
+                if not isinstance(grad, np.ndarray) or grad.dtype != param.dtype or grad.shape != param.shape:
+                    given = f"{grad.dtype} {grad.shape}" if isinstance(grad, np.ndarray) else type(grad).__name__
+                    raise ValueError(f"gradient of {name!r} must be {param.dtype} {param.shape}, as it is, not {given}")
+                found.append(_Arrays(leaf, key, param, grad))
+        return found
 
     def check_arrays(self) -> None:
         for prefix, leaf in self._leaves():
