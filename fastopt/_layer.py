@@ -150,7 +150,7 @@ class Layer:
         run(calls)
         return last.dx.copy() if input_gradient else None
 
-    def predict(self, X: Any, batch_size: int = 1024) -> np.ndarray:
+    def predict(self, X: Any, batch_size: int = 64) -> np.ndarray:
         """The output for every row of ``X``, in evaluation mode, batch by batch.
 
         For a model trained with the logistic loss these are logits: `fastopt.sigmoid` makes probabilities of them.
@@ -160,6 +160,8 @@ class Layer:
         X : array (rows, ...)
             Numbers of any type; other types than the layer's are converted, batch by batch.
         batch_size : int
+            How many rows to run at once. By default few enough that the matrix products of small networks stay
+            in one thread, and enough for those of large ones to be fast.
 
         Raises
         ------

@@ -294,7 +294,7 @@ class Sequential(Layer):
                 if (first := names.setdefault(id(param), name)) != name:
                     raise ValueError(f"parameter {name!r} is the same array as {first!r}: parameters cannot be shared")
                 if not isinstance(param, np.ndarray) or param.dtype not in (np.float32, np.float64):
-                    given = param.dtype if isinstance(param, np.ndarray) else type(param).__name__
+                    given = str(param.dtype) if isinstance(param, np.ndarray) else type(param).__name__
                     raise TypeError(f"parameter {name!r} must be an array of float32 or float64, not {given}")
                 if found and param.dtype != found[0].param.dtype:
                     raise TypeError(f"parameter {name!r} is {param.dtype}, those before it are {found[0].param.dtype}")

@@ -100,7 +100,9 @@ class History:
                     axes.plot(epochs, values, color=color, linewidth=1.8, marker=marker)
                     axes.plot([], [], color=color, linewidth=1.8, label=f"{label}: {values[-1]:.3f} at the end")
             axes.set(title=name.capitalize(), xlabel="epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+            if name == "loss":
+                axes.set_ylim(bottom=0)
             axes.grid(color="0.9")
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
@@ -263,7 +265,7 @@ def fit(
             history.loss.append(total / outputs.size)
             history.accuracy.append(criterion.accuracy(outputs, y[order]))
             if validation is not None:
-                z = model.predict(X_val)
+                z = model.predict(X_val, max(batch_size, 64))
                 history.val_loss.append(criterion.mean(z, y_val))
                 history.val_accuracy.append(criterion.accuracy(z, y_val))
             history.lr.append(lr)
