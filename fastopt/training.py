@@ -249,7 +249,9 @@ def fit(
     history = History()
     order = np.arange(rows)
     outputs = np.empty((rows, *output_shape), dtype)  # of the epoch, for its accuracy
-    with bar or nullcontext(), evaluating(model, training=True):
+    # what overflows ends in a gradient that is not finite, of which the optimizer tells
+    quiet = np.errstate(over="ignore", invalid="ignore")
+    with bar or nullcontext(), evaluating(model, training=True), quiet:
         for epoch in range(epochs):
             started, lr = time.perf_counter(), optimizer.lr
             if shuffle:
