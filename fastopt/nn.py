@@ -28,7 +28,7 @@ them up in the dicts each time. Its attribute ``training`` is set by `Sequential
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -37,7 +37,8 @@ from ._layer import Bound, Calls, Layer, aligned, arrays_of, bind, run
 
 __all__ = ["Layer", "Linear", "Sequential", "Sigmoid"]
 
-Seed = int | np.random.Generator | None
+if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
+    Generator = np.random.Generator
 
 
 class Linear(Layer):
@@ -84,7 +85,7 @@ class Linear(Layer):
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = np.float32,
-                 rng: Seed = None):  # fmt: skip
+                 rng: "int | Generator | None" = None):  # fmt: skip
         super().__init__()
         for name, width in (("in_features", in_features), ("out_features", out_features)):
             if isinstance(width, bool) or not isinstance(width, (int, np.integer)):
@@ -103,7 +104,7 @@ class Linear(Layer):
         self.seeded = rng is not None
         self.reset_parameters(np.random.default_rng(rng))
 
-    def reset_parameters(self, rng: np.random.Generator) -> None:
+    def reset_parameters(self, rng: "Generator") -> None:
         """Draw the initial values anew."""
         bound = self.in_features**-0.5
         for param in self.params.values():
@@ -215,7 +216,7 @@ class Sequential(Layer):
     array([0., 1., 1., 0.], dtype=float32)
     """
 
-    def __init__(self, *layers: Any, rng: Seed = None):
+    def __init__(self, *layers: Any, rng: "int | Generator | None" = None):
         super().__init__()
         for i, layer in enumerate(layers):
             if isinstance(layer, type) or not callable(getattr(layer, "forward", None)):

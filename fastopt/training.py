@@ -151,7 +151,7 @@ def fit(
     batch_size: int = 32,
     validation: tuple[Any, Any] | None = None,
     shuffle: bool = True,
-    rng: int | np.random.Generator | None = None,
+    rng: "int | np.random.Generator | None" = None,
     progress: bool | None = None,
 ) -> History:
     """Train a model on mini-batches.
