@@ -3,6 +3,7 @@
 import builtins
 import io
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -89,6 +90,34 @@ def test_logistic_regression_is_one_layer():
     history = fo.fit(model, X, X[:, 0] > 0, optimizer=opt, epochs=20, rng=0)
     assert history.accuracy[-1] > 0.95
     assert history.val_loss == []
+
+
+@pytest.mark.skipif(fo.get_backend() == "numpy", reason="the reference makes arrays of its own")
+def test_a_step_allocates_nothing_large():
+    """Hidden layers of 200 kB each; a step after the first epoch's stays far below that."""
+    peaks = []
+
+    class Probe:
+        def forward(self, x):
+            peaks.append(tracemalloc.get_traced_memory()[1] - tracemalloc.get_traced_memory()[0])
+            tracemalloc.reset_peak()
+            return x
+
+        def backward(self, dy):
+            return dy
+
+    X, y = problem(rows=400)
+    model = nn.Sequential(
+        nn.Linear(5, 500), nn.Sigmoid(), nn.Linear(500, 500), nn.Sigmoid(), nn.Linear(500, 1), Probe()
+    )
+    opt = fo.optim.SGD(model.parameters(), lr=0.1)
+    tracemalloc.start()
+    try:
+        fo.fit(model, X, y, optimizer=opt, epochs=2, batch_size=100, rng=0)
+    finally:
+        tracemalloc.stop()
+    assert len(peaks) == 9  # bound once, and run eight times
+    assert max(peaks[5:]) < 20_000
 
 
 # -- the same bits --
