@@ -88,7 +88,7 @@ class Layer:
     def bind(self, x: np.ndarray) -> Bound:
         """Run on ``x``, and say how to do so again, and how to go back.
 
-        The calls serve in training and evaluation mode alike: they look at `training` when they are made.
+        The calls serve in training and evaluation mode alike: they look at `training` when they run.
         """
         raise NotImplementedError
 
@@ -188,20 +188,25 @@ class Layer:
         assert outputs is not None
         return outputs
 
-    def run_on(self, x: np.ndarray, dtype: np.dtype | None = None) -> Pass:
-        """The pass for inputs like ``x``, after it has run on it; ``dtype`` if not x's own."""
+    def run_on(self, x: np.ndarray, predicting: Any = None) -> Pass:
+        """The pass for inputs like ``x``, after it has run on it.
+
+        A prediction, for which ``predicting`` is the layer's dtype, has buffers of its own: it may come between
+        a forward pass and its backward pass.
+        """
         self.check_arrays()
-        backend = _backends.active
-        key = (x.shape, dtype or x.dtype, backend)
+        key = (x.shape, predicting or x.dtype, predicting is not None, _backends.active)
         found = self._passes.pop(key, None)
         if found is None or not found.still_fits(self):
-            found = Pass(self, x if dtype is None else x.astype(dtype))
+            found = Pass(self, x if predicting is None else x.astype(predicting))
             if len(self._passes) >= _KEPT_PASSES:
                 del self._passes[next(iter(self._passes))]
         else:
             found.x[...] = x
             run(found.forward)
         self._passes[key] = found  # the last used is the last to go
+        if found is self._last:
+            self._last = None
         return found
 
     def _forget_passes(self) -> None:

@@ -203,6 +203,18 @@ def test_outputs_are_the_callers_own():
     np.testing.assert_array_equal(dx, kept_dx)
 
 
+def test_a_prediction_may_come_between_forward_and_backward():
+    model, x = MODELS["fused"](), np.random.default_rng(0).standard_normal((6, 4))
+    dy = model(x)
+    model.backward(dy)
+    expected = {name: grad.copy() for name, grad in model.gradients().items()}
+    model(x)
+    model.predict(-x)
+    model.backward(dy)
+    for name, grad in model.gradients().items():
+        np.testing.assert_array_equal(grad, expected[name])
+
+
 def test_many_shapes_of_input_and_few_kept():
     model = nn.Sequential(nn.Linear(3, 2, rng=0), nn.Sigmoid())
     rng = np.random.default_rng(0)
