@@ -1,7 +1,9 @@
 """The C core, through cffi."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -112,3 +114,14 @@ def column_sums(x: np.ndarray, out: np.ndarray) -> None:
 def logistic_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
     each = ffi.NULL if losses is None else _address(losses)
     return lib.fastopt_logistic_loss(_DTYPE[z.dtype], _address(z), _address(y), each, _address(dz), z.size, scale)
+
+
+_BY_ROWS = {"bias_add", "bias_sigmoid", "column_sums"}
+
+
+def bind(kernel: str, *arguments: Any) -> Callable[[], Any]:
+    first = arguments[0]
+    pointers = [ffi.NULL if a is None else _address(a) for a in arguments if a is None or isinstance(a, np.ndarray)]
+    sizes = first.shape if kernel in _BY_ROWS else (first.size,)
+    scalars = arguments[len(pointers) :]
+    return partial(getattr(lib, f"fastopt_{kernel}"), _DTYPE[first.dtype], *pointers, *sizes, *scalars)

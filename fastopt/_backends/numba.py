@@ -1,7 +1,7 @@
 """The Numba fallback: the Python rules and functions, compiled, in loops over the elements."""
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any
 
 import numba
@@ -201,3 +201,7 @@ def logistic_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: n
     losses = np.empty_like(z) if losses is None else losses
     flat = (array.reshape(-1) for array in (z, y, losses, dz))
     return float(_logistic_loop(z.dtype.name)(*flat, z.dtype.type(scale)))
+
+
+def bind(kernel: str, *arguments: Any) -> Callable[[], Any]:
+    return partial(globals()[kernel], *arguments)

@@ -1,7 +1,9 @@
 """The NumPy reference: slow, short, and the specification of the other two."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -142,3 +144,11 @@ def logistic_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: n
         losses[...] = loss
     dz[...] = grad
     return total(loss)
+
+
+def bind(kernel: str, *arguments: Any) -> Callable[[], Any]:
+    """The function called ``kernel`` with its arrays, then its scalars, fixed: a call that takes no arguments.
+
+    For arrays that stay, as a model's do, it saves looking up their addresses and sizes at every call.
+    """
+    return partial(globals()[kernel], *arguments)
