@@ -1,5 +1,8 @@
 """What several test modules share: which backends there are, and how bits are compared."""
 
+import os
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -49,3 +52,17 @@ def special_values(dtype):
     ordinary = [0.1, 0.5, 1 - info.epsneg, 1.0, 1 + info.eps, 3.0, 1e4]
     values = np.array([*tiny, *ordinary, info.max**0.5, info.max / 2, info.max], dtype)
     return np.concatenate([values, -values])
+
+
+def run_python(*arguments, package=Path(fo.__file__).parent.parent, timeout=120, **environment):
+    """Run Python on its own, with the fastopt found in ``package`` and these environment variables."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FASTOPT_")}
+    path = os.pathsep.join([str(package), inherited.pop("PYTHONPATH", "")]).rstrip(os.pathsep)
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**inherited, "PYTHONPATH": path, **environment},
+        cwd=package,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
