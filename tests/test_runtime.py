@@ -345,14 +345,16 @@ for thread in computing:
 }
 
 
+# Without the core there is no pool: one case will do, as Numba compiles in every process anew.
 @NEEDS_FORK
-@pytest.mark.parametrize("case", FORKS)
+@pytest.mark.parametrize("case", FORKS if HAVE_C else ["multiprocessing"])
 def test_fork_after_use(case):
     code = WORK + FORKS[case] + "\nassert work() == expected\nprint('the same')"
     result = run_python("-W", "ignore", "-c", code, timeout=90, FASTOPT_BACKEND=fo.get_backend())
     assert last_line(result) == "the same"
 
 
+@NEEDS_C
 @NEEDS_FORK
 def test_fork_before_use():
     """Then the handlers of the pool are not there yet; the child starts its own."""
@@ -362,6 +364,7 @@ def test_fork_before_use():
     assert last_line(run_python("-W", "ignore", "-c", code, timeout=60, FASTOPT_BACKEND=fo.get_backend())) == "0"
 
 
+@NEEDS_C
 def test_the_interpreter_ends_with_sleeping_and_working_threads():
     code = WORK + "threading.Thread(target=lambda: [work() for _ in range(50)], daemon=True).start(); print('ends')"
     assert last_line(run_python("-c", code, timeout=60, FASTOPT_BACKEND=fo.get_backend())) == "ends"
