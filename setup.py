@@ -33,6 +33,11 @@ INSTRUCTION_SETS: dict[str, dict[str, list[str]]] = {
 
 
 class BuildCore(build_ext):
+    def run(self):
+        super().run()
+        if self.extensions:  # for `python -m` in a checkout, which imports the checkout
+            self.copy_extensions_to_source()
+
     def build_extension(self, ext):
         try:
             # gcc would thread the clamps of exp through all of it: half as many instructions without

@@ -6,35 +6,37 @@
 #include <stdint.h>
 
 enum { FASTOPT_FLOAT32 = 0, FASTOPT_FLOAT64 = 1 };
-enum { FASTOPT_MAX_STATES = 3, FASTOPT_MAX_SCALARS = 16 };
+enum { FASTOPT_MAX_STATES = 3, FASTOPT_MAX_SCALARS = 24 };
 
 /* ---- optimizers ------------------------------------------------------------------------------ */
 
 /* One tensor of an optimizer: `size` elements each of param, grad and the rule's states. grad_factor
- * multiplies the group's grad_scale (clipping by the tensor's own norm; otherwise 1). */
+ * multiplies the group's grad_scale (clipping by the tensor's own norm; otherwise 1). trust_ratio is written by
+ * the rules that have one. */
 typedef struct {
     void *param;
     const void *grad;
     void *state[FASTOPT_MAX_STATES];
     size_t size, first_block;
-    double grad_factor;
+    double grad_factor, trust_ratio;
     int32_t dtype, group;
 } fastopt_tensor;
 
 /* The rule of a group of tensors and its finished scalars, in the order of the structs in rules.h:
- * first those of `struct prepare`, then the rule's own. */
+ * first those of `struct prepare`, then the rule's own. fastopt_update rounds them for float tensors. */
 typedef struct {
     double scalars[FASTOPT_MAX_SCALARS];
+    float rounded[FASTOPT_MAX_SCALARS];
     int32_t rule;
 } fastopt_group;
 
 /* Everything a step works on. fastopt_plan_blocks fills in elements, blocks and every first_block, once,
- * after the sizes are set; block_sums is then to have room for `blocks` numbers. */
+ * after the sizes are set; block_sums is then to have room for two numbers per block. */
 typedef struct {
     fastopt_tensor *tensors;
     fastopt_group *groups;
     double *block_sums;
-    size_t count, elements, blocks;
+    size_t count, group_count, elements, blocks;
 } fastopt_plan;
 
 void fastopt_plan_blocks(fastopt_plan *plan);
@@ -50,6 +52,9 @@ int fastopt_update(const fastopt_plan *plan, int check_finite);
 
 /* sums[t] = the sum of the squares of tensor t's gradient. */
 void fastopt_grad_square_sums(const fastopt_plan *plan, double *sums);
+
+/* The sum of the squares of n elements, in double. */
+double fastopt_square_sum(int dtype, const void *x, size_t n);
 
 /* Whether any of n elements is inf or NaN. */
 int fastopt_any_nonfinite(int dtype, const void *x, size_t n);

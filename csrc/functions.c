@@ -133,7 +133,37 @@ void fastopt_column_sums(int dtype, const void *x, void *sums, size_t rows, size
     for_blocks(rows * columns, (columns + COLUMNS_PER_BLOCK - 1) / COLUMNS_PER_BLOCK, column_block, &t);
 }
 
-enum { SUMS = 256 }; /* blocks between two rounds of adding up */
+/* Sums are added up block by block in order, SUMS blocks at a time. */
+enum { SUMS = 256 };
+static const size_t ROUND = (size_t)SUMS * BLOCK;
+
+typedef struct {
+    const kernel_table *kernels;
+    const char *x;
+    size_t n, item;
+    double sums[SUMS];
+} square_task;
+
+static void square_block(void *task, size_t i)
+{
+    square_task *t = task;
+    t->sums[i] = t->kernels->square_sum(t->x + i * BLOCK * t->item, smaller(BLOCK, t->n - i * BLOCK));
+}
+
+double fastopt_square_sum(int dtype, const void *x, size_t n)
+{
+    square_task t = {.kernels = fastopt_kernels(dtype), .item = item_size(dtype)};
+    double total = 0;
+    for (size_t begin = 0; begin < n; begin += ROUND) {
+        t.x = (const char *)x + begin * t.item;
+        t.n = smaller(ROUND, n - begin);
+        const size_t blocks = (t.n + BLOCK - 1) / BLOCK;
+        for_blocks(t.n, blocks, square_block, &t);
+        for (size_t i = 0; i < blocks; i++)
+            total += t.sums[i];
+    }
+    return total;
+}
 
 typedef struct {
     const kernel_table *kernels;
@@ -153,10 +183,10 @@ static void loss_block(void *task, size_t i)
 
 double fastopt_logistic_loss(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale)
 {
-    const size_t item = item_size(dtype), round = (size_t)SUMS * BLOCK;
+    const size_t item = item_size(dtype);
     double total = 0;
-    for (size_t begin = 0; begin < n; begin += round) {
-        const size_t offset = begin * item, width = smaller(round, n - begin), blocks = (width + BLOCK - 1) / BLOCK;
+    for (size_t begin = 0; begin < n; begin += ROUND) {
+        const size_t offset = begin * item, width = smaller(ROUND, n - begin), blocks = (width + BLOCK - 1) / BLOCK;
         loss_task t = {fastopt_kernels(dtype), (const char *)z + offset, (const char *)y + offset,
                        losses ? (char *)losses + offset : NULL, (char *)dz + offset, width, item, scale, {0}};
         for_blocks(width, blocks, loss_block, &t);

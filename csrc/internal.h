@@ -9,14 +9,24 @@ enum { BLOCK = 8192 };
 
 enum rule {
 #define RULE(name, states) RULE_##name,
+#define TRUST_RULE RULE
 #include "rules.def"
 #undef RULE
+#undef TRUST_RULE
     RULE_COUNT
 };
 
+/* The last scalars of a rule with a trust ratio. */
+typedef struct {
+    double coefficient, decay, eps, scale, floor, cap;
+} trust;
+
 /* The kernels of one element type: each works on a range within one thread. */
 typedef struct {
-    void (*update[RULE_COUNT])(const fastopt_tensor *tensor, const double *scalars, size_t begin, size_t end);
+    void (*update[RULE_COUNT])(const fastopt_tensor *tensor, const fastopt_group *group, size_t begin, size_t end);
+    /* for rules with a trust ratio (else NULL): the sums of the squares of the parameter and of the direction */
+    void (*measure[RULE_COUNT])(const fastopt_tensor *tensor, const fastopt_group *group, size_t begin, size_t end,
+                                double sums[2]);
     double (*square_sum)(const void *x, size_t n);
     int (*any_nonfinite)(const void *x, size_t n);
     void (*exp)(const void *x, void *out, size_t n);
@@ -40,7 +50,8 @@ extern const instruction_set fastopt_baseline, fastopt_avx2, fastopt_avx512, fas
 /* The kernels in use for a dtype. */
 const kernel_table *fastopt_kernels(int dtype);
 
-/* Calls body(context, i) once for every i < count, on the pool's threads, in any order. */
+/* Calls body(context, i) once for every i < count, on the pool's threads, in any order; a thread begins with
+ * the same share of the items in every call, so that data stays in its core's cache from step to step. */
 void fastopt_for_each(size_t count, void (*body)(void *context, size_t i), void *context);
 
 #endif

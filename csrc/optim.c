@@ -9,13 +9,19 @@
 #define TYPED(name) name
 #include "rules.h"
 
+#define COUNT(type) ((int)(sizeof(type) / sizeof(double)))
+
+/* Of a rule's scalars the last `trust` are those of its trust ratio. */
 static const struct {
     const char *name;
-    int states, scalars;
+    int states, scalars, trust;
 } rules[RULE_COUNT] = {
-#define RULE(name, states) {#name, states, (int)((sizeof(struct prepare) + sizeof(struct name)) / sizeof(double))},
+#define RULE(name, states) {#name, states, COUNT(struct prepare) + COUNT(struct name), 0},
+#define TRUST_RULE(name, states)                                                                              \
+    {#name, states, COUNT(struct prepare) + COUNT(struct name) + COUNT(trust), COUNT(trust)},
 #include "rules.def"
 #undef RULE
+#undef TRUST_RULE
 };
 
 int fastopt_rule_index(const char *name)
@@ -39,6 +45,11 @@ int fastopt_rule_scalars(int rule)
 /* Below this many elements in all, waking a thread costs more than it saves. */
 enum { SERIAL_BELOW = 32768 };
 
+static size_t item_size(const fastopt_tensor *tensor)
+{
+    return tensor->dtype == FASTOPT_FLOAT32 ? sizeof(float) : sizeof(double);
+}
+
 static size_t blocks_of(size_t size)
 {
     return (size + BLOCK - 1) / BLOCK;
@@ -52,6 +63,12 @@ void fastopt_plan_blocks(fastopt_plan *plan)
         plan->elements += plan->tensors[t].size;
         plan->blocks += blocks_of(plan->tensors[t].size);
     }
+}
+
+/* The number behind the last block of the tensors before t. */
+static size_t end_block(const fastopt_plan *plan, size_t t)
+{
+    return t < plan->count ? plan->tensors[t].first_block : plan->blocks;
 }
 
 /* The tensor that block i belongs to; i becomes the block's number within it. */
@@ -69,59 +86,145 @@ static const fastopt_tensor *find_block(const fastopt_plan *plan, size_t *i)
     return &plan->tensors[low];
 }
 
-/* A sweep over all tensors: over each as a whole in the calling thread, or block by block on the pool. */
+/* One step: the kernels of both types, and whether a gradient was found not to be finite. */
 typedef struct {
     const fastopt_plan *plan;
-    void (*visit)(void *context, const fastopt_tensor *tensor, size_t begin, size_t end);
-    void *context;
+    const kernel_table *kernels[2];
+    atomic_int nonfinite;
+} step;
+
+typedef void range_function(step *s, const fastopt_tensor *tensor, size_t begin, size_t end);
+
+static void check_range(step *s, const fastopt_tensor *tensor, size_t begin, size_t end)
+{
+    const char *grad = (const char *)tensor->grad + begin * item_size(tensor);
+    if (s->kernels[tensor->dtype]->any_nonfinite(grad, end - begin))
+        atomic_store_explicit(&s->nonfinite, 1, memory_order_relaxed);
+}
+
+static void update_range(step *s, const fastopt_tensor *tensor, size_t begin, size_t end)
+{
+    const fastopt_group *group = &s->plan->groups[tensor->group];
+    s->kernels[tensor->dtype]->update[group->rule](tensor, group, begin, end);
+}
+
+/* A sweep over consecutive tensors, whose blocks begin with number first_block. */
+typedef struct {
+    step *step;
+    range_function *visit;
+    size_t first_block;
 } sweep;
 
 /* Blocks begin on a cache line of the parameter: 512-bit loops lose up to a quarter off it. */
 static void visit_block(void *context, size_t i)
 {
     const sweep *s = context;
-    const fastopt_tensor *tensor = find_block(s->plan, &i);
-    const size_t item = tensor->dtype == FASTOPT_FLOAT32 ? sizeof(float) : sizeof(double);
-    const size_t ahead = (size_t)(-(uintptr_t)tensor->param % 64) / item;
+    i += s->first_block;
+    const fastopt_tensor *tensor = find_block(s->step->plan, &i);
+    const size_t ahead = (size_t)(-(uintptr_t)tensor->param % 64) / item_size(tensor);
     const size_t begin = i ? i * BLOCK + ahead : 0;
     const size_t end = (i + 1) * BLOCK + ahead;
     if (begin < tensor->size)
-        s->visit(s->context, tensor, begin, end < tensor->size ? end : tensor->size);
+        s->visit(s->step, tensor, begin, end < tensor->size ? end : tensor->size);
 }
 
-static void run(sweep s)
+/* Tensors begin <= t < end: each as a whole in the calling thread, or, if there is enough, blocks on the pool. */
+static void visit_tensors(step *s, range_function *visit, size_t begin, size_t end, size_t elements)
 {
-    if (s.plan->elements >= SERIAL_BELOW)
-        fastopt_for_each(s.plan->blocks, visit_block, &s);
+    const fastopt_tensor *tensors = s->plan->tensors;
+    if (elements < SERIAL_BELOW) {
+        for (size_t t = begin; t < end; t++)
+            visit(s, &tensors[t], 0, tensors[t].size);
+    } else {
+        sweep blocks = {s, visit, tensors[begin].first_block};
+        fastopt_for_each(end_block(s->plan, end) - blocks.first_block, visit_block, &blocks);
+    }
+}
+
+/* ---- trust ratios ----------------------------------------------------------------------------- */
+
+static int has_trust_ratio(const fastopt_plan *plan, const fastopt_tensor *tensor)
+{
+    return rules[plan->groups[tensor->group].rule].trust > 0;
+}
+
+/* Whole blocks here, wherever the arrays lie: the sums depend on the cut. */
+static void measure_block(void *context, size_t i)
+{
+    const sweep *s = context;
+    const fastopt_plan *plan = s->step->plan;
+    const size_t block = i += s->first_block;
+    const fastopt_tensor *tensor = find_block(plan, &i);
+    const fastopt_group *group = &plan->groups[tensor->group];
+    const size_t begin = i * BLOCK, end = begin + BLOCK < tensor->size ? begin + BLOCK : tensor->size;
+    if (has_trust_ratio(plan, tensor))
+        s->step->kernels[tensor->dtype]->measure[group->rule](tensor, group, begin, end, &plan->block_sums[2 * block]);
+}
+
+/* 1 where a norm is 0 or not finite; else within floor and cap. */
+static double trust_ratio(trust h, double param_norm, double direction_norm)
+{
+    if (!(param_norm > 0 && param_norm < INFINITY && direction_norm > 0 && direction_norm < INFINITY))
+        return 1;
+    double ratio = h.coefficient * param_norm / (direction_norm + h.decay * param_norm + h.eps);
+    ratio = h.scale * ratio;
+    ratio = ratio > h.floor ? ratio : h.floor;
+    return ratio < h.cap ? ratio : h.cap;
+}
+
+static void finish_trust_ratio(const fastopt_plan *plan, fastopt_tensor *tensor)
+{
+    const fastopt_group *group = &plan->groups[tensor->group];
+    double param = 0, direction = 0;
+    trust h;
+    memcpy(&h, group->scalars + rules[group->rule].scalars - COUNT(trust), sizeof h);
+    for (size_t i = tensor->first_block; i < tensor->first_block + blocks_of(tensor->size); i++) {
+        param += plan->block_sums[2 * i];
+        direction += plan->block_sums[2 * i + 1];
+    }
+    tensor->trust_ratio = trust_ratio(h, sqrt(param), sqrt(direction));
+}
+
+static void measure_tensors(step *s, size_t begin, size_t end, size_t elements)
+{
+    sweep blocks = {s, NULL, s->plan->tensors[begin].first_block};
+    const size_t count = end_block(s->plan, end) - blocks.first_block;
+    if (elements < SERIAL_BELOW)
+        for (size_t i = 0; i < count; i++)
+            measure_block(&blocks, i);
     else
-        for (size_t t = 0; t < s.plan->count; t++)
-            s.visit(s.context, &s.plan->tensors[t], 0, s.plan->tensors[t].size);
+        fastopt_for_each(count, measure_block, &blocks);
+    for (size_t t = begin; t < end; t++)
+        if (has_trust_ratio(s->plan, &s->plan->tensors[t]))
+            finish_trust_ratio(s->plan, &s->plan->tensors[t]);
 }
 
-static void check_range(void *nonfinite, const fastopt_tensor *tensor, size_t begin, size_t end)
+/* Both sweeps over one run of tensors after the other, so that the second finds in cache what the first has read. */
+static void update_in_runs(step *s)
 {
-    const size_t item = tensor->dtype == FASTOPT_FLOAT32 ? sizeof(float) : sizeof(double);
-    if (fastopt_kernels(tensor->dtype)->any_nonfinite((const char *)tensor->grad + begin * item, end - begin))
-        atomic_store_explicit((atomic_int *)nonfinite, 1, memory_order_relaxed);
+    enum { ELEMENTS_IN_CACHE = 1 << 20 };
+    const fastopt_plan *plan = s->plan;
+    for (size_t begin = 0, end; begin < plan->count; begin = end) {
+        size_t elements = plan->tensors[begin].size;
+        for (end = begin + 1; end < plan->count && elements + plan->tensors[end].size <= ELEMENTS_IN_CACHE; end++)
+            elements += plan->tensors[end].size;
+        measure_tensors(s, begin, end, elements);
+        visit_tensors(s, update_range, begin, end, elements);
+    }
 }
 
-static void update_range(void *groups, const fastopt_tensor *tensor, size_t begin, size_t end)
-{
-    const fastopt_group *group = (const fastopt_group *)groups + tensor->group;
-    fastopt_kernels(tensor->dtype)->update[group->rule](tensor, group->scalars, begin, end);
-}
+/* ---- what Python calls ------------------------------------------------------------------------ */
 
 static void square_sum_block(void *context, size_t i)
 {
     const fastopt_plan *plan = context;
     const size_t block = i;
     const fastopt_tensor *tensor = find_block(plan, &i);
-    const size_t item = tensor->dtype == FASTOPT_FLOAT32 ? sizeof(float) : sizeof(double);
     const size_t begin = i * BLOCK, n = tensor->size - begin < BLOCK ? tensor->size - begin : BLOCK;
-    plan->block_sums[block] = fastopt_kernels(tensor->dtype)->square_sum((const char *)tensor->grad + begin * item, n);
+    const char *grad = (const char *)tensor->grad + begin * item_size(tensor);
+    plan->block_sums[block] = fastopt_kernels(tensor->dtype)->square_sum(grad, n);
 }
 
-/* Here the blocks are the specification: they begin at multiples of BLOCK, wherever the arrays lie. */
 void fastopt_grad_square_sums(const fastopt_plan *plan, double *sums)
 {
     if (plan->elements >= SERIAL_BELOW)
@@ -139,12 +242,22 @@ void fastopt_grad_square_sums(const fastopt_plan *plan, double *sums)
 
 int fastopt_update(const fastopt_plan *plan, int check_finite)
 {
+    step s = {plan, {fastopt_kernels(FASTOPT_FLOAT32), fastopt_kernels(FASTOPT_FLOAT64)}, 0};
+    int two_sweeps = 0;
     if (check_finite) {
-        atomic_int nonfinite = 0;
-        run((sweep){plan, check_range, &nonfinite});
-        if (atomic_load(&nonfinite))
+        visit_tensors(&s, check_range, 0, plan->count, plan->elements);
+        if (atomic_load(&s.nonfinite))
             return 1;
     }
-    run((sweep){plan, update_range, plan->groups});
+    for (size_t g = 0; g < plan->group_count; g++) {
+        fastopt_group *group = &plan->groups[g];
+        two_sweeps |= rules[group->rule].trust > 0;
+        for (int i = 0; i < rules[group->rule].scalars; i++)
+            group->rounded[i] = (float)group->scalars[i];
+    }
+    if (two_sweeps)
+        update_in_runs(&s);
+    else
+        visit_tensors(&s, update_range, 0, plan->count, plan->elements);
     return 0;
 }

@@ -35,11 +35,19 @@ typedef pthread_cond_t condition;
 #define relax() ((void)0)
 #endif
 
+/* The items of a job are cut into one share per thread. A thread works through its own share and then helps
+ * with the others: the same items go to the same core again and again, and nobody waits for a late riser. */
+enum { MAX_SHARES = 64 };
+
 typedef struct {
     size_t count;
     void (*body)(void *context, size_t i);
     void *context;
-    atomic_size_t next; /* the first item that nobody has claimed */
+    int shares;
+    struct {
+        atomic_size_t next; /* the first item that nobody has claimed */
+        char padding[64 - sizeof(atomic_size_t)];
+    } share[MAX_SHARES];
 } job;
 
 static mutex in_use = MUTEX_INIT;  /* held by the thread whose job the pool runs */
@@ -51,11 +59,15 @@ static int started;                /* workers that exist */
 static atomic_int working;         /* workers inside the current job */
 static atomic_int wanted = 1;      /* threads, the calling one included */
 
-static void claim_all(job *j)
+static void claim_all(job *j, int first)
 {
-    size_t i;
-    while ((i = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed)) < j->count)
-        j->body(j->context, i);
+    for (int k = 0; k < j->shares; k++) {
+        const int s = (first + k) % j->shares;
+        const size_t end = j->count * (size_t)(s + 1) / (size_t)j->shares;
+        size_t i;
+        while ((i = atomic_fetch_add_explicit(&j->share[s].next, 1, memory_order_relaxed)) < end)
+            j->body(j->context, i);
+    }
 }
 
 static void worker(int number)
@@ -69,7 +81,7 @@ static void worker(int number)
         seen = job_number;
         atomic_fetch_add(&working, 1);
         unlock(&state);
-        claim_all(j);
+        claim_all(j, number + 1);
         lock(&state);
         if (atomic_fetch_sub(&working, 1) == 1)
             wake_all(&done);
@@ -164,12 +176,20 @@ static void wait_for_workers(void)
 
 void fastopt_for_each(size_t count, void (*body)(void *context, size_t i), void *context)
 {
-    job j = {count, body, context, 0};
     const int threads = atomic_load(&wanted);
-    if (threads == 1 || count < 2 || !try_lock(&in_use)) { /* another thread has the pool: go it alone */
-        claim_all(&j);
+    if (threads == 1 || count < 2 || !try_lock(&in_use)) { /* or another thread has the pool: go it alone */
+        for (size_t i = 0; i < count; i++)
+            body(context, i);
         return;
     }
+    job j;
+    j.count = count;
+    j.body = body;
+    j.context = context;
+    j.shares = threads < MAX_SHARES ? threads : MAX_SHARES;
+    for (int s = 0; s < j.shares; s++)
+        atomic_init(&j.share[s].next, count * (size_t)s / (size_t)j.shares);
+
     lock(&state);
     start_workers(threads - 1);
     current = &j;
@@ -177,7 +197,7 @@ void fastopt_for_each(size_t count, void (*body)(void *context, size_t i), void 
     wake_all(&work);
     unlock(&state);
 
-    claim_all(&j);
+    claim_all(&j, 0);
 
     lock(&state);
     current = NULL;

@@ -16,17 +16,23 @@ from ._runtime import (
     show_config,
 )
 from ._version import __version__
+from .files import load, save
 from .functional import logistic_loss, sigmoid, sigmoid_backward
+from .optim import clip_grad_norm, global_norm
 
 __all__ = [
     "__version__",
+    "clip_grad_norm",
     "get_backend",
     "get_instruction_set",
     "get_num_threads",
+    "global_norm",
     "instruction_sets",
+    "load",
     "logistic_loss",
     "num_threads",
     "optim",
+    "save",
     "set_backend",
     "set_instruction_set",
     "set_num_threads",

@@ -6,6 +6,7 @@ text serves both, so their bits agree. ``csrc/rules.h`` says the same in C, with
 order; only ``+ - * /``, the square root, comparison and selection occur.
 """
 
+import math
 from collections import namedtuple
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -34,6 +35,54 @@ def momentum(h, p, g, momentum_buffer):
     return p - h.lr * (h.from_grad * g + h.from_buffer * momentum_buffer), momentum_buffer
 
 
+def adagrad(h, p, g, sum):
+    """AdaGrad (Duchi et al. 2011, eq. 1 with the diagonal of section 1.3)."""
+    sum = sum + g * g
+    return p - h.lr * g / (np.sqrt(sum + h.eps_root) + h.eps), sum
+
+
+def adadelta(h, p, g, square_avg, acc_delta):
+    """AdaDelta (Zeiler 2012, Algorithm 1)."""
+    square_avg = h.rho * square_avg + h.one_minus_rho * (g * g)
+    delta = np.sqrt((acc_delta + h.eps) / (square_avg + h.eps)) * g
+    acc_delta = h.rho * acc_delta + h.one_minus_rho * (delta * delta)
+    return p - h.lr * delta, square_avg, acc_delta
+
+
+def rmsprop(h, p, g, square_avg):
+    """RMSProp (Tieleman & Hinton 2012, lecture 6.5): the gradient over the root of its running mean square."""
+    square_avg = h.alpha * square_avg + h.one_minus_alpha * (g * g)
+    return p - h.lr * g / (np.sqrt(square_avg + h.eps_root) + h.eps), square_avg
+
+
+def rmsprop_centered(h, p, g, square_avg, grad_avg):
+    """Centred (Graves 2013, eq. 38-40): the variance for the mean square; rounding must not make it negative."""
+    square_avg = h.alpha * square_avg + h.one_minus_alpha * (g * g)
+    grad_avg = h.alpha * grad_avg + h.one_minus_alpha * g
+    square = grad_avg * grad_avg
+    variance = np.maximum(square_avg, square) - square
+    return p - h.lr * g / (np.sqrt(variance + h.eps_root) + h.eps), square_avg, grad_avg
+
+
+def rmsprop_momentum(h, p, g, square_avg, momentum_buffer):
+    """RMSProp with momentum on the scaled gradient; from_step and from_buffer as in ``momentum``."""
+    square_avg = h.alpha * square_avg + h.one_minus_alpha * (g * g)
+    step = g / (np.sqrt(square_avg + h.eps_root) + h.eps)
+    momentum_buffer = h.momentum * momentum_buffer + step
+    return p - h.lr * (h.from_step * step + h.from_buffer * momentum_buffer), square_avg, momentum_buffer
+
+
+def rmsprop_centered_momentum(h, p, g, square_avg, grad_avg, momentum_buffer):
+    """Centred RMSProp with momentum."""
+    square_avg = h.alpha * square_avg + h.one_minus_alpha * (g * g)
+    grad_avg = h.alpha * grad_avg + h.one_minus_alpha * g
+    square = grad_avg * grad_avg
+    variance = np.maximum(square_avg, square) - square
+    step = g / (np.sqrt(variance + h.eps_root) + h.eps)
+    momentum_buffer = h.momentum * momentum_buffer + step
+    return p - h.lr * (h.from_step * step + h.from_buffer * momentum_buffer), square_avg, grad_avg, momentum_buffer
+
+
 def adam(h, p, g, exp_avg, exp_avg_sq):
     """Adam (Kingma & Ba 2015, Algorithm 1); step_size = lr / (1 - beta1**t), correction2 = 1 / (1 - beta2**t)."""
     exp_avg = h.beta1 * exp_avg + h.one_minus_beta1 * g
@@ -41,25 +90,108 @@ def adam(h, p, g, exp_avg, exp_avg_sq):
     return p - h.step_size * exp_avg / (np.sqrt(exp_avg_sq * h.correction2 + h.eps_root) + h.eps), exp_avg, exp_avg_sq
 
 
+def adam_amsgrad(h, p, g, exp_avg, exp_avg_sq, max_exp_avg_sq):
+    """AMSGrad (Reddi et al. 2018, Algorithm 2): the largest second moment so far.
+
+    Of v (before = 1) as in PyTorch, or of the corrected v (after = 1).
+    """
+    exp_avg = h.beta1 * exp_avg + h.one_minus_beta1 * g
+    exp_avg_sq = h.beta2 * exp_avg_sq + h.one_minus_beta2 * (g * g)
+    max_exp_avg_sq = np.maximum(exp_avg_sq * h.before, max_exp_avg_sq)
+    denominator = np.sqrt(max_exp_avg_sq * h.after + h.eps_root) + h.eps
+    return p - h.step_size * exp_avg / denominator, exp_avg, exp_avg_sq, max_exp_avg_sq
+
+
+def nadam(h, p, g, exp_avg, exp_avg_sq):
+    """NAdam (Dozat 2016, Algorithm 2): Adam with Nesterov's look-ahead in the numerator."""
+    exp_avg = h.beta1 * exp_avg + h.one_minus_beta1 * g
+    exp_avg_sq = h.beta2 * exp_avg_sq + h.one_minus_beta2 * (g * g)
+    numerator = h.grad_step * g + h.avg_step * exp_avg
+    return p - numerator / (np.sqrt(exp_avg_sq * h.correction2 + h.eps_root) + h.eps), exp_avg, exp_avg_sq
+
+
+# ---- rules with a trust ratio per tensor: first a direction is measured, then the update follows -------------
+
+
+def lars_direction(h, p, g, momentum_buffer):
+    """What LARS measures: g, or g + decay p (norm_decay = decay)."""
+    return g + h.norm_decay * p, momentum_buffer
+
+
+def lars(h, p, g, momentum_buffer):
+    """LARS (You, Gitman & Ginsburg 2017, eq. 6 and Algorithm 1)."""
+    g = h.trust_ratio * (g + h.decay * p)
+    momentum_buffer = h.momentum * momentum_buffer + h.grad_weight * g
+    return p - h.lr * (h.from_grad * g + h.from_buffer * momentum_buffer), momentum_buffer
+
+
+def lamb_step(h, p, exp_avg, exp_avg_sq):
+    """What LAMB multiplies with the learning rate and the trust ratio."""
+    return h.correction1 * exp_avg / (np.sqrt(exp_avg_sq * h.correction2 + h.eps_root) + h.eps) + h.decay * p
+
+
+def lamb_direction(h, p, g, exp_avg, exp_avg_sq):
+    """The moments, and Adam's direction with decay: what LAMB measures."""
+    exp_avg = h.beta1 * exp_avg + h.grad_weight * g
+    exp_avg_sq = h.beta2 * exp_avg_sq + h.one_minus_beta2 * (g * g)
+    return lamb_step(h, p, exp_avg, exp_avg_sq), exp_avg, exp_avg_sq
+
+
+def lamb(h, p, g, exp_avg, exp_avg_sq):
+    """LAMB (You et al. 2020, Algorithm 2), the moments being those of this step already."""
+    return p - h.lr * (h.trust_ratio * lamb_step(h, p, exp_avg, exp_avg_sq)), exp_avg, exp_avg_sq
+
+
+def trust_ratio(h, param_norm, direction_norm):
+    """The trust ratio of a tensor, in double: 1 where a norm is 0 or not finite; else within floor and cap."""
+    if not (0 < param_norm < math.inf and 0 < direction_norm < math.inf):
+        return 1.0
+    ratio = h.trust_coefficient * param_norm / (direction_norm + h.trust_decay * param_norm + h.trust_eps)
+    return min(max(h.trust_scale * ratio, h.trust_floor), h.trust_cap)
+
+
 class Rule(NamedTuple):
-    """A rule, the names of the scalars it reads from ``h`` (those of ``prepare`` first) and of its states."""
+    """A rule, the names of the scalars it reads from ``h`` (those of ``prepare`` first) and of its states.
+
+    One with a trust ratio has a ``direction`` too, and scalars for `trust_ratio` behind its own.
+    """
 
     update: Callable[..., tuple[Any, ...]]
-    scalars: type
+    scalars: Any
     states: tuple[str, ...]
+    direction: Callable[..., tuple[Any, ...]] | None = None
 
 
-def _rule(update, scalars):
+def _rule(update, scalars, direction=None):
     names = f"grad_scale clip_value l2 keep {scalars}"
+    if direction is not None:
+        names += " trust_ratio trust_coefficient trust_decay trust_eps trust_scale trust_floor trust_cap"
     states = update.__code__.co_varnames[3 : update.__code__.co_argcount]
-    return Rule(update, namedtuple(update.__name__, names), states)
+    return Rule(update, namedtuple(update.__name__, names), states, direction)
 
+
+_ADAM = "beta1 one_minus_beta1 beta2 one_minus_beta2"
+_RMSPROP = "alpha one_minus_alpha eps_root eps"
 
 RULES = {
     rule.update.__name__: rule
     for rule in (
         _rule(sgd, "lr"),
         _rule(momentum, "momentum grad_weight from_grad from_buffer lr"),
-        _rule(adam, "beta1 one_minus_beta1 beta2 one_minus_beta2 correction2 eps_root eps step_size"),
+        _rule(adagrad, "eps_root eps lr"),
+        _rule(adadelta, "rho one_minus_rho eps lr"),
+        _rule(rmsprop, f"{_RMSPROP} lr"),
+        _rule(rmsprop_centered, f"{_RMSPROP} lr"),
+        _rule(rmsprop_momentum, f"{_RMSPROP} momentum from_step from_buffer lr"),
+        _rule(rmsprop_centered_momentum, f"{_RMSPROP} momentum from_step from_buffer lr"),
+        _rule(adam, f"{_ADAM} correction2 eps_root eps step_size"),
+        _rule(adam_amsgrad, f"{_ADAM} before after eps_root eps step_size"),
+        _rule(nadam, f"{_ADAM} correction2 eps_root eps grad_step avg_step"),
+        _rule(lars, "decay norm_decay momentum grad_weight from_grad from_buffer lr", lars_direction),
+        _rule(
+            lamb,
+            "beta1 grad_weight beta2 one_minus_beta2 correction1 correction2 eps_root eps decay lr",
+            lamb_direction,
+        ),
     )
 }

@@ -25,12 +25,15 @@ class Plan:
         self.grads = list(params)
         self._tensors = ffi.new("fastopt_tensor[]", len(params))
         self._groups = ffi.new("fastopt_group[]", len(rules))
-        self._plan = ffi.new("fastopt_plan *", {"tensors": self._tensors, "groups": self._groups, "count": len(params)})
+        self._plan = ffi.new(
+            "fastopt_plan *",
+            {"tensors": self._tensors, "groups": self._groups, "count": len(params), "group_count": len(rules)},
+        )
         for tensor, param, state, group in zip(self._tensors, params, states, groups, strict=True):
             tensor.param = tensor.grad = _address(param)
             tensor.state[0 : len(state)] = [_address(s) for s in state]
             tensor.size = param.size
-            tensor.grad_factor = 1.0
+            tensor.grad_factor = tensor.trust_ratio = 1.0
             tensor.dtype = _DTYPE[param.dtype]
             tensor.group = group
         self._write = []  # per group, a function that writes its scalars
@@ -39,7 +42,7 @@ class Plan:
             layout = struct.Struct(f"{lib.fastopt_rule_scalars(group.rule)}d")
             self._write.append((layout.pack_into, ffi.buffer(group.scalars)))
         lib.fastopt_plan_blocks(self._plan)
-        self._block_sums = ffi.new("double[]", self._plan.blocks)
+        self._block_sums = ffi.new("double[]", 2 * self._plan.blocks)
         self._plan.block_sums = self._block_sums
         self._square_sums = ffi.new("double[]", len(params))
 
@@ -56,6 +59,10 @@ class Plan:
         for tensor, factor in zip(self._tensors, factors, strict=True):
             tensor.grad_factor = factor
 
+    @property
+    def trust_ratios(self) -> list[float]:
+        return [tensor.trust_ratio for tensor in self._tensors]
+
     def update(self, scalars: Sequence[tuple[float, ...]], check_finite: bool) -> bool:
         for (write, buffer), values in zip(self._write, scalars, strict=True):
             write(buffer, 0, *values)
@@ -68,6 +75,10 @@ class Plan:
 
 def any_nonfinite(x: np.ndarray) -> bool:
     return bool(lib.fastopt_any_nonfinite(_DTYPE[x.dtype], _address(x), x.size))
+
+
+def square_sum(x: np.ndarray) -> float:
+    return lib.fastopt_square_sum(_DTYPE[x.dtype], _address(x), x.size)
 
 
 def exp(x: np.ndarray, out: np.ndarray) -> None:

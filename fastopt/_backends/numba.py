@@ -5,15 +5,17 @@ from functools import cache
 from typing import Any
 
 import numba
+import numba.extending
 import numpy as np
 
 from .. import functions
-from ..rules import RULES, prepare
+from ..rules import RULES, lamb_step, prepare
 from . import numpy as reference
 
 # error_model="numpy" divides as the hardware does; without fastmath nothing is reordered or contracted.
 _compiled: Any = numba.njit(error_model="numpy", nogil=True)
 _prepare = _compiled(prepare)
+numba.extending.register_jitable(lamb_step)
 
 
 @_compiled
@@ -23,6 +25,7 @@ def _select(condition, x, y):  # np.where would make an array of every scalar
 
 @cache
 def _update_loop(rule_name):
+    """The loop that applies a rule to every element."""
     rule = _compiled(RULES[rule_name].update)
 
     def loop0(h, param, grad):
@@ -48,6 +51,24 @@ def _update_loop(rule_name):
     return _compiled((loop0, loop1, loop2, loop3)[len(RULES[rule_name].states)])
 
 
+@cache
+def _measure_loop(rule_name):
+    """The loop that fills in the parameters and directions whose norms make the trust ratio."""
+    direction = _compiled(RULES[rule_name].direction)
+
+    def loop1(h, param, grad, params, directions, state):
+        for i in range(param.size):
+            params[i], g = _prepare(h, param[i], grad[i])
+            directions[i], state[i] = direction(h, params[i], g, state[i])
+
+    def loop2(h, param, grad, params, directions, state0, state1):
+        for i in range(param.size):
+            params[i], g = _prepare(h, param[i], grad[i])
+            directions[i], state0[i], state1[i] = direction(h, params[i], g, state0[i], state1[i])
+
+    return _compiled((None, loop1, loop2)[len(RULES[rule_name].states)])
+
+
 class Plan(reference.Plan):
     """As the reference's, on flat views of the arrays."""
 
@@ -60,20 +81,18 @@ class Plan(reference.Plan):
     ):
         flat = [tuple(s.reshape(-1) for s in state) for state in states]
         super().__init__(rules, [p.reshape(-1) for p in params], flat, groups)
-        self._loops = [_update_loop(name) for name in rules]
+        self._names = list(rules)
 
     def bind(self, i: int, grad: np.ndarray) -> None:
         self.grads[i] = grad.reshape(-1)
 
-    def update(self, scalars: Sequence[tuple[float, ...]], check_finite: bool) -> bool:
-        if check_finite and any(any_nonfinite(grad) for grad in self.grads):
-            return False
-        for p, g, states, group, factor in zip(
-            self._params, self.grads, self._states, self._groups, self.grad_factors, strict=True
-        ):
-            h = self._rules[group].scalars(scalars[group][0] * factor, *scalars[group][1:])
-            self._loops[group](self._rules[group].scalars(*map(p.dtype.type, h)), p, g, *states)
-        return True
+    def _measure(self, group, h, p, g, states) -> tuple[float, float]:
+        params, directions = np.empty_like(p), np.empty_like(p)
+        _measure_loop(self._names[group])(h, p, g, params, directions, *states)
+        return _sum(params, True), _sum(directions, True)
+
+    def _apply(self, group, h, p, g, states) -> None:
+        _update_loop(self._names[group])(h, p, g, *states)
 
     def grad_square_sums(self) -> list[float]:
         return [_sum(g, True) for g in self.grads]
@@ -98,6 +117,10 @@ def _sum(x, squared):
             half //= 2
         total += lanes[0]
     return total
+
+
+def square_sum(x: np.ndarray) -> float:
+    return float(_sum(x.reshape(-1), True))
 
 
 @_compiled

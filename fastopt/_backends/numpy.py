@@ -1,11 +1,12 @@
 """The NumPy reference: slow, short, and the specification of the other two."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from .. import functions
-from ..rules import RULES, prepare
+from ..rules import RULES, prepare, trust_ratio
 
 BLOCK = 8192  # elements: sums are taken block by block (csrc/internal.h)
 LANES = 16  # element i of a block goes to lane i mod LANES (csrc/reduce.inc)
@@ -36,6 +37,11 @@ def total(x: np.ndarray) -> float:
     return result
 
 
+def square_sum(x: np.ndarray) -> float:
+    """The sum of the squares of ``x``, in double."""
+    return total(np.square(x, dtype=np.float64))
+
+
 class Plan:
     """What one optimizer updates: parameters with their state, each in a group that has a rule."""
 
@@ -52,6 +58,7 @@ class Plan:
         self._groups = list(groups)
         self.grads = list(params)
         self.grad_factors = [1.0] * len(self._params)
+        self.trust_ratios = [1.0] * len(self._params)
 
     def bind(self, i: int, grad: np.ndarray) -> None:
         """Use ``grad`` as parameter i's gradient from now on."""
@@ -62,21 +69,34 @@ class Plan:
         """One step, with the scalars of every group; False, and nothing written, if a gradient is not finite."""
         if check_finite and any(any_nonfinite(grad) for grad in self.grads):
             return False
-        for p, g, states, group, factor in zip(
-            self._params, self.grads, self._states, self._groups, self.grad_factors, strict=True
-        ):
-            rule = self._rules[group]
-            h = rule.scalars(scalars[group][0] * factor, *scalars[group][1:])
-            h = rule.scalars(*map(p.dtype.type, h))
-            results = rule.update(h, *prepare(h, p, g), *states)
-            for array, result in zip((p, *states), results, strict=True):
-                array[...] = result
+        for i, (p, states, group) in enumerate(zip(self._params, self._states, self._groups, strict=True)):
+            rule, real = self._rules[group], p.dtype.type
+            exact = rule.scalars(scalars[group][0] * self.grad_factors[i], *scalars[group][1:])
+            h = rule.scalars(*map(real, exact))
+            if rule.direction is not None:
+                sums = self._measure(group, h, p, self.grads[i], states)
+                self.trust_ratios[i] = trust_ratio(exact, *map(math.sqrt, sums))
+                h = h._replace(trust_ratio=real(self.trust_ratios[i]))
+            self._apply(group, h, p, self.grads[i], states)
         return True
+
+    def _measure(self, group, h, p, g, states) -> tuple[float, float]:
+        """The sums of the squares of the parameter and of the direction; the states move on."""
+        kept, g = prepare(h, p, g)
+        direction, *moved = self._rules[group].direction(h, kept, g, *states)
+        for array, result in zip(states, moved, strict=True):
+            array[...] = result
+        return square_sum(kept), square_sum(direction)
+
+    def _apply(self, group, h, p, g, states) -> None:
+        results = self._rules[group].update(h, *prepare(h, p, g), *states)
+        for array, result in zip((p, *states), results, strict=True):
+            array[...] = result
 
     @_silently
     def grad_square_sums(self) -> list[float]:
         """The sum of the squares of every gradient."""
-        return [total(np.square(g, dtype=np.float64)) for g in self.grads]
+        return [square_sum(g) for g in self.grads]
 
 
 def any_nonfinite(x: np.ndarray) -> bool:

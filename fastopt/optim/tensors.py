@@ -24,18 +24,23 @@ def span(x: np.ndarray) -> tuple[int, int]:
     return first, first + x.nbytes
 
 
-def check_param(name: str, param: Any) -> None:
-    if not isinstance(param, np.ndarray):
-        raise TypeError(f"parameter {name!r} must be a numpy.ndarray, not {type(param).__name__}")
-    if param.dtype not in (np.float32, np.float64):
-        raise TypeError(f"parameter {name!r} must be float32 or float64, not {param.dtype}")
-    if not param.flags.c_contiguous:
+def check_array(what: str, name: str, array: Any) -> None:
+    """Refuse what is not an array of float32 or float64."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{what} {name!r} must be a numpy.ndarray, not {type(array).__name__}")
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{what} {name!r} must be float32 or float64, not {array.dtype}")
+
+
+def check_writeable(what: str, name: str, array: np.ndarray) -> None:
+    """Refuse an array that cannot be updated in place."""
+    if not array.flags.c_contiguous:
         raise ValueError(
-            f"parameter {name!r} must be C-contiguous to be updated in place;"
-            f" its shape is {param.shape}, its strides are {param.strides}"
+            f"{what} {name!r} must be C-contiguous to be updated in place;"
+            f" its shape is {array.shape}, its strides are {array.strides}"
         )
-    if not param.flags.writeable:
-        raise ValueError(f"parameter {name!r} is read-only, and would be updated in place")
+    if not array.flags.writeable:
+        raise ValueError(f"{what} {name!r} is read-only, and would be updated in place")
 
 
 def check_disjoint(spans: list[tuple[int, int, str]]) -> None:

@@ -6,16 +6,16 @@ before anything is written.
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import is_
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from . import _backends
-from ._hyperparameters import SWITCHES, Group, a_number, checked, positive
-from ._tensors import check_disjoint, check_param, named_arrays, span, state_like
-from .rules import RULES
+from .. import _backends
+from ..rules import RULES
+from .hyperparameters import FIXED, Group, a_number, positive
+from .tensors import check_array, check_disjoint, check_writeable, named_arrays, span, state_like
 
 Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
 Groups = Sequence[Mapping[str, Any]]
@@ -48,10 +48,11 @@ class Optimizer:
         if len({name for name, _ in named}) < len(named):  # lists, or dicts with the same names, in several groups
             named = [(f"groups[{i}].{name}", array) for i, (name, array) in zip(group_of, named, strict=True)]
         for name, param in named:
-            check_param(name, param)
+            check_array("parameter", name, param)
+            check_writeable("parameter", name, param)
         self._names = tuple(name for name, _ in named)
         self._params = [param for _, param in named]
-        self._group_of = group_of
+        self._single = [i for i, param in enumerate(self._params) if param.size <= 1]
         self._grouped = grouped
         spans = sorted((*span(p), name) for name, p in named if p.size)
         check_disjoint(spans)
@@ -78,6 +79,9 @@ class Optimizer:
 
     # -- what a subclass says --
 
+    # Checks of fixed hyperparameters that mean something else here than in other optimizers.
+    checks: ClassVar[dict[str, Callable[[str, Any], Any]]] = {}
+
     @classmethod
     def rule(cls, h: Mapping[str, Any]) -> str:
         """The name of the rule that the hyperparameters ``h`` ask for."""
@@ -87,6 +91,11 @@ class Optimizer:
     def scalars(cls, h: Mapping[str, Any], t: int) -> tuple[float, ...]:
         """The rule's scalars for step ``t``, counted from 1, in the rule's order."""
         raise NotImplementedError
+
+    @classmethod
+    def trust(cls, h: Mapping[str, Any]) -> tuple[float, ...]:
+        """The scalars of the trust ratio, for a rule that has one."""
+        return ()
 
     @classmethod
     def initial_state(cls, h: Mapping[str, Any], key: str) -> float:
@@ -171,14 +180,13 @@ class Optimizer:
         if decay:
             if mode == "l2":
                 l2 = decay
-            else:
+            elif mode != "direction":
                 keep = 1.0 - (h["lr"] * decay if mode == "decoupled" else decay)
         own = self.scalars(h, done + 1)
         scale = -grad_scale if h["maximize"] else grad_scale
         if not -_SCALAR_LIMIT < sum(own, scale + l2 + keep) < _SCALAR_LIMIT:
-            fields = RULES[group.rule].scalars(scale, limit, l2, keep, *own)
-            raise ValueError(f"step {done + 1}: the hyperparameters give numbers beyond float32: {fields}")
-        return (scale, limit, l2, keep, *own)
+            raise ValueError(f"step {done + 1}: these hyperparameters give numbers beyond float32: {dict(h)}")
+        return (scale, limit, l2, keep, *own, *self.trust(h))
 
     @staticmethod
     def _clip_factors(sums, norm, scale, clip_norm, clip_norm_per_tensor):
@@ -207,14 +215,9 @@ class Optimizer:
         """Point the plan at ``grads``; nothing to do where they are the arrays of the step before."""
         container = self._container
         if type(container) is dict:
-            if not (tuple(container) == self._names and all(map(is_, container.values(), self._params))):
-                self._complain_of_replaced(container)
-        elif (
-            type(container) is list
-            and not self._grouped
-            and not (len(container) == len(self._params) and all(map(is_, container, self._params)))
-        ):
-            self._complain_of_replaced(container)
+            container = list(container.values())
+        if type(container) is list and not self._grouped:
+            self._check_still_there(container)
         if type(grads) is dict:
             if tuple(grads) == self._names and all(map(is_, grads.values(), self._grads)):
                 return
@@ -222,17 +225,22 @@ class Optimizer:
             return
         self._rebind(self._in_order(grads))
 
-    def _complain_of_replaced(self, container: Any) -> None:
-        now = dict(named_arrays(container, "params"))
-        for name, param in zip(self._names, self._params, strict=True):
-            if now.pop(name, None) is not param:
+    def _check_still_there(self, now: list[Any]) -> None:
+        """Refuse to go on with arrays that the caller has replaced by others in the container given at the start."""
+        # List equality tries identity first, all in C; arrays of one element could also be equal and not identical.
+        try:
+            if now == self._params and all(now[i] is self._params[i] for i in self._single):
+                return
+        except Exception:  # two different arrays: their comparison has no truth value
+            pass
+        for i, (name, param) in enumerate(zip(self._names, self._params, strict=True)):
+            if i >= len(now) or now[i] is not param:
                 raise ValueError(
-                    f"parameter {name!r} was replaced by another array, or removed, since the optimizer was made;"
-                    f" write into the array ({name}[...] = ...), or make a new optimizer"
+                    f"parameter {name!r} was replaced by another array, moved or removed since the optimizer was made;"
+                    f" write into the array instead ({name}[...] = ...), or make a new optimizer"
                 )
-        raise ValueError(
-            f"the optimizer was made without: {', '.join(map(repr, now))}" if now else "params were reordered"
-        )
+        if len(now) > len(self._params):
+            raise ValueError(f"the optimizer was made with {len(self._params)} parameters, now there are {len(now)}")
 
     def _in_order(self, grads: Any) -> list[Any]:
         """The gradients in the order of the parameters."""
@@ -285,13 +293,17 @@ class Optimizer:
     # -- what can be read and set --
 
     @property
+    def trust_ratios(self) -> dict[str, float]:
+        """The trust ratio of every tensor in the last step; 1 for those whose rule has none."""
+        return dict(zip(self._names, self._plan.trust_ratios, strict=True))
+
+    @property
     def lr(self) -> float:
         """The learning rate of the next step, that of the first group; setting it sets that of all groups."""
         return self.groups[0].at(self.step_count)["lr"]
 
     @lr.setter
     def lr(self, value: Any) -> None:
-        value = checked("lr", value)
         for group in self.groups:
             group["lr"] = value
 
@@ -330,9 +342,9 @@ class Optimizer:
                     f"the state dict has hyperparameters this optimizer has not: {', '.join(sorted(unknown))}"
                 )
             for name, value in saved.items():
-                if name in SWITCHES and value != group[name]:
+                if name in FIXED and value != group[name]:
                     raise ValueError(f"the state dict has {name}={value!r}, the optimizer {group[name]!r}")
-            kept = {n: group[n] if callable(group[n]) else checked(n, v) for n, v in saved.items()}
+            kept = {n: group[n] if callable(group[n]) else group.checked(n, v) for n, v in saved.items()}
             changed = {**group, **kept}
             if self.rule(changed) != group.rule:
                 raise ValueError(f"the state dict is of rule {self.rule(changed)!r}, the optimizer of {group.rule!r}")
@@ -353,7 +365,7 @@ class Optimizer:
                         f" the optimizer's is {array.dtype} of shape {array.shape}"
                     )
         for group, changed in zip(self.groups, groups, strict=True):
-            dict.update(group, changed)
+            group.replace(changed)
         for name, state in self.state.items():
             for key, array in state.items():
                 array[...] = saved_state[name][key]

@@ -1,0 +1,114 @@
+"""Saving and loading what a resumed run needs: arrays by name, and the numbers beside them, in one ``.npz`` file."""
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_FORMAT = "fastopt 1"
+
+
+def save(path: str | os.PathLike[str], state_dict: Mapping[str, Any]) -> None:
+    """Write a state dict to a file, atomically: whatever happens, the file is either the old one or the new one.
+
+    Parameters
+    ----------
+    path : str or path
+        The file is an uncompressed ``.npz``, whatever its name, which `numpy.load` also reads.
+    state_dict : dict
+        Of arrays, numbers, strings, None, and lists and dicts (with str keys) of such, as `Optimizer.state_dict` gives.
+
+    Raises
+    ------
+    TypeError
+        If something else is in it; nothing has then been written.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo, tempfile, os
+    >>> opt = fo.optim.Adam({"w": np.zeros(3)})
+    >>> path = os.path.join(tempfile.mkdtemp(), "adam.npz")
+    >>> fo.save(path, opt.state_dict())
+    >>> opt.load_state_dict(fo.load(path))
+    """
+    arrays: dict[str, np.ndarray] = {}
+    tree = _without_arrays(state_dict, "", arrays)
+    text = json.dumps({"format": _FORMAT, "tree": tree}, allow_nan=True)
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, fastopt=np.array(text), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileNotFoundError):
+            os.chmod(temporary, target.stat().st_mode)
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def load(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read what `save` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is truncated, damaged, or was not written by `save`.
+    """
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            if "fastopt" not in archive:
+                raise ValueError("it holds no fastopt state")
+            content = json.loads(str(archive["fastopt"]))
+            if content.get("format") != _FORMAT:
+                raise ValueError(f"its format is {content.get('format')!r}, not {_FORMAT!r}")
+            return _with_arrays(content["tree"], archive)
+    except (
+        ValueError,
+        KeyError,
+        EOFError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+        NotImplementedError,
+    ) as error:
+        raise ValueError(f"{os.fspath(path)} is not a whole file of fastopt's: {error}") from error
+
+
+def _without_arrays(node: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+    """``node`` as JSON, its arrays moved to ``arrays`` and replaced by references."""
+    if isinstance(node, np.ndarray):
+        if node.dtype.hasobject:
+            raise TypeError(f"{name or 'the state dict'} is an array of objects, which cannot be saved")
+        arrays[name] = node
+        return {"array": name}
+    if isinstance(node, Mapping):
+        if not all(isinstance(key, str) for key in node):
+            raise TypeError(f"{name or 'the state dict'} has keys that are no strings: {list(node)}")
+        return {"dict": {key: _without_arrays(value, f"{name}/{key}", arrays) for key, value in node.items()}}
+    if isinstance(node, (list, tuple)):
+        return {"list": [_without_arrays(value, f"{name}/{i}", arrays) for i, value in enumerate(node)]}
+    if node is None or isinstance(node, (bool, int, float, str)):
+        return node
+    raise TypeError(f"{name or 'the state dict'} is a {type(node).__name__}, which cannot be saved")
+
+
+def _with_arrays(node: Any, archive: Mapping[str, np.ndarray]) -> Any:
+    if not isinstance(node, dict):
+        return node
+    ((kind, content),) = node.items()
+    if kind == "array":
+        return archive[content]
+    if kind == "dict":
+        return {key: _with_arrays(value, archive) for key, value in content.items()}
+    return [_with_arrays(value, archive) for value in content]

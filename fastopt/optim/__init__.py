@@ -1,0 +1,28 @@
+"""The optimizers. Each class says which rule of ``fastopt.rules`` its options ask for, and finishes its scalars.
+
+Names, defaults and results are those of ``torch.optim`` where that has the optimizer.
+"""
+
+from .adam import Adam, AdamW, NAdam
+from .adaptive import Adadelta, Adagrad, RMSprop
+from .base import Optimizer
+from .clip import clip_grad_norm, global_norm
+from .groups import decay_groups
+from .sgd import SGD
+from .trust import LAMB, LARS
+
+__all__ = [
+    "LAMB",
+    "LARS",
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "NAdam",
+    "Optimizer",
+    "RMSprop",
+    "clip_grad_norm",
+    "decay_groups",
+    "global_norm",
+]

@@ -1,0 +1,212 @@
+"""Adam and its kin."""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+from .base import Optimizer
+
+SMALLEST_NORMAL = 2.0**-126  # of float32
+
+
+class Adam(Optimizer):
+    r"""Adam: steps scaled by running averages of the gradient and of its square.
+
+    .. math::
+        m_t = \beta_1 m_{t-1} + (1 - \beta_1) g_t, \quad v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2, \quad
+        \theta_t = \theta_{t-1} - \eta \frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t) + \epsilon'} + \epsilon}
+
+    Parameters
+    ----------
+    params, lr, weight_decay, weight_decay_mode, maximize
+        As for `SGD`.
+    betas : pair of floats
+        The decay rates of the two averages, in [0, 1).
+    eps : float
+        Outside the root.
+    amsgrad : bool or "corrected"
+        Divide by the largest v so far; "corrected": by the largest :math:`v_t / (1 - \beta_2^t)`, as optax does.
+    eps_root : float
+        Inside the root (optax).
+    eps_hat : bool
+        Add eps before the bias correction: :math:`\eta \sqrt{1 - \beta_2^t} / (1 - \beta_1^t) \cdot m_t /
+        (\sqrt{v_t} + \epsilon)`, the form of Keras, ONNX and scikit-learn.
+    bias_correction : bool
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `SGD`; and if eps and eps_root are both 0 in float32, as a zero gradient would then divide 0 by 0.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = fo.optim.Adam({"w": w}, lr=0.1)
+    >>> opt.step({"w": 2 * w})
+    >>> w.round(6)
+    array([ 0.9, -1.9])
+
+    References
+    ----------
+    Kingma & Ba, "Adam: a method for stochastic optimization" (2015), Algorithm 1; Reddi et al., "On the convergence
+    of Adam and beyond" (2018), Algorithm 2. PyTorch: ``torch.optim.Adam``.
+    """
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, amsgrad=False, *,
+                 eps_root=0.0, eps_hat=False, bias_correction=True, weight_decay_mode="l2",
+                 maximize=False):  # fmt: skip
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
+                         eps_root=eps_root, eps_hat=eps_hat, bias_correction=bias_correction,
+                         weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
+
+    @classmethod
+    def rule(cls, h):
+        check_eps(h)
+        return "adam_amsgrad" if h["amsgrad"] else "adam"
+
+    @classmethod
+    def scalars(cls, h, t):
+        beta1, beta2 = h["betas"]
+        step_size, correction2 = h["lr"], 1.0
+        if h["bias_correction"]:
+            unbiased2 = 1.0 - beta2**t
+            step_size /= 1.0 - beta1**t
+            if h["eps_hat"]:
+                step_size *= math.sqrt(unbiased2)
+            else:
+                correction2 = 1.0 / unbiased2
+        averages = (beta1, 1.0 - beta1, beta2, 1.0 - beta2)
+        if not h["amsgrad"]:
+            return *averages, correction2, h["eps_root"], h["eps"], step_size
+        before, after = (correction2, 1.0) if h["amsgrad"] == "corrected" else (1.0, correction2)
+        return *averages, before, after, h["eps_root"], h["eps"], step_size
+
+
+class AdamW(Adam):
+    r"""Adam with decoupled weight decay: :math:`\theta \leftarrow \theta - \eta \lambda \theta` before Adam's update.
+
+    Parameters
+    ----------
+    params, lr, betas, eps, amsgrad, eps_root, eps_hat, bias_correction, maximize
+        As for `Adam`.
+    weight_decay : float
+    weight_decay_mode : {"decoupled", "independent", "l2"}
+        As for `SGD`, but decoupled by default.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `Adam`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = fo.optim.AdamW([w], lr=0.1, weight_decay=0.5)
+    >>> opt.step([np.zeros(2)])
+    >>> w
+    array([ 0.95, -1.9 ])
+
+    References
+    ----------
+    Loshchilov & Hutter, "Decoupled weight decay regularization" (2019), Algorithm 2. PyTorch: ``torch.optim.AdamW``.
+    """
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2, amsgrad=False, *,
+                 eps_root=0.0, eps_hat=False, bias_correction=True, weight_decay_mode="decoupled",
+                 maximize=False):  # fmt: skip
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, eps_root=eps_root, eps_hat=eps_hat,
+                         bias_correction=bias_correction, weight_decay_mode=weight_decay_mode,
+                         maximize=maximize)  # fmt: skip
+
+
+class NAdam(Optimizer):
+    r"""Adam with Nesterov's look-ahead.
+
+    .. math::
+        \mu_t = \beta_1 \left(1 - \tfrac12 0.96^{t \psi}\right), \quad
+        \hat m_t = \frac{\mu_{t+1} m_t}{1 - \prod_{i \le t+1} \mu_i}
+        + \frac{(1 - \mu_t) g_t}{1 - \prod_{i \le t} \mu_i}, \quad
+        \theta_t = \theta_{t-1} - \eta \frac{\hat m_t}{\sqrt{v_t / (1 - \beta_2^t) + \epsilon'} + \epsilon}
+
+    with m and v as in `Adam` and the momentum decay :math:`\psi`.
+
+    Parameters
+    ----------
+    params, lr, weight_decay, weight_decay_mode, maximize
+        As for `SGD`.
+    betas, eps, eps_root
+        As for `Adam`.
+    momentum_decay : float or None
+        1.0 gives Keras's results; None leaves the schedule out, :math:`\mu_t = \beta_1`, as optax does. The product of
+        the :math:`\mu_i` is computed from the step count: changing the first beta changes it from the first step on.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `Adam`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = fo.optim.NAdam(w, lr=0.1)
+    >>> opt.step(2 * w)
+    >>> w.round(4)
+    array([ 0.8944, -1.8944])
+
+    References
+    ----------
+    Dozat, "Incorporating Nesterov momentum into Adam" (2016), Algorithm 2. PyTorch: ``torch.optim.NAdam``.
+    """
+
+    def __init__(self, params, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, momentum_decay=4e-3, *,
+                 eps_root=0.0, weight_decay_mode="l2", maximize=False):  # fmt: skip
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, momentum_decay=momentum_decay,
+                         eps_root=eps_root, weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
+
+    @classmethod
+    def rule(cls, h):
+        check_eps(h)
+        return "nadam"
+
+    @classmethod
+    def scalars(cls, h, t):
+        beta1, beta2 = h["betas"]
+        lr, decay = h["lr"], h["momentum_decay"]
+        mu, mu_next, product = _mu(beta1, decay, t), _mu(beta1, decay, t + 1), _mu_product(beta1, decay, t)
+        grad_step = lr * (1.0 - mu) / (1.0 - product)
+        avg_step = lr * mu_next / (1.0 - product * mu_next)
+        correction2 = 1.0 / (1.0 - beta2**t)
+        return (
+            beta1, 1.0 - beta1, beta2, 1.0 - beta2, correction2, h["eps_root"], h["eps"], grad_step, avg_step
+        )  # fmt: skip
+
+
+def _mu(beta1, decay, t):
+    return beta1 if decay is None else beta1 * (1.0 - 0.5 * 0.96 ** (t * decay))
+
+
+def _mu_product(beta1, decay, t):
+    """The product of the first t mu; with a decay it is kept in float32, as PyTorch keeps it."""
+    if decay is None:
+        return beta1**t
+    products = _products(beta1, decay)
+    while len(products) <= t:
+        products.append(products[-1] * np.float32(_mu(beta1, decay, len(products))))
+    return float(products[t])
+
+
+@lru_cache(maxsize=16)
+def _products(beta1, decay):
+    """The products computed so far: of no mu, of one, and so on."""
+    return [np.float32(1)]
+
+
+def check_eps(h):
+    """Without any epsilon, a parameter whose gradients have all been 0 would become 0 / 0."""
+    eps = [h[name] for name in ("eps", "eps_root") if name in h]
+    if not any(callable(e) or e >= SMALLEST_NORMAL for e in eps):
+        raise ValueError(f"eps (or eps_root) must be at least {SMALLEST_NORMAL:g}, or 0 / 0 can occur, not {eps}")

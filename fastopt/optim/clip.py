@@ -1,0 +1,100 @@
+"""The norm of all gradients together, and clipping by it, apart from a step."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import _backends
+from .hyperparameters import positive
+from .tensors import check_array, check_disjoint, check_writeable, named_arrays, span
+
+Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
+
+
+def global_norm(arrays: Arrays) -> float:
+    r"""The Euclidean norm of all elements of all arrays: :math:`\sqrt{\sum_i \sum_j a_{ij}^2}`.
+
+    Summed in double precision in a fixed order: the same bits in every backend and with any number of threads.
+
+    Parameters
+    ----------
+    arrays : array, or list or dict of arrays
+        float32 or float64, of any shapes.
+
+    Raises
+    ------
+    TypeError
+        If something else is among them.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.global_norm({"w": np.array([3.0, 0.0]), "b": np.array([4.0])})
+    5.0
+    """
+    return math.sqrt(sum(_square_sums(named_arrays(arrays, "arrays"))))
+
+
+def clip_grad_norm(grads: Arrays, max_norm: float) -> float:
+    """Scale gradients down in place so that their `global_norm` is at most ``max_norm``.
+
+    The factor is min(1, max_norm / norm). `Optimizer.step` does the same with ``clip_norm``, in passing and
+    without changing the gradients.
+
+    Parameters
+    ----------
+    grads : array, or list or dict of arrays
+        float32 or float64, C-contiguous, writeable.
+    max_norm : float
+
+    Returns
+    -------
+    float
+        The norm before.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array cannot be changed in place, two overlap, or ``max_norm`` is not above 0.
+    FloatingPointError
+        If the norm is inf or NaN. Whatever is raised, nothing has been changed.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> g = np.array([3.0, 4.0])
+    >>> fo.clip_grad_norm(g, 1.0)
+    5.0
+    >>> g
+    array([0.6, 0.8])
+
+    Notes
+    -----
+    PyTorch: ``torch.nn.utils.clip_grad_norm_``, which adds 1e-6 to the norm.
+    """
+    max_norm = positive("max_norm", max_norm)
+    named = list(named_arrays(grads, "grads"))
+    for name, grad in named:
+        check_array("gradient", name, grad)
+        check_writeable("gradient", name, grad)
+    check_disjoint(sorted((*span(g), name) for name, g in named if g.size))
+    norm = math.sqrt(sum(_square_sums(named)))
+    if not math.isfinite(norm):
+        names = ", ".join(repr(name) for name, grad in named if not np.isfinite(grad).all())
+        raise FloatingPointError(
+            f"gradients hold inf or NaN: {names}" if names else "the norm of the gradients overflows"
+        )
+    if norm > max_norm:
+        for _, grad in named:
+            np.multiply(grad, grad.dtype.type(max_norm / norm), out=grad)
+    return norm
+
+
+def _square_sums(named: Any) -> list[float]:
+    arrays = []
+    for name, array in named:
+        check_array("array", name, array)
+        arrays.append(np.ascontiguousarray(array))
+    return [_backends.active.square_sum(array) for array in arrays]

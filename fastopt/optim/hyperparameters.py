@@ -1,0 +1,131 @@
+"""The hyperparameters: what values each may have, and the groups that hold them."""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+
+def a_number(name: str, value: Any, low: float = -math.inf, below: float = math.inf) -> float:
+    """``value`` as a float, if it is a number, finite, at least ``low`` and less than ``below``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not low <= value < below or math.isinf(value):
+        raise ValueError(f"{name} must be a finite number in [{low:g}, {below:g}), not {value}")
+    return float(value)
+
+
+def positive(name: str, value: Any) -> float:
+    """``value`` as a float, if it is a number above 0; it may be inf."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not value > 0:
+        raise ValueError(f"{name} must be above 0, not {value}")
+    return float(value)
+
+
+def _fraction(name: str, value: Any) -> float:
+    if a_number(name, value, 0) > 1:
+        raise ValueError(f"{name} must be in [0, 1], not {value}")
+    return float(value)
+
+
+def _betas(name: str, value: Any) -> tuple[float, float]:
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(f"{name} must be a pair of numbers, not {value!r}")
+    return a_number(f"{name}[0]", value[0], 0, 1), a_number(f"{name}[1]", value[1], 0, 1)
+
+
+def or_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def one_of(*choices: Any) -> Callable[[str, Any], Any]:
+    def check(name: str, value: Any) -> Any:
+        if not any(type(value) is type(choice) and value == choice for choice in choices):
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+        return value
+
+    return check
+
+
+_not_negative = partial(a_number, low=0)
+yes_or_no = one_of(False, True)
+
+# Numbers, which may change from step to step, or be given by a schedule.
+_NUMBERS: dict[str, Callable[[str, Any], Any]] = {
+    "alpha": _fraction,
+    "betas": _betas,
+    "dampening": a_number,
+    "eps": _not_negative,
+    "eps_root": _not_negative,
+    "lr": _not_negative,
+    "lr_decay": _not_negative,
+    "momentum": _not_negative,
+    "momentum_decay": or_none(_not_negative),
+    "rho": _fraction,
+    "trust_coefficient": _not_negative,
+    "weight_decay": _not_negative,
+}
+
+# What chooses a rule, its form or its first state: fixed once the optimizer is made.
+FIXED: dict[str, Callable[[str, Any], Any]] = {
+    "always_adapt": yes_or_no,
+    "amsgrad": one_of(False, True, "corrected"),
+    "bias_correction": yes_or_no,
+    "centered": yes_or_no,
+    "denominator": one_of("separate", "sum"),
+    "eps_hat": yes_or_no,
+    "grad_averaging": yes_or_no,
+    "initial_accumulator_value": _not_negative,
+    "initial_square_avg": _not_negative,
+    "lr_in_buffer": yes_or_no,
+    "maximize": yes_or_no,
+    "nesterov": yes_or_no,
+    "trust_clip": or_none(positive),
+    "weight_decay_mode": one_of("l2", "decoupled", "independent"),
+}
+
+
+class Group(dict[str, Any]):
+    """The hyperparameters of a group of tensors; setting one checks it."""
+
+    def __init__(self, optimizer: Any, names: list[str], hyperparameters: Mapping[str, Any]):
+        super().__init__()
+        self.names = names
+        self._optimizer = optimizer
+        super().update({name: self.checked(name, value) for name, value in hyperparameters.items()})
+        self.rule: str = optimizer.rule(self)
+        self._scheduled = any(map(callable, self.values()))
+
+    def checked(self, name: str, value: Any) -> Any:
+        """``value`` if ``name`` may have it, or an error; a schedule's values are checked when it is called."""
+        if name in FIXED:
+            return self._optimizer.checks.get(name, FIXED[name])(name, value)
+        return value if callable(value) else _NUMBERS[name](name, value)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name not in self:
+            raise KeyError(f"{self._optimizer.__name__} has no hyperparameter {name!r}, only {', '.join(self)}")
+        changed = {**self, name: self.checked(name, value)}
+        if self._optimizer.rule(changed) != self.rule or (name in FIXED and changed[name] != self[name]):
+            raise ValueError(f"{name} cannot become {value!r} any more: make a new optimizer")
+        self.replace(changed)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Set several hyperparameters, each checked."""
+        for name, value in dict(*args, **kwargs).items():
+            self[name] = value
+
+    def replace(self, changed: Mapping[str, Any]) -> None:
+        """Take over hyperparameters that have been checked."""
+        super().update(changed)
+        self._scheduled = any(map(callable, self.values()))
+
+    def at(self, step: int) -> Mapping[str, Any]:
+        """The hyperparameters after ``step`` steps, schedules evaluated."""
+        if not self._scheduled:
+            return self
+        return {n: _NUMBERS[n](f"{n} at step {step}", v(step)) if callable(v) else v for n, v in self.items()}

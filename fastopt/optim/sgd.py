@@ -1,0 +1,96 @@
+"""Gradient descent, with momentum and Nesterov's momentum."""
+
+from .base import Optimizer
+
+
+class SGD(Optimizer):
+    r"""Stochastic gradient descent, with momentum or Nesterov's momentum.
+
+    .. math::
+        v_t = \mu v_{t-1} + (1 - d) g_t, \qquad
+        \theta_t = \theta_{t-1} - \eta v_t \quad\text{or, Nesterov,}\quad
+        \theta_t = \theta_{t-1} - \eta (g_t + \mu v_t)
+
+    with :math:`v_1 = g_1`, learning rate :math:`\eta`, momentum :math:`\mu` and dampening :math:`d`.
+
+    Parameters
+    ----------
+    params : array, list or dict of arrays, or list of groups
+        What to update in place: float32 or float64, C-contiguous, writeable. A group is a dict with the arrays
+        under ``"params"`` and hyperparameters of its own beside them.
+    lr : float or callable
+        The learning rate. A callable is given the number of steps done and returns the rate of the next; so may
+        any other number below be given.
+    momentum : float
+    dampening : float
+    weight_decay : float
+    nesterov : bool
+        Look ahead: needs a momentum and no dampening.
+    lr_in_buffer : bool
+        Keep :math:`v_t = \mu v_{t-1} - \eta g_t` and add it to the parameter, which differs when the learning
+        rate changes: the form of Sutskever et al., the lecture and Keras.
+    weight_decay_mode : {"l2", "decoupled", "independent"}
+        Add :math:`\lambda\theta` to the gradient; or take :math:`\eta\lambda\theta`, or :math:`\lambda\theta`,
+        from the parameter before the update.
+    maximize : bool
+        Ascend instead.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array cannot be updated in place, two overlap, or a hyperparameter is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = fo.optim.SGD(w, lr=0.1)
+    >>> opt.step(2 * w)
+    >>> w
+    array([ 0.8, -1.6])
+
+    References
+    ----------
+    Polyak, "Some methods of speeding up the convergence of iteration methods" (1964); Sutskever et al., "On the
+    importance of initialization and momentum in deep learning" (2013). PyTorch: ``torch.optim.SGD``.
+    """
+
+    def __init__(self, params, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, *,
+                 lr_in_buffer=False, weight_decay_mode="l2", maximize=False):  # fmt: skip
+        super().__init__(params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
+                         nesterov=nesterov, lr_in_buffer=lr_in_buffer, weight_decay_mode=weight_decay_mode,
+                         maximize=maximize)  # fmt: skip
+
+    @classmethod
+    def rule(cls, h):
+        check_nesterov(h)
+        if h["lr_in_buffer"] and h["dampening"] != 0:
+            raise ValueError(f"lr_in_buffer has no dampening, so dampening must be 0, not {h['dampening']}")
+        return "sgd" if h["momentum"] == 0 else "momentum"
+
+    @classmethod
+    def scalars(cls, h, t):
+        lr, momentum = h["lr"], h["momentum"]
+        if momentum == 0:
+            return (lr,)
+        if h["lr_in_buffer"]:
+            return momentum, -lr, *((-lr, momentum) if h["nesterov"] else (0.0, 1.0)), -1.0
+        return momentum, first_undamped(h, t), *look_ahead(h), lr
+
+
+def check_nesterov(h):
+    """Nesterov's momentum is defined with momentum and without dampening."""
+    if h["nesterov"] and (h["momentum"] == 0 or h.get("dampening", 0) != 0):
+        raise ValueError(
+            f"nesterov needs momentum > 0 and dampening = 0, not {h['momentum']} and {h.get('dampening', 0)}"
+        )
+
+
+def first_undamped(h, t):
+    """The weight of a gradient in the buffer: the first one becomes the buffer as it is."""
+    return 1.0 if t == 1 else 1.0 - h["dampening"]
+
+
+def look_ahead(h):
+    """The weights of the gradient and of the buffer in the update."""
+    return (1.0, h["momentum"]) if h["nesterov"] else (0.0, 1.0)

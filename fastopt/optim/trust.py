@@ -1,0 +1,175 @@
+"""Large-batch optimizers, with a trust ratio per tensor: LARS and LAMB."""
+
+import math
+
+from .adam import check_eps
+from .base import Optimizer
+from .hyperparameters import one_of, yes_or_no
+from .sgd import check_nesterov, first_undamped, look_ahead
+
+_decay_modes = one_of("direction", "l2", "decoupled", "independent")
+_NO_ADAPTATION = (1.0, 0.0, 0.0, 1.0, 1.0, 1.0)  # floor and cap are 1, and so is the ratio
+
+
+class LARS(Optimizer):
+    r"""Layer-wise adaptive rate scaling: momentum, each tensor's step in proportion to its norm.
+
+    .. math::
+        r = \frac{\kappa \|\theta\|}{\|g\| + \lambda \|\theta\| + \epsilon}, \quad
+        v_t = \mu v_{t-1} + (1 - d) r (g + \lambda \theta), \quad \theta_t = \theta_{t-1} - \eta v_t
+
+    with trust coefficient :math:`\kappa` and weight decay :math:`\lambda`. The trust ratio r is 1 where a norm is 0.
+
+    Parameters
+    ----------
+    params, lr, momentum, dampening, weight_decay, nesterov, maximize
+        As for `SGD`. Biases and norm parameters commonly get a group with ``weight_decay=0, always_adapt=False``.
+    trust_coefficient : float
+    eps : float
+    trust_clip : bool
+        Clip the learning rate times r to it, that is, r to min(r / lr, 1) (timm's LARC).
+    always_adapt : bool
+        False: only tensors with weight decay have a trust ratio (timm's default), others take a step of `SGD`.
+    denominator : {"separate", "sum"}
+        "sum": :math:`\kappa \|\theta\| / (\|g + \lambda\theta\| + \epsilon)`, as optax does.
+    weight_decay_mode : {"direction", "l2", "decoupled", "independent"}
+        "direction": as above; the others as for `SGD`, without the term in the trust ratio.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `SGD`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> w = np.array([3.0, 4.0])
+    >>> opt = fo.optim.LARS({"w": w}, lr=1.0, trust_coefficient=0.1)
+    >>> opt.step({"w": np.array([0.0, 2.0])})
+    >>> opt.trust_ratios
+    {'w': 0.25}
+    >>> w
+    array([3. , 3.5])
+
+    References
+    ----------
+    You, Gitman & Ginsburg, "Large batch training of convolutional networks" (2017), eq. 6 and Algorithm 1.
+    timm: ``Lars``; optax: ``lars``.
+    """
+
+    checks = {"trust_clip": yes_or_no, "weight_decay_mode": _decay_modes}  # noqa: RUF012
+
+    def __init__(self, params, lr=1.0, momentum=0.9, dampening=0.0, weight_decay=0.0, nesterov=False, *,
+                 trust_coefficient=0.001, eps=0.0, trust_clip=False, always_adapt=True, denominator="separate",
+                 weight_decay_mode="direction", maximize=False):  # fmt: skip
+        super().__init__(params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
+                         nesterov=nesterov, trust_coefficient=trust_coefficient, eps=eps, trust_clip=trust_clip,
+                         always_adapt=always_adapt, denominator=denominator, weight_decay_mode=weight_decay_mode,
+                         maximize=maximize)  # fmt: skip
+
+    @classmethod
+    def rule(cls, h):
+        check_nesterov(h)
+        return "lars"
+
+    @classmethod
+    def scalars(cls, h, t):
+        decay = _in_direction(h)
+        measured = decay if h["denominator"] == "sum" else 0.0
+        return decay, measured, h["momentum"], first_undamped(h, t), *look_ahead(h), h["lr"], 1.0
+
+    @classmethod
+    def trust(cls, h):
+        if not (h["always_adapt"] or h["weight_decay"]):
+            return _NO_ADAPTATION
+        separate = _in_direction(h) if h["denominator"] == "separate" else 0.0
+        scale, cap = (1.0 / h["lr"], 1.0) if h["trust_clip"] and h["lr"] > 0 else (1.0, math.inf)
+        return h["trust_coefficient"], separate, h["eps"], scale, 0.0, cap
+
+
+class LAMB(Optimizer):
+    r"""Adam's direction, each tensor's step in proportion to its norm.
+
+    .. math::
+        u = \frac{\hat m_t}{\sqrt{\hat v_t + \epsilon'} + \epsilon} + \lambda \theta, \quad
+        r = \min\left(\frac{\|\theta\|}{\|u\|}, c\right), \quad \theta_t = \theta_{t-1} - \eta r u
+
+    with :math:`\hat m, \hat v` as in `Adam`. The trust ratio r is 1 where a norm is 0.
+
+    Parameters
+    ----------
+    params, lr, weight_decay, maximize
+        As for `SGD`. Biases and norm parameters commonly get a group with ``weight_decay=0, always_adapt=False``.
+    betas : pair of floats
+    eps : float
+        Outside the root.
+    bias_correction : bool
+    grad_averaging : bool
+        False: weigh the gradient by 1 in m, not by :math:`1 - \beta_1`.
+    trust_clip : float or None
+        c: the largest trust ratio; the lecture's 10 by default, 1 in timm's option, None for no limit.
+    always_adapt : bool
+        False: only tensors with weight decay have a trust ratio (timm's default).
+    eps_root : float
+        Inside the root.
+    weight_decay_mode : {"direction", "decoupled", "independent", "l2"}
+        "direction": as above; the others as for `SGD`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `Adam`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> w = np.array([3.0, 4.0])
+    >>> opt = fo.optim.LAMB({"w": w}, lr=0.1, weight_decay=0.0, trust_clip=None)
+    >>> opt.step({"w": np.array([1.0, 1.0])})
+    >>> round(opt.trust_ratios["w"], 4)
+    3.5355
+    >>> w.round(4)
+    array([2.6464, 3.6464])
+
+    References
+    ----------
+    You et al., "Large batch optimization for deep learning: training BERT in 76 minutes" (2020), Algorithm 2.
+    timm: ``Lamb``; optax: ``lamb``.
+    """
+
+    checks = {"weight_decay_mode": _decay_modes}  # noqa: RUF012
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=1e-2, *, bias_correction=True,
+                 grad_averaging=True, trust_clip=10.0, always_adapt=True, eps_root=0.0,
+                 weight_decay_mode="direction", maximize=False):  # fmt: skip
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
+                         bias_correction=bias_correction, grad_averaging=grad_averaging, trust_clip=trust_clip,
+                         always_adapt=always_adapt, eps_root=eps_root, weight_decay_mode=weight_decay_mode,
+                         maximize=maximize)  # fmt: skip
+
+    @classmethod
+    def rule(cls, h):
+        check_eps(h)
+        return "lamb"
+
+    @classmethod
+    def scalars(cls, h, t):
+        beta1, beta2 = h["betas"]
+        grad_weight = 1.0 - beta1 if h["grad_averaging"] else 1.0
+        correction1, correction2 = 1.0, 1.0
+        if h["bias_correction"]:
+            correction1, correction2 = 1.0 / (1.0 - beta1**t), 1.0 / (1.0 - beta2**t)
+        return (
+            beta1, grad_weight, beta2, 1.0 - beta2, correction1, correction2, h["eps_root"], h["eps"],
+            _in_direction(h), h["lr"], 1.0,
+        )  # fmt: skip
+
+    @classmethod
+    def trust(cls, h):
+        if not (h["always_adapt"] or h["weight_decay"]):
+            return _NO_ADAPTATION
+        return 1.0, 0.0, 0.0, 1.0, 0.0, math.inf if h["trust_clip"] is None else h["trust_clip"]
+
+
+def _in_direction(h):
+    return h["weight_decay"] if h["weight_decay_mode"] == "direction" else 0.0
