@@ -182,7 +182,8 @@ def column_sums(x, out):
     for row in range(x.shape[0]):
         for column in range(out.size):
             sums[column] += np.float64(x[row, column])
-    out[:] = sums
+    for column in range(out.size):  # out[:] = sums takes 3 s to compile
+        out[column] = sums[column]
 
 
 @cache

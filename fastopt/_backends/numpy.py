@@ -25,7 +25,7 @@ def block_sums(x: np.ndarray) -> np.ndarray:
     padded[: x.size] = x
     lanes = np.zeros((blocks, LANES))
     for row in range(BLOCK // LANES):
-        lanes += padded.reshape(blocks, -1, LANES)[:, row]
+        lanes += padded.reshape(blocks, BLOCK // LANES, LANES)[:, row]
     while lanes.shape[1] > 1:
         lanes = lanes[:, : lanes.shape[1] // 2] + lanes[:, lanes.shape[1] // 2 :]
     return lanes[:, 0]
@@ -132,8 +132,8 @@ def bias_sigmoid(x: np.ndarray, bias: np.ndarray) -> None:
 
 
 def column_sums(x: np.ndarray, out: np.ndarray) -> None:
-    """The sum of the rows, one after the other in double, rounded once."""
-    out[...] = np.add.accumulate(x, axis=0, dtype=np.float64)[-1] if len(x) else 0
+    """The sum of the rows, one after the other in double, beginning with 0 (so never -0), rounded once."""
+    out[...] = np.add.accumulate(x, axis=0, dtype=np.float64)[-1] + 0.0 if len(x) else 0
 
 
 @_silently
