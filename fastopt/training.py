@@ -11,7 +11,7 @@ import numpy as np
 
 from . import _backends
 from ._layer import Layer, Pass, evaluating
-from ._optimizer import Optimizer
+from .optim import Optimizer
 
 __all__ = ["History", "fit"]
 

@@ -59,7 +59,7 @@ def test_clip_grad_norm_refuses_bad_input():
         fo.global_norm({"w": [1.0]})
 
 
-def test_the_same_norm_on_every_backend_and_thread_count(each_backend):
+def test_the_same_norm_on_every_backend_and_thread_count(backend):
     a = np.random.default_rng(3).standard_normal(2_200_003).astype(np.float32)
     assert fo.global_norm(a) == 1482.6735431245315
 
