@@ -67,7 +67,7 @@ class Adam(Optimizer):
         return "adam_amsgrad" if h["amsgrad"] else "adam"
 
     @classmethod
-    def scalars(cls, h, t):
+    def scalars(cls, rule, h, t):
         beta1, beta2 = h["betas"]
         step_size, correction2 = h["lr"], 1.0
         if h["bias_correction"]:
@@ -173,7 +173,7 @@ class NAdam(Optimizer):
         return "nadam"
 
     @classmethod
-    def scalars(cls, h, t):
+    def scalars(cls, rule, h, t):
         beta1, beta2 = h["betas"]
         lr, decay = h["lr"], h["momentum_decay"]
         mu, mu_next, product = _mu(beta1, decay, t), _mu(beta1, decay, t + 1), _mu_product(beta1, decay, t)

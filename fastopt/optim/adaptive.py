@@ -58,7 +58,7 @@ class Adagrad(Optimizer):
         return "adagrad"
 
     @classmethod
-    def scalars(cls, h, t):
+    def scalars(cls, rule, h, t):
         return h["eps_root"], h["eps"], h["lr"] / (1.0 + (t - 1) * h["lr_decay"])
 
     @classmethod
@@ -113,7 +113,7 @@ class Adadelta(Optimizer):
         return "adadelta"
 
     @classmethod
-    def scalars(cls, h, t):
+    def scalars(cls, rule, h, t):
         return h["rho"], 1.0 - h["rho"], h["eps"], h["lr"]
 
 
@@ -178,9 +178,9 @@ class RMSprop(Optimizer):
         return "rmsprop" + "_centered" * h["centered"] + "_momentum" * (h["momentum"] != 0)
 
     @classmethod
-    def scalars(cls, h, t):
+    def scalars(cls, rule, h, t):
         average = (h["alpha"], 1.0 - h["alpha"], h["eps_root"], h["eps"])
-        if h["momentum"] == 0:
+        if not rule.endswith("_momentum"):
             return *average, h["lr"]
         return *average, h["momentum"], *look_ahead(h), h["lr"]
 

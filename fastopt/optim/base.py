@@ -88,8 +88,8 @@ class Optimizer:
         raise NotImplementedError
 
     @classmethod
-    def scalars(cls, h: Mapping[str, Any], t: int) -> tuple[float, ...]:
-        """The rule's scalars for step ``t``, counted from 1, in the rule's order."""
+    def scalars(cls, rule: str, h: Mapping[str, Any], t: int) -> tuple[float, ...]:
+        """The scalars of ``rule`` for step ``t``, counted from 1, in the rule's order; schedules are evaluated in h."""
         raise NotImplementedError
 
     @classmethod
@@ -182,7 +182,7 @@ class Optimizer:
                 l2 = decay
             elif mode != "direction":
                 keep = 1.0 - (h["lr"] * decay if mode == "decoupled" else decay)
-        own = self.scalars(h, done + 1)
+        own = self.scalars(group.rule, h, done + 1)
         scale = -grad_scale if h["maximize"] else grad_scale
         if not -_SCALAR_LIMIT < sum(own, scale + l2 + keep) < _SCALAR_LIMIT:
             raise ValueError(f"step {done + 1}: these hyperparameters give numbers beyond float32: {dict(h)}")

@@ -73,7 +73,7 @@ class LARS(Optimizer):
         return "lars"
 
     @classmethod
-    def scalars(cls, h, t):
+    def scalars(cls, rule, h, t):
         decay = _in_direction(h)
         measured = decay if h["denominator"] == "sum" else 0.0
         return decay, measured, h["momentum"], first_undamped(h, t), *look_ahead(h), h["lr"], 1.0
@@ -153,7 +153,7 @@ class LAMB(Optimizer):
         return "lamb"
 
     @classmethod
-    def scalars(cls, h, t):
+    def scalars(cls, rule, h, t):
         beta1, beta2 = h["betas"]
         grad_weight = 1.0 - beta1 if h["grad_averaging"] else 1.0
         correction1, correction2 = 1.0, 1.0
