@@ -141,7 +141,8 @@ class NAdam(Optimizer):
         As for `Adam`.
     momentum_decay : float or None
         1.0 gives Keras's results; None leaves the schedule out, :math:`\mu_t = \beta_1`, as optax does. The product of
-        the :math:`\mu_i` is computed from the step count: changing the first beta changes it from the first step on.
+        the :math:`\mu_i`, kept in float32 as in PyTorch, is computed from the step count: changing the first beta
+        changes it from the first step on.
 
     Raises
     ------

@@ -134,6 +134,7 @@ class RMSprop(Optimizer):
     eps : float
         Outside the root.
     momentum : float
+        Keras, optax and, by default, timm put the learning rate into :math:`b_t`: the same until it changes.
     centered : bool
         Take the square of the gradient's running mean from v, so that it is the variance.
     nesterov : bool
@@ -141,7 +142,7 @@ class RMSprop(Optimizer):
     eps_root : float
         Inside the root; with eps=0 the form of Keras, optax and timm.
     initial_square_avg : float
-        :math:`v_0`; 1 in timm and Torch 7, and an option in optax.
+        :math:`v_0`; 1 in timm, ``initial_scale`` in optax.
 
     Raises
     ------
