@@ -42,7 +42,7 @@ class Plan:
         for group, name in zip(self._groups, rules, strict=True):
             group.rule = lib.fastopt_rule_index(name.encode())
             layout = struct.Struct(f"{lib.fastopt_rule_scalars(group.rule)}d")
-            self._write.append((layout.pack_into, ffi.buffer(group.scalars)))
+            self._write.append(partial(layout.pack_into, ffi.buffer(group.scalars), 0))
         lib.fastopt_plan_blocks(self._plan)
         self._block_sums = ffi.new("double[]", 2 * self._plan.blocks)
         self._plan.block_sums = self._block_sums
@@ -66,8 +66,8 @@ class Plan:
         return [tensor.trust_ratio for tensor in self._tensors]
 
     def update(self, scalars: Sequence[tuple[float, ...]], check_finite: bool) -> bool:
-        for (write, buffer), values in zip(self._write, scalars, strict=True):
-            write(buffer, 0, *values)
+        for write, values in zip(self._write, scalars, strict=True):
+            write(*values)
         return not lib.fastopt_update(self._plan, check_finite)
 
     def grad_square_sums(self) -> list[float]:

@@ -67,7 +67,7 @@ class Adam(Optimizer):
         return "adam_amsgrad" if h["amsgrad"] else "adam"
 
     @classmethod
-    def scalars(cls, h, t):
+    def scalars(cls, rule, h, t):
         beta1, beta2 = h["betas"]
         step_size, correction2 = h["lr"], 1.0
         if h["bias_correction"]:
@@ -141,7 +141,8 @@ class NAdam(Optimizer):
         As for `Adam`.
     momentum_decay : float or None
         1.0 gives Keras's results; None leaves the schedule out, :math:`\mu_t = \beta_1`, as optax does. The product of
-        the :math:`\mu_i` is computed from the step count: changing the first beta changes it from the first step on.
+        the :math:`\mu_i`, kept in float32 as in PyTorch, is computed from the step count: changing the first beta
+        changes it from the first step on.
 
     Raises
     ------
@@ -173,7 +174,7 @@ class NAdam(Optimizer):
         return "nadam"
 
     @classmethod
-    def scalars(cls, h, t):
+    def scalars(cls, rule, h, t):
         beta1, beta2 = h["betas"]
         lr, decay = h["lr"], h["momentum_decay"]
         mu, mu_next, product = _mu(beta1, decay, t), _mu(beta1, decay, t + 1), _mu_product(beta1, decay, t)

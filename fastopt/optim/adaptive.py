@@ -58,7 +58,7 @@ class Adagrad(Optimizer):
         return "adagrad"
 
     @classmethod
-    def scalars(cls, h, t):
+    def scalars(cls, rule, h, t):
         return h["eps_root"], h["eps"], h["lr"] / (1.0 + (t - 1) * h["lr_decay"])
 
     @classmethod
@@ -113,7 +113,7 @@ class Adadelta(Optimizer):
         return "adadelta"
 
     @classmethod
-    def scalars(cls, h, t):
+    def scalars(cls, rule, h, t):
         return h["rho"], 1.0 - h["rho"], h["eps"], h["lr"]
 
 
@@ -134,6 +134,7 @@ class RMSprop(Optimizer):
     eps : float
         Outside the root.
     momentum : float
+        Keras, optax and, by default, timm put the learning rate into :math:`b_t`: the same until it changes.
     centered : bool
         Take the square of the gradient's running mean from v, so that it is the variance.
     nesterov : bool
@@ -141,7 +142,7 @@ class RMSprop(Optimizer):
     eps_root : float
         Inside the root; with eps=0 the form of Keras, optax and timm.
     initial_square_avg : float
-        :math:`v_0`; 1 in timm and Torch 7, and an option in optax.
+        :math:`v_0`; 1 in timm, ``initial_scale`` in optax.
 
     Raises
     ------
@@ -178,9 +179,9 @@ class RMSprop(Optimizer):
         return "rmsprop" + "_centered" * h["centered"] + "_momentum" * (h["momentum"] != 0)
 
     @classmethod
-    def scalars(cls, h, t):
+    def scalars(cls, rule, h, t):
         average = (h["alpha"], 1.0 - h["alpha"], h["eps_root"], h["eps"])
-        if h["momentum"] == 0:
+        if not rule.endswith("_momentum"):
             return *average, h["lr"]
         return *average, h["momentum"], *look_ahead(h), h["lr"]
 

@@ -6,7 +6,9 @@ before anything is written.
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -30,8 +32,8 @@ class Optimizer:
     """
 
     def __init__(self, params: Arrays | Groups, **hyperparameters: Any):
-        self._container = params
         self.groups: list[Group] = []
+        self._arrays_now: list[Callable[[], Iterable[Any]]] = []  # what the caller's containers hold
         named: list[tuple[str, np.ndarray]] = []
         group_of: list[int] = []
         grouped = isinstance(params, (list, tuple)) and len(params) > 0 and all(isinstance(p, Mapping) for p in params)
@@ -39,6 +41,9 @@ class Optimizer:
             if "params" not in given:
                 raise ValueError(f"group {i} has no 'params', only {', '.join(map(repr, given))}")
             members = list(named_arrays(given["params"], "params"))
+            self._arrays_now.append(
+                given["params"].values if isinstance(given["params"], Mapping) else partial(list, given["params"])
+            )
             own = {name: value for name, value in given.items() if name != "params"}
             if unknown := own.keys() - hyperparameters.keys():
                 raise TypeError(f"group {i}: {type(self).__name__} has no hyperparameter {', '.join(sorted(unknown))}")
@@ -47,6 +52,10 @@ class Optimizer:
             group_of += [i] * len(members)
         if len({name for name, _ in named}) < len(named):  # lists, or dicts with the same names, in several groups
             named = [(f"groups[{i}].{name}", array) for i, (name, array) in zip(group_of, named, strict=True)]
+            if len(names := {name for name, _ in named}) < len(named):
+                raise ValueError(
+                    f"params has different keys that print alike: only {len(names)} of {len(named)} names differ"
+                )
         for name, param in named:
             check_array("parameter", name, param)
             check_writeable("parameter", name, param)
@@ -57,13 +66,9 @@ class Optimizer:
         spans = sorted((*span(p), name) for name, p in named if p.size)
         check_disjoint(spans)
 
-        self.state = {
-            name: {
-                key: state_like(param, self.initial_state(self.groups[i], key))
-                for key in RULES[self.groups[i].rule].states
-            }
-            for (name, param), i in zip(named, group_of, strict=True)
-        }
+        self.state: Mapping[str, Mapping[str, np.ndarray]] = MappingProxyType(
+            {name: self._new_state(param, self.groups[i]) for (name, param), i in zip(named, group_of, strict=True)}
+        )
         states = [tuple(self.state[name].values()) for name in self._names]
         spans += (
             (*span(s), f"state of {name}") for name, state in self.state.items() for s in state.values() if s.size
@@ -73,9 +78,13 @@ class Optimizer:
         self._plan = _backends.active.Plan([group.rule for group in self.groups], self._params, states, group_of)
         self._grads: list[Any] = [_NOT_BOUND] * len(self._params)  # the arrays the plan points at
 
-        self.step_count = 0
+        self._step_count = 0
         self.skipped_steps = 0
         self.grad_norm: float | None = None
+
+    def _new_state(self, param: np.ndarray, group: Group) -> Mapping[str, np.ndarray]:
+        keys = RULES[group.rule].states
+        return MappingProxyType({key: state_like(param, self.initial_state(group, key)) for key in keys})
 
     # -- what a subclass says --
 
@@ -88,8 +97,8 @@ class Optimizer:
         raise NotImplementedError
 
     @classmethod
-    def scalars(cls, h: Mapping[str, Any], t: int) -> tuple[float, ...]:
-        """The rule's scalars for step ``t``, counted from 1, in the rule's order."""
+    def scalars(cls, rule: str, h: Mapping[str, Any], t: int) -> tuple[float, ...]:
+        """The scalars of ``rule`` for step ``t``, counted from 1, in the rule's order; schedules are evaluated in h."""
         raise NotImplementedError
 
     @classmethod
@@ -157,7 +166,7 @@ class Optimizer:
             sums = self._plan.grad_square_sums()
             norm = math.sqrt(sum(sums)) * abs(grad_scale)
             factor, factors = self._clip_factors(sums, norm, abs(grad_scale), clip_norm, clip_norm_per_tensor)
-        done = self.step_count
+        done = self._step_count
         scalars = [self._finish(group, done, grad_scale * factor, limit) for group in self.groups]
         if norm is not None and not math.isfinite(norm):
             return self._refuse(on_nonfinite)
@@ -170,7 +179,7 @@ class Optimizer:
             if clip_norm_per_tensor is not None:
                 self._plan.grad_factors = [1.0] * len(self._params)
         self.grad_norm = norm
-        self.step_count = done + 1
+        self._step_count = done + 1
 
     def _finish(self, group: Group, done: int, grad_scale: float, limit: float) -> tuple[float, ...]:
         """All scalars of a group for the step after ``done`` steps."""
@@ -182,7 +191,7 @@ class Optimizer:
                 l2 = decay
             elif mode != "direction":
                 keep = 1.0 - (h["lr"] * decay if mode == "decoupled" else decay)
-        own = self.scalars(h, done + 1)
+        own = self.scalars(group.rule, h, done + 1)
         scale = -grad_scale if h["maximize"] else grad_scale
         if not -_SCALAR_LIMIT < sum(own, scale + l2 + keep) < _SCALAR_LIMIT:
             raise ValueError(f"step {done + 1}: these hyperparameters give numbers beyond float32: {dict(h)}")
@@ -213,11 +222,7 @@ class Optimizer:
 
     def _bind(self, grads: Any) -> None:
         """Point the plan at ``grads``; nothing to do where they are the arrays of the step before."""
-        container = self._container
-        if type(container) is dict:
-            container = list(container.values())
-        if type(container) is list and not self._grouped:
-            self._check_still_there(container)
+        self._check_still_there([array for arrays in self._arrays_now for array in arrays()])
         given = list(grads.values()) if type(grads) is dict and tuple(grads) == self._names else grads
         if type(given) is list and same_arrays(given, self._grads, self._single):
             return
@@ -291,6 +296,19 @@ class Optimizer:
             f"{type(self).__name__} points at the arrays it updates and cannot be copied or pickled;"
             " make another, and give it this one's state_dict()"
         )
+
+    @property
+    def step_count(self) -> int:
+        """How many steps have been done; setting it goes on from there, as bias corrections and schedules see it."""
+        return self._step_count
+
+    @step_count.setter
+    def step_count(self, count: int) -> None:
+        if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
+            raise TypeError(f"step_count must be an int, not {type(count).__name__}")
+        if count < 0:
+            raise ValueError(f"step_count must be at least 0, not {count}")
+        self._step_count = int(count)
 
     @property
     def trust_ratios(self) -> dict[str, float]:

@@ -28,7 +28,7 @@ class SGD(Optimizer):
         Look ahead: needs a momentum and no dampening.
     lr_in_buffer : bool
         Keep :math:`v_t = \mu v_{t-1} - \eta g_t` and add it to the parameter, which differs when the learning
-        rate changes: the form of Sutskever et al., the lecture and Keras.
+        rate changes: the form of Sutskever et al., the lecture, Keras and scikit-learn (not of optax).
     weight_decay_mode : {"l2", "decoupled", "independent"}
         Add :math:`\lambda\theta` to the gradient; or take :math:`\eta\lambda\theta`, or :math:`\lambda\theta`,
         from the parameter before the update.
@@ -69,9 +69,9 @@ class SGD(Optimizer):
         return "sgd" if h["momentum"] == 0 else "momentum"
 
     @classmethod
-    def scalars(cls, h, t):
+    def scalars(cls, rule, h, t):
         lr, momentum = h["lr"], h["momentum"]
-        if momentum == 0:
+        if rule == "sgd":
             return (lr,)
         if h["lr_in_buffer"]:
             return momentum, -lr, *((-lr, momentum) if h["nesterov"] else (0.0, 1.0)), -1.0
@@ -87,8 +87,8 @@ def check_nesterov(h):
 
 
 def first_undamped(h, t):
-    """The weight of a gradient in the buffer: the first one becomes the buffer as it is."""
-    return 1.0 if t == 1 else 1.0 - h["dampening"]
+    """The weight of a gradient in the buffer: the first one, and any without momentum, becomes it as it is."""
+    return 1.0 if t == 1 or h["momentum"] == 0 else 1.0 - h["dampening"]
 
 
 def look_ahead(h):

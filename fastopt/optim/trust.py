@@ -27,11 +27,13 @@ class LARS(Optimizer):
     trust_coefficient : float
     eps : float
     trust_clip : bool
-        Clip the learning rate times r to it, that is, r to min(r / lr, 1) (timm's LARC).
+        Clip the learning rate times r to it, that is, r to min(r / lr, 1) (timm's LARC; where a norm is 0, r stays
+        1 here, and becomes min(1 / lr, 1) in timm).
     always_adapt : bool
         False: only tensors with weight decay have a trust ratio (timm's default), others take a step of `SGD`.
     denominator : {"separate", "sum"}
-        "sum": :math:`\kappa \|\theta\| / (\|g + \lambda\theta\| + \epsilon)`, as optax does.
+        "sum": :math:`\kappa \|\theta\| / (\|g + \lambda\theta\| + \epsilon)`, as optax does; it also puts the learning
+        rate into v, which is the same until it changes.
     weight_decay_mode : {"direction", "l2", "decoupled", "independent"}
         "direction": as above; the others as for `SGD`, without the term in the trust ratio.
 
@@ -73,7 +75,7 @@ class LARS(Optimizer):
         return "lars"
 
     @classmethod
-    def scalars(cls, h, t):
+    def scalars(cls, rule, h, t):
         decay = _in_direction(h)
         measured = decay if h["denominator"] == "sum" else 0.0
         return decay, measured, h["momentum"], first_undamped(h, t), *look_ahead(h), h["lr"], 1.0
@@ -107,13 +109,15 @@ class LAMB(Optimizer):
     grad_averaging : bool
         False: weigh the gradient by 1 in m, not by :math:`1 - \beta_1`.
     trust_clip : float or None
-        c: the largest trust ratio; the lecture's 10 by default, 1 in timm's option, None for no limit.
+        c: the largest trust ratio; the lecture's 10 by default, 1 in timm's option, None for no limit (optax, Keras,
+        and timm by default, which also clips the gradients: ``clip_norm=1.0`` in `step`).
     always_adapt : bool
         False: only tensors with weight decay have a trust ratio (timm's default).
     eps_root : float
         Inside the root.
     weight_decay_mode : {"direction", "decoupled", "independent", "l2"}
-        "direction": as above; the others as for `SGD`.
+        "direction": as above; the others as for `SGD`. Keras decays "decoupled", timm by its ``decoupled_decay``
+        too.
 
     Raises
     ------
@@ -153,7 +157,7 @@ class LAMB(Optimizer):
         return "lamb"
 
     @classmethod
-    def scalars(cls, h, t):
+    def scalars(cls, rule, h, t):
         beta1, beta2 = h["betas"]
         grad_weight = 1.0 - beta1 if h["grad_averaging"] else 1.0
         correction1, correction2 = 1.0, 1.0

@@ -1,0 +1,69 @@
+"""Every optimizer reaches the minimum of a poorly conditioned parabola and of Rosenbrock's valley, from usual starts.
+
+SETTINGS says with what: options, learning rate, number of steps, and whether the rate falls to 0 along a line.
+"""
+
+import numpy as np
+import pytest
+
+import fastopt as fo
+
+
+def parabola(x, y):
+    """The gradient of ((x - 1)**2 + 100 (y + 1)**2) / 2."""
+    return x - 1, 100 * (y + 1)
+
+
+def valley(x, y):
+    """The gradient of Rosenbrock's (1 - x)**2 + 100 (y - x**2)**2."""
+    return -2 * (1 - x) - 400 * x * (y - x * x), 200 * (y - x * x)
+
+
+SETTINGS = {
+    parabola: {
+        "SGD": ({"momentum": 0.9}, 0.01, 1000, False),
+        "Adagrad": ({}, 1.0, 1000, False),
+        "Adadelta": ({}, 1.0, 3000, False),
+        "RMSprop": ({"alpha": 0.9}, 0.01, 2000, True),
+        "Adam": ({}, 0.1, 1000, False),
+        "AdamW": ({"weight_decay": 0.0}, 0.1, 1000, False),
+        "NAdam": ({}, 0.1, 1000, False),
+        "LARS": ({"trust_coefficient": 1.0, "nesterov": True}, 0.003, 3000, True),
+        "LAMB": ({"weight_decay": 0.0}, 0.1, 1000, False),
+    },
+    valley: {
+        "SGD": ({"momentum": 0.9}, 0.001, 3000, False),
+        "Adagrad": ({}, 1.0, 20_000, False),
+        "Adadelta": ({"rho": 0.95}, 1.0, 10_000, True),
+        "RMSprop": ({"momentum": 0.9}, 0.001, 3000, True),
+        "Adam": ({"betas": (0.9, 0.99)}, 0.01, 3000, True),
+        "AdamW": ({"betas": (0.9, 0.99), "weight_decay": 0.0}, 0.01, 3000, True),
+        "NAdam": ({"betas": (0.9, 0.99), "momentum_decay": 1.0}, 0.01, 3000, True),
+        "LARS": ({"trust_coefficient": 1.0, "nesterov": True}, 0.003, 3000, True),
+        "LAMB": ({"weight_decay": 0.0}, 0.1, 3000, True),
+    },
+}
+FROM = [
+    (parabola, (-2.0, 2.0), (1.0, -1.0)),
+    (valley, (-1.2, 1.0), (1.0, 1.0)),
+    (valley, (-2.0, 2.0), (1.0, 1.0)),
+]
+
+
+@pytest.mark.parametrize(("surface", "start", "minimum"), FROM)
+@pytest.mark.parametrize("optimizer", SETTINGS[valley])
+def test_reaches_the_minimum(optimizer, surface, start, minimum):
+    options, lr, steps, falls = SETTINGS[surface][optimizer]
+    position, grad = np.array(start), np.empty(2)
+    params, grads = [position], [grad]
+    rate = (lambda step: lr * (1 - step / steps)) if falls else lr
+    opt = getattr(fo.optim, optimizer)(params, lr=rate, **options)
+    for _ in range(steps):
+        grad[:] = surface(*position.tolist())
+        opt.step(grads)
+    np.testing.assert_allclose(position, minimum, rtol=0, atol=2e-3)
+
+
+def test_every_optimizer_has_settings():
+    optimizers = {c.__name__ for c in vars(fo.optim).values() if type(c) is type} - {"Optimizer"}
+    assert SETTINGS[parabola].keys() == SETTINGS[valley].keys() == optimizers
