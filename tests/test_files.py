@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from helpers import OPTIMIZERS
 
 import fastopt as fo
 
@@ -20,7 +21,7 @@ def run(opt, steps, seed):
         opt.step({"w": rng.standard_normal((5, 3)), "b": rng.standard_normal(3).astype(np.float32)})
 
 
-@pytest.mark.parametrize("name", sorted(set(fo.optim.__all__) & set(vars(fo.optim)) - {"Optimizer"} - set(dir(fo))))
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_resuming_from_a_file_equals_never_having_stopped(name, tmp_path):
     params, opt = make(name)
     run(opt, 5, seed=1)

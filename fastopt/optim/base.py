@@ -41,9 +41,8 @@ class Optimizer:
             if "params" not in given:
                 raise ValueError(f"group {i} has no 'params', only {', '.join(map(repr, given))}")
             members = list(named_arrays(given["params"], "params"))
-            self._arrays_now.append(
-                given["params"].values if isinstance(given["params"], Mapping) else partial(list, given["params"])
-            )
+            container = given["params"] if not isinstance(given["params"], np.ndarray) else [given["params"]]
+            self._arrays_now.append(container.values if isinstance(container, Mapping) else partial(list, container))
             own = {name: value for name, value in given.items() if name != "params"}
             if unknown := own.keys() - hyperparameters.keys():
                 raise TypeError(f"group {i}: {type(self).__name__} has no hyperparameter {', '.join(sorted(unknown))}")
