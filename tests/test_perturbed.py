@@ -24,18 +24,18 @@ pytestmark = [
 ]
 
 RULES, FUNCTIONS, OPTIMIZERS = "test_rules.py", "test_functions.py", "test_optimizers.py"
-IN_ONE_CALL, EACH_SIZE = "sizes_in_one_call and c-baseline-2", "each_size and c-baseline-1"
+IN_ONE_CALL, EACH_SIZE = "sizes_in_one_call and adam- and c-baseline-2", "each_size and adam- and c-baseline-1"
 SUMS, BITS = "square_sums and c-baseline-1", "bits and c-baseline-1"
 
 # What is changed: the file, a text that stands there, and what takes its place; the tests that are to notice.
 PERTURBATIONS = {
     "beta1 for beta2": ("rules.h", "h.beta2 * *exp_avg_sq", "h.beta1 * *exp_avg_sq", RULES, IN_ONE_CALL),
-    "eps inside the root": ("rules.h", "eps_root) + h.eps)", "eps_root + h.eps))", OPTIMIZERS, "recorded and c-Adam"),
+    "eps inside the root": ("rules.h", "eps_root) + h.eps)", "eps_root + h.eps))", OPTIMIZERS, "recorded and c-Adam-"),
     "two scalars change places": (
         "rules.h", "beta1, one_minus_beta1, beta2", "beta2, one_minus_beta1, beta1", RULES, IN_ONE_CALL,
     ),
     "clipping at one end": ("rules.h", "g = g > h.clip_value ? h.clip_value : g;", "", RULES, EACH_SIZE),
-    "no weight decay": ("rules.h", "return g + h.l2 * p;", "return g;", OPTIMIZERS, "plain_formula and c-"),
+    "no weight decay": ("rules.h", "return g + h.l2 * p;", "return g;", OPTIMIZERS, "plain_formula and l2"),
     "no tail": ("optim.inc", "n = end - begin; i < n", "n = (end - begin) & ~(size_t)7; i < n", RULES, EACH_SIZE),
     "elements left out": ("optim.c", "end = (i + 1) * BLOCK + ahead", "end = (i + 1) * BLOCK", RULES, IN_ONE_CALL),
     "blocks done twice": (
