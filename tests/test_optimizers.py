@@ -313,7 +313,6 @@ def test_any_number_may_be_a_schedule(name, hyperparameter, values):
     assert flat(scheduled).tobytes() == flat(by_hand).tobytes()
 
 
-@pytest.mark.xfail(strict=True, reason="SGD.scalars returns those of another rule when a scheduled momentum is 0")
 def test_a_scheduled_momentum_may_be_zero(backend):
     p = np.ones(3)
     fo.optim.SGD(p, lr=0.5, momentum=lambda step: 0.0).step(np.ones(3))
@@ -535,7 +534,6 @@ def test_keys_need_not_be_text():
     np.testing.assert_array_equal(p, 0.0)
 
 
-@pytest.mark.xfail(strict=True, reason="keys that differ but print alike share one state")
 def test_keys_that_print_alike_are_refused():
     with pytest.raises(ValueError, match="1"):
         fo.optim.Adam({1: np.ones(3), "1": np.ones(3)})
