@@ -87,7 +87,7 @@ def test_bits_are_the_same_on_every_backend(name, arguments):
         fo.set_backend(backend)
         params = tensors(GOLDEN["x0"], dtype)
         opt = make(name, params, **arguments)
-        for t in range(15):
+        for t in range(5):
             opt.step(tensors(GOLDEN["grads"][t], dtype), clip_norm=2.0 if t % 2 else None)
         return bits(flat(params)), opt.grad_norm, *(bits(s) for state in opt.state.values() for s in state.values())
 

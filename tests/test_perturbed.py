@@ -30,7 +30,10 @@ SUMS, BITS = "square_sums and c-baseline-1", "bits and c-baseline-1"
 # What is changed: the file, a text that stands there, and what takes its place; the tests that are to notice.
 PERTURBATIONS = {
     "beta1 for beta2": ("rules.h", "h.beta2 * *exp_avg_sq", "h.beta1 * *exp_avg_sq", RULES, IN_ONE_CALL),
-    "eps inside the root": ("rules.h", "eps_root) + h.eps)", "eps_root + h.eps))", OPTIMIZERS, "recorded and c-Adam-"),
+    "eps inside the root": (
+        "rules.h", "correction2 + h.eps_root) + h.eps)", "correction2 + h.eps_root + h.eps))",
+        OPTIMIZERS, "recorded and c-Adam-",
+    ),
     "two scalars change places": (
         "rules.h", "beta1, one_minus_beta1, beta2", "beta2, one_minus_beta1, beta1", RULES, IN_ONE_CALL,
     ),
