@@ -538,3 +538,40 @@ def test_a_bad_reduction_writes_nothing():
 def test_a_masked_array_is_not_taken_for_a_plain_one():
     with pytest.raises(TypeError, match=r"x must be a plain numpy.ndarray, not MaskedArray"):
         fo.sigmoid(np.ma.masked_array([1.0, 2.0], mask=[True, False]))
+
+
+def test_a_finite_gradient_that_overflows_when_scaled(backend):
+    p = np.ones(3, np.float32)
+    opt = fo.optim.SGD(p)
+    for options in ({}, {"clip_norm": math.inf}):
+        with pytest.raises(FloatingPointError, match="overflow when scaled by 1000"):
+            opt.step(np.full(3, 1e38, np.float32), grad_scale=1e3, **options)
+    opt.step(np.full(3, 1e38, np.float32), grad_scale=1e3, on_nonfinite="skip")
+    assert (p == 1).all()
+    assert (opt.step_count, opt.skipped_steps) == (0, 1)
+
+
+def test_an_epsilon_that_a_schedule_makes_zero():
+    p = np.ones(3)
+    opt = fo.optim.Adam(p, eps=lambda step: 1e-8 if step == 0 else 0.0)
+    opt.step(np.zeros(3))
+    with pytest.raises(ValueError, match="eps"):
+        opt.step(np.zeros(3))
+    assert (p == 1).all()
+    assert opt.step_count == 1
+
+
+def test_none_is_no_gradient(backend):
+    p = np.ones(3)
+    opt = fo.optim.SGD({"p": p})
+    for step in range(2):
+        with pytest.raises(TypeError, match=r"gradient for 'p' must be a numpy\.ndarray, not NoneType"):
+            opt.step({"p": None})
+        if step == 0:
+            opt.step({"p": np.ones(6)[::2]})
+    assert opt.step_count == 1
+
+
+def test_an_optimizer_is_not_copied():
+    with pytest.raises(TypeError, match=r"state_dict\\(\\)"):
+        copy.deepcopy(fo.optim.SGD(np.ones(3)))

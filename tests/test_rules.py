@@ -215,7 +215,6 @@ def test_the_c_rules_name_their_states_alike(rule):
     assert tuple(re.findall(r"real \*(\w+)", arguments)) == RULES[rule].states
 
 
-@pytest.mark.xfail(strict=True, reason="csrc/rules.h takes the larger of a NaN and a number to be the number")
 @pytest.mark.skipif(not HAVE_C, reason="no C core in this installation")
 def test_a_parameter_that_is_nan_leaves_the_same_state():
     """As after an overflow: not that the state is then worth much, but the backends are to agree."""

@@ -75,8 +75,8 @@ class Plan:
         return list(self._square_sums)
 
 
-def any_nonfinite(x: np.ndarray) -> bool:
-    return bool(lib.fastopt_any_nonfinite(_DTYPE[x.dtype], _address(x), x.size))
+def any_nonfinite(x: np.ndarray, scale: float = 1.0) -> bool:
+    return bool(lib.fastopt_any_nonfinite(_DTYPE[x.dtype], _address(x), x.size, scale))
 
 
 def square_sum(x: np.ndarray) -> float:

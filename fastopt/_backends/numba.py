@@ -124,15 +124,15 @@ def square_sum(x: np.ndarray) -> float:
 
 
 @_compiled
-def _all_finite(x):
+def _all_finite(x, scale):
     result = True
     for value in x:
-        result &= np.isfinite(value)
+        result &= np.isfinite(scale * value)
     return result
 
 
-def any_nonfinite(x: np.ndarray) -> bool:
-    return not _all_finite(x.reshape(-1))
+def any_nonfinite(x: np.ndarray, scale: float = 1.0) -> bool:
+    return not _all_finite(x.reshape(-1), x.dtype.type(scale))
 
 
 @cache

@@ -69,11 +69,12 @@ class Plan:
     @_silently
     def update(self, scalars: Sequence[tuple[float, ...]], check_finite: bool) -> bool:
         """One step, with the scalars of every group; False, and nothing written, if a gradient is not finite."""
-        if check_finite and any(any_nonfinite(grad) for grad in self.grads):
+        if check_finite and any(map(any_nonfinite, self.grads, self._scales(scalars))):
             return False
+        scales = self._scales(scalars)
         for i, (p, states, group) in enumerate(zip(self._params, self._states, self._groups, strict=True)):
             rule, real = self._rules[group], p.dtype.type
-            exact = rule.scalars(scalars[group][0] * self.grad_factors[i], *scalars[group][1:])
+            exact = rule.scalars(scales[i], *scalars[group][1:])
             h = rule.scalars(*map(real, exact))
             if rule.direction is not None:
                 sums = self._measure(group, h, p, self.grads[i], states)
@@ -81,6 +82,10 @@ class Plan:
                 h = h._replace(trust_ratio=real(self.trust_ratios[i]))
             self._apply(group, h, p, self.grads[i], states)
         return True
+
+    def _scales(self, scalars: Sequence[tuple[float, ...]]) -> list[float]:
+        """What multiplies the gradient of every tensor."""
+        return [scalars[group][0] * factor for group, factor in zip(self._groups, self.grad_factors, strict=True)]
 
     def _measure(self, group, h, p, g, states) -> tuple[float, float]:
         """The sums of the squares of the parameter and of the direction; the states move on."""
@@ -101,8 +106,10 @@ class Plan:
         return [square_sum(g) for g in self.grads]
 
 
-def any_nonfinite(x: np.ndarray) -> bool:
-    return not np.isfinite(x).all()
+@_silently
+def any_nonfinite(x: np.ndarray, scale: float = 1.0) -> bool:
+    """Whether ``scale * x`` holds an inf or NaN."""
+    return not np.isfinite(x.dtype.type(scale) * x).all()
 
 
 def _elementwise(name):

@@ -74,7 +74,8 @@ class Optimizer:
         )
         self._spans = sorted(spans)
         self._starts = [begin for begin, _, _ in self._spans]
-        self._plan = _backends.active.Plan([group.rule for group in self.groups], self._params, states, group_of)
+        plain = [np.asarray(param) for param in self._params]
+        self._plan = _backends.active.Plan([group.rule for group in self.groups], plain, states, group_of)
         self._grads: list[Any] = [_NOT_BOUND] * len(self._params)  # the arrays the plan points at
 
         self._step_count = 0
@@ -89,6 +90,10 @@ class Optimizer:
 
     # Checks of fixed hyperparameters that mean something else here than in other optimizers.
     checks: ClassVar[dict[str, Callable[[str, Any], Any]]] = {}
+
+    @classmethod
+    def check(cls, h: Mapping[str, Any]) -> None:
+        """Raise ValueError if the hyperparameters ``h``, each fine by itself, cannot stand together."""
 
     @classmethod
     def rule(cls, h: Mapping[str, Any]) -> str:
@@ -168,12 +173,12 @@ class Optimizer:
         done = self._step_count
         scalars = [self._finish(group, done, grad_scale * factor, limit) for group in self.groups]
         if norm is not None and not math.isfinite(norm):
-            return self._refuse(on_nonfinite)
+            return self._refuse(on_nonfinite, "the norm of the gradients overflows")
         if clip_norm_per_tensor is not None:
             self._plan.grad_factors = factors
         try:
-            if not self._plan.update(scalars, not clips_norm):
-                return self._refuse(on_nonfinite)
+            if not self._plan.update(scalars, not clips_norm or abs(grad_scale) > 1):
+                return self._refuse(on_nonfinite, f"the gradients overflow when scaled by {grad_scale}")
         finally:
             if clip_norm_per_tensor is not None:
                 self._plan.grad_factors = [1.0] * len(self._params)
@@ -208,13 +213,13 @@ class Optimizer:
         norms = [math.sqrt(s) * scale for s in sums]
         return 1.0, [min(1.0, limit / n) if n > 0 else 1.0 for n in norms]
 
-    def _refuse(self, on_nonfinite: str) -> None:
+    def _refuse(self, on_nonfinite: str, if_all_finite: str) -> None:
         if on_nonfinite == "skip":
             self.skipped_steps += 1
             return
         grads = zip(self._names, self._plan.grads, strict=True)
         names = ", ".join(repr(name) for name, grad in grads if not np.isfinite(grad).all())
-        what = f"gradients hold inf or NaN: {names}" if names else "the norm of the gradients overflows"
+        what = f"gradients hold inf or NaN: {names}" if names else if_all_finite
         raise FloatingPointError(f"step {self.step_count + 1}: {what}; nothing was updated")
 
     # -- binding arrays --
@@ -269,7 +274,7 @@ class Optimizer:
     def _rebind(self, grads: list[Any]) -> None:
         readable = [self._readable(*each) for each in zip(self._names, grads, self._params, strict=True)]
         for i, (given, grad) in enumerate(zip(grads, readable, strict=True)):
-            self._plan.bind(i, grad)
+            self._plan.bind(i, np.asarray(grad))
             self._grads[i] = given if given is grad else _NOT_BOUND  # a copy serves for one step
 
     def _readable(self, name: str, grad: Any, param: np.ndarray) -> np.ndarray:
@@ -280,7 +285,7 @@ class Optimizer:
         if grad.dtype != param.dtype:
             raise TypeError(f"gradient for {name!r} is {grad.dtype}, the parameter is {param.dtype}")
         if not grad.flags.c_contiguous:
-            return np.ascontiguousarray(grad)
+            return np.ascontiguousarray(np.asarray(grad))
         begin, end = span(grad)
         i = bisect_right(self._starts, begin) - 1
         for first, last, other in self._spans[max(i, 0) : i + 2]:
@@ -350,7 +355,7 @@ class Optimizer:
         if missing:
             raise ValueError(f"the state dict has no {', '.join(sorted(missing))}")
         counts = [state_dict[key] for key in ("step_count", "skipped_steps")]
-        if not all(type(n) is int and n >= 0 for n in counts):
+        if not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 0 for n in counts):
             raise ValueError(f"step_count and skipped_steps must be whole numbers from 0, not {counts}")
         for key, wanted in (("groups", list), ("state", Mapping)):
             if not isinstance(state_dict[key], wanted):
@@ -394,4 +399,4 @@ class Optimizer:
         for name, state in self.state.items():
             for key, array in state.items():
                 array[...] = saved_state[name][key]
-        self.step_count, self.skipped_steps = counts
+        self._step_count, self.skipped_steps = map(int, counts)

@@ -96,6 +96,7 @@ class Group(MutableMapping[str, Any]):
         self.names = names
         self._optimizer = optimizer
         self.replace({name: self.checked(name, value) for name, value in hyperparameters.items()})
+        optimizer.check(self)
         self.rule: str = optimizer.rule(self)
 
     def checked(self, name: str, value: Any) -> Any:
@@ -113,7 +114,9 @@ class Group(MutableMapping[str, Any]):
         """The hyperparameters after ``step`` steps, schedules evaluated."""
         if not self._scheduled:
             return self._values
-        return {n: _NUMBERS[n](f"{n} at step {step}", v(step)) if callable(v) else v for n, v in self.items()}
+        now = {n: _NUMBERS[n](f"{n} at step {step}", v(step)) if callable(v) else v for n, v in self.items()}
+        self._optimizer.check(now)
+        return now
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -122,6 +125,7 @@ class Group(MutableMapping[str, Any]):
         if name not in self:
             raise KeyError(f"{self._optimizer.__name__} has no hyperparameter {name!r}, only {', '.join(self)}")
         changed = {**self, name: self.checked(name, value)}
+        self._optimizer.check(changed)
         if self._optimizer.rule(changed) != self.rule or (name in FIXED and changed[name] != self[name]):
             raise ValueError(f"{name} cannot become {value!r} any more: make a new optimizer")
         self.replace(changed)
