@@ -67,6 +67,18 @@ void fastopt_bias_sigmoid(int dtype, void *x, const void *bias, size_t rows, siz
 /* sums[columns] = sum over the rows of x[rows][columns]. */
 void fastopt_column_sums(int dtype, const void *x, void *sums, size_t rows, size_t columns);
 
+/* Batch norm of x[outer][channels][inner] (norm.inc). gamma, beta and the running statistics, [channels], may be
+ * NULL, the latter in training only: they become keep * running + momentum * (mean, correction * variance).
+ * statistics[3][channels] is for the way back; scratch has room for fastopt_batch_norm_scratch numbers.
+ * y may be x, and dx may be dy. */
+size_t fastopt_batch_norm_scratch(size_t outer, size_t channels, size_t inner);
+void fastopt_batch_norm(int dtype, const void *x, const void *gamma, const void *beta, void *running_mean,
+                        void *running_var, void *y, void *statistics, double *scratch, size_t outer, size_t channels,
+                        size_t inner, int training, double eps, double momentum, double keep, double correction);
+void fastopt_batch_norm_backward(int dtype, const void *dy, const void *x, const void *gamma, void *statistics, void *dx,
+                                 void *dgamma, void *dbeta, double *scratch, size_t outer, size_t channels,
+                                 size_t inner, int training);
+
 /* Logistic loss from logits z and targets y in [0, 1]: dz = scale * (sigmoid(z) - y); the loss of every
  * element goes to `losses` unless that is NULL; returns the sum of the losses (not scaled). */
 double fastopt_logistic_loss(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale);

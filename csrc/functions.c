@@ -1,28 +1,5 @@
 /* functions.c: the functions of arrays, cut into blocks for the thread pool. */
-#include "internal.h"
-
-/* Below this many elements, waking a thread costs more than it saves. */
-enum { SERIAL_BELOW = 2 * BLOCK };
-
-static size_t item_size(int dtype)
-{
-    return dtype == FASTOPT_FLOAT32 ? sizeof(float) : sizeof(double);
-}
-
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-/* Calls body for `count` blocks: on the pool where there are enough elements, else here, in order. */
-static void for_blocks(size_t elements, size_t count, void (*body)(void *task, size_t i), void *task)
-{
-    if (elements >= SERIAL_BELOW)
-        fastopt_for_each(count, body, task);
-    else
-        for (size_t i = 0; i < count; i++)
-            body(task, i);
-}
+#include "functions.h"
 
 /* ---- element by element ----------------------------------------------------------------------- */
 
@@ -109,29 +86,7 @@ void fastopt_bias_sigmoid(int dtype, void *x, const void *bias, size_t rows, siz
     run_rowwise((rowwise){fastopt_kernels(dtype)->bias_sigmoid, x, bias, rows, columns, 0, item_size(dtype)});
 }
 
-/* ---- sums ------------------------------------------------------------------------------------- */
-
-enum { COLUMNS_PER_BLOCK = 64 };
-
-typedef struct {
-    const kernel_table *kernels;
-    const void *x;
-    void *sums;
-    size_t rows, columns;
-} column_task;
-
-static void column_block(void *task, size_t i)
-{
-    const column_task *t = task;
-    const size_t begin = i * COLUMNS_PER_BLOCK;
-    t->kernels->column_sums(t->x, t->sums, t->rows, t->columns, begin, smaller(begin + COLUMNS_PER_BLOCK, t->columns));
-}
-
-void fastopt_column_sums(int dtype, const void *x, void *sums, size_t rows, size_t columns)
-{
-    column_task t = {fastopt_kernels(dtype), x, sums, rows, columns};
-    for_blocks(rows * columns, (columns + COLUMNS_PER_BLOCK - 1) / COLUMNS_PER_BLOCK, column_block, &t);
-}
+/* ---- losses ------------------------------------------------------------------------------------ */
 
 enum { SUMS = 256 }; /* blocks between two rounds of adding up */
 

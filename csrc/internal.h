@@ -14,6 +14,8 @@ enum rule {
     RULE_COUNT
 };
 
+typedef struct norm_task norm_task; /* norm.h */
+
 /* The kernels of one element type: each works on a range within one thread. */
 typedef struct {
     void (*update[RULE_COUNT])(const fastopt_tensor *tensor, const double *scalars, size_t begin, size_t end);
@@ -25,8 +27,16 @@ typedef struct {
     void (*sigmoid_backward)(const void *dy, const void *y, void *dx, size_t n);
     void (*bias_add)(void *x, const void *bias, size_t rows, size_t columns);
     void (*bias_sigmoid)(void *x, const void *bias, size_t rows, size_t columns);
-    void (*column_sums)(const void *x, void *sums, size_t rows, size_t columns, size_t begin, size_t end);
     double (*logistic_loss)(const void *z, const void *y, void *losses, void *dz, size_t n, double scale);
+    /* columns.inc, norm.inc; [2]: forward, backward; [3]: and backward in evaluation */
+    void (*add_rows)(const void *x, double *sum, size_t rows, size_t stride, size_t width);
+    void (*round)(const double *from, void *to, size_t n);
+    void (*add_terms[2])(const void *p, const void *q, const double *shift, double *first_sum, double *second_sum,
+                         size_t rows, size_t stride, size_t width);
+    void (*channel_shifts)(const void *from, double *shift, size_t channels, size_t stride);
+    void (*finish_channels)(const norm_task *task, size_t begin, size_t end);
+    void (*apply[2][3])(const void *p, const void *q, void *out, const void *coefficients, size_t stride_k, size_t rows,
+                        size_t stride, size_t width, int stream); /* to columns, to planes */
 } kernel_table;
 
 /* The kernels of one instruction set, for float and double. */

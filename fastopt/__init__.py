@@ -16,10 +16,12 @@ from ._runtime import (
     show_config,
 )
 from ._version import __version__
-from .functional import logistic_loss, sigmoid, sigmoid_backward
+from .functional import batch_norm, batch_norm_backward, logistic_loss, sigmoid, sigmoid_backward
 
 __all__ = [
     "__version__",
+    "batch_norm",
+    "batch_norm_backward",
     "get_backend",
     "get_instruction_set",
     "get_num_threads",

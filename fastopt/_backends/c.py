@@ -101,3 +101,71 @@ def column_sums(x: np.ndarray, out: np.ndarray) -> None:
 def logistic_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
     each = ffi.NULL if losses is None else _address(losses)
     return lib.fastopt_logistic_loss(_DTYPE[z.dtype], _address(z), _address(y), each, _address(dz), z.size, scale)
+
+
+def _or_null(x: np.ndarray | None):
+    return ffi.NULL if x is None else _address(x)
+
+
+def batch_norm_scratch(outer: int, channels: int, inner: int) -> int:
+    return lib.fastopt_batch_norm_scratch(outer, channels, inner)
+
+
+def batch_norm(
+    x: np.ndarray,
+    gamma: np.ndarray | None,
+    beta: np.ndarray | None,
+    running_mean: np.ndarray | None,
+    running_var: np.ndarray | None,
+    y: np.ndarray,
+    statistics: np.ndarray,
+    scratch: np.ndarray,
+    training: bool,
+    eps: float,
+    momentum: float,
+    keep: float,
+    correction: float,
+) -> None:
+    lib.fastopt_batch_norm(
+        _DTYPE[x.dtype],
+        _address(x),
+        _or_null(gamma),
+        _or_null(beta),
+        _or_null(running_mean),
+        _or_null(running_var),
+        _address(y),
+        _address(statistics),
+        _address("double[]", scratch),
+        *x.shape,
+        training,
+        eps,
+        momentum,
+        keep,
+        correction,
+    )
+
+
+def batch_norm_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    gamma: np.ndarray | None,
+    statistics: np.ndarray,
+    dx: np.ndarray,
+    dgamma: np.ndarray,
+    dbeta: np.ndarray,
+    scratch: np.ndarray,
+    training: bool,
+) -> None:
+    lib.fastopt_batch_norm_backward(
+        _DTYPE[x.dtype],
+        _address(dy),
+        _address(x),
+        _or_null(gamma),
+        _address(statistics),
+        _address(dx),
+        _address(dgamma),
+        _address(dbeta),
+        _address("double[]", scratch),
+        *x.shape,
+        training,
+    )

@@ -2,23 +2,17 @@
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
-import numba
 import numpy as np
 
 from .. import functions
 from ..rules import RULES, prepare
 from . import numpy as reference
+from ._jit import compiled as _compiled
+from ._jit import select as _select
+from ._numba_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
 
-# error_model="numpy" divides as the hardware does; without fastmath nothing is reordered or contracted.
-_compiled: Any = numba.njit(error_model="numpy", nogil=True)
 _prepare = _compiled(prepare)
-
-
-@_compiled
-def _select(condition, x, y):  # np.where would make an array of every scalar
-    return x if condition else y
 
 
 @cache
@@ -151,15 +145,6 @@ def bias_add(x, bias):
 def bias_sigmoid(x: np.ndarray, bias: np.ndarray) -> None:
     bias_add(x, bias)
     sigmoid(x, x)
-
-
-@_compiled
-def column_sums(x, out):
-    sums = np.zeros(out.size)
-    for row in range(x.shape[0]):
-        for column in range(out.size):
-            sums[column] += np.float64(x[row, column])
-    out[:] = sums
 
 
 @cache

@@ -6,9 +6,8 @@ import numpy as np
 
 from .. import functions
 from ..rules import RULES, prepare
-
-BLOCK = 8192  # elements: sums are taken block by block (csrc/internal.h)
-LANES = 16  # element i of a block goes to lane i mod LANES (csrc/reduce.inc)
+from ._numpy_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
+from ._order import BLOCK, LANES
 
 
 def _silently(function):
@@ -107,11 +106,6 @@ def bias_add(x: np.ndarray, bias: np.ndarray) -> None:
 def bias_sigmoid(x: np.ndarray, bias: np.ndarray) -> None:
     """x = sigmoid(x + bias), row by row."""
     sigmoid(x + bias, x)
-
-
-def column_sums(x: np.ndarray, out: np.ndarray) -> None:
-    """The sum of the rows, one after the other in double, rounded once."""
-    out[...] = np.add.accumulate(x, axis=0, dtype=np.float64)[-1] if len(x) else 0
 
 
 @_silently
