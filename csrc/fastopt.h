@@ -83,6 +83,21 @@ void fastopt_batch_norm_backward(int dtype, const void *dy, const void *x, const
  * element goes to `losses` unless that is NULL; returns the sum of the losses (not scaled). */
 double fastopt_logistic_loss(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale);
 
+/* The same, with weights of element i weight[i mod weight_period] and, for the part that y stands for, of
+ * pos_weight[i mod pos_weight_period], either of which may be NULL, and targets y * y_scale + y_shift. */
+double fastopt_weighted_logistic_loss(int dtype, const void *z, const void *y, const void *weight, size_t weight_period,
+                                      const void *pos_weight, size_t pos_weight_period, void *losses, void *dz, size_t n,
+                                      double scale, double y_scale, double y_shift);
+
+/* Squared differences: dz = scale * (z - y). */
+double fastopt_mse_loss(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale);
+
+/* Cross-entropy of softmax(z[rows][classes]) with the labels, which lie in [0, classes) or are ignore_index; weight[classes],
+ * whose sum (or the number of classes) is total_weight, may be NULL; `smoothing` of the target goes to all classes. */
+double fastopt_softmax_cross_entropy(int dtype, const void *z, const int64_t *labels, const void *weight, void *losses,
+                                     void *dz, size_t rows, size_t classes, double scale, double total_weight,
+                                     double smoothing, int64_t ignore_index);
+
 /* ---- instruction sets and threads ------------------------------------------------------------- */
 
 /* The i-th instruction set this library was compiled for, best last; NULL past the end. */

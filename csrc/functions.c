@@ -85,38 +85,3 @@ void fastopt_bias_sigmoid(int dtype, void *x, const void *bias, size_t rows, siz
 {
     run_rowwise((rowwise){fastopt_kernels(dtype)->bias_sigmoid, x, bias, rows, columns, 0, item_size(dtype)});
 }
-
-/* ---- losses ------------------------------------------------------------------------------------ */
-
-enum { SUMS = 256 }; /* blocks between two rounds of adding up */
-
-typedef struct {
-    const kernel_table *kernels;
-    const char *z, *y;
-    char *losses, *dz;
-    size_t n, item;
-    double scale, sums[SUMS];
-} loss_task;
-
-static void loss_block(void *task, size_t i)
-{
-    loss_task *t = task;
-    const size_t begin = i * BLOCK, offset = begin * t->item;
-    t->sums[i] = t->kernels->logistic_loss(t->z + offset, t->y + offset, t->losses ? t->losses + offset : NULL,
-                                           t->dz + offset, smaller(BLOCK, t->n - begin), t->scale);
-}
-
-double fastopt_logistic_loss(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale)
-{
-    const size_t item = item_size(dtype), round = (size_t)SUMS * BLOCK;
-    double total = 0;
-    for (size_t begin = 0; begin < n; begin += round) {
-        const size_t offset = begin * item, width = smaller(round, n - begin), blocks = (width + BLOCK - 1) / BLOCK;
-        loss_task t = {fastopt_kernels(dtype), (const char *)z + offset, (const char *)y + offset,
-                       losses ? (char *)losses + offset : NULL, (char *)dz + offset, width, item, scale, {0}};
-        for_blocks(width, blocks, loss_block, &t);
-        for (size_t i = 0; i < blocks; i++)
-            total += t.sums[i];
-    }
-    return total;
-}

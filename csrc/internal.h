@@ -15,6 +15,7 @@ enum rule {
 };
 
 typedef struct norm_task norm_task; /* norm.h */
+typedef struct loss_task loss_task; /* loss.h */
 
 /* The kernels of one element type: each works on a range within one thread. */
 typedef struct {
@@ -27,7 +28,11 @@ typedef struct {
     void (*sigmoid_backward)(const void *dy, const void *y, void *dx, size_t n);
     void (*bias_add)(void *x, const void *bias, size_t rows, size_t columns);
     void (*bias_sigmoid)(void *x, const void *bias, size_t rows, size_t columns);
-    double (*logistic_loss)(const void *z, const void *y, void *losses, void *dz, size_t n, double scale);
+    /* loss.inc, softmax.inc; [2]: of many classes, of few */
+    double (*logistic_loss)(const loss_task *task, size_t begin, size_t n);
+    double (*weighted_logistic_loss)(const loss_task *task, size_t begin, size_t n);
+    double (*mse_loss)(const loss_task *task, size_t begin, size_t n);
+    double (*softmax_cross_entropy[2])(const loss_task *task, size_t begin, size_t n);
     /* columns.inc, norm.inc; [2]: forward, backward; [3]: and backward in evaluation */
     void (*add_rows)(const void *x, double *sum, size_t rows, size_t stride, size_t width);
     void (*round)(const double *from, void *to, size_t n);

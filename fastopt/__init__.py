@@ -16,7 +16,15 @@ from ._runtime import (
     show_config,
 )
 from ._version import __version__
-from .functional import batch_norm, batch_norm_backward, logistic_loss, sigmoid, sigmoid_backward
+from .functional import (
+    batch_norm,
+    batch_norm_backward,
+    logistic_loss,
+    mse_loss,
+    sigmoid,
+    sigmoid_backward,
+    softmax_cross_entropy,
+)
 
 __all__ = [
     "__version__",
@@ -27,6 +35,7 @@ __all__ = [
     "get_num_threads",
     "instruction_sets",
     "logistic_loss",
+    "mse_loss",
     "num_threads",
     "optim",
     "set_backend",
@@ -35,4 +44,5 @@ __all__ = [
     "show_config",
     "sigmoid",
     "sigmoid_backward",
+    "softmax_cross_entropy",
 ]

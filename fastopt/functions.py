@@ -55,6 +55,7 @@ def of(dtype: str, compiled=lambda function: function, select=np.where) -> Simpl
     log1p_terms = tuple(real(float.fromhex(x)) for x in reversed(c.log1p.split()))
     zero, half, one = real(0), real(0.5), real(1)
     one_bits = one.view(integer)
+    double_one_bits, fraction_mask = np.float64(1).view(np.int64), np.int64((1 << 52) - 1)
     offset_bits, two_to_minus_offset = real(2.0**c.offset).view(integer), real(2.0**-c.offset)
 
     @compiled
@@ -125,8 +126,41 @@ def of(dtype: str, compiled=lambda function: function, select=np.where) -> Simpl
         slope = t - e / (one + e)
         return linear + log1p_unit(e), scale * select(z < zero, -slope, slope)
 
+    @compiled
+    def weighted_logistic_loss(z, y, w, p, scale):
+        """The same where the part of the loss that y stands for weighs p, and all of it w."""
+        size = abs(z)
+        e = exp_nonpositive(-size)
+        positive, negative = p * y, one - y
+        both = positive + negative
+        t = select(z < zero, positive, negative)
+        linear = select(t == zero, zero, size * t)
+        slope = t - both * (e / (one + e))
+        return w * (linear + both * log1p_unit(e)), scale * (w * select(z < zero, -slope, slope))
+
+    @compiled
+    def mse_loss(z, y, scale):
+        """The square of the difference, and scale times the difference."""
+        d = z - y
+        return d * d, scale * d
+
+    @compiled
+    def log_of_sum(s):
+        """log(s) for a double s >= 1: with s = 2**k f and f in [1, 2), it is k ln 2 + log(1 + (f - 1)).
+
+        f - 1 is exact, and keeps its digits where s is hardly above 1.
+        """
+        bits = np.float64(s).view(np.int64)
+        fraction = np.int64((bits & fraction_mask) | double_one_bits).view(np.float64)
+        k = real((bits >> 52) - 1023)
+        return select(s == s, k * ln2_high + (k * ln2_low + log1p_unit(real(fraction - 1.0))), real(s))
+
     return SimpleNamespace(
         exp=exp,
+        exp_nonpositive=exp_nonpositive,
+        log_of_sum=log_of_sum,
+        mse_loss=mse_loss,
+        weighted_logistic_loss=weighted_logistic_loss,
         log1p_unit=log1p_unit,
         sigmoid=sigmoid,
         sigmoid_backward=sigmoid_backward,

@@ -17,3 +17,11 @@ def column_order(columns: int) -> tuple[int, int]:
 def plane_order(inner: int) -> tuple[int, int]:
     """How the planes of a channel are summed: the planes of a block, and the blocks of a plane."""
     return max(BLOCK // inner, 1), -(-inner // BLOCK)
+
+
+NARROW = 64  # with fewer classes than this, softmax adds them up in order, else in LANES
+
+
+def softmax_block(classes: int) -> int:
+    """The rows of a block, whose losses are summed."""
+    return min(max(BLOCK // classes, 1), 1024)

@@ -169,3 +169,63 @@ def batch_norm_backward(
         *x.shape,
         training,
     )
+
+
+def weighted_logistic_loss(
+    z: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray | None,
+    pos_weight: np.ndarray | None,
+    losses: np.ndarray | None,
+    dz: np.ndarray,
+    scale: float,
+    y_scale: float,
+    y_shift: float,
+) -> float:
+    return lib.fastopt_weighted_logistic_loss(
+        _DTYPE[z.dtype],
+        _address(z),
+        _address(y),
+        _or_null(weight),
+        1 if weight is None else weight.size,
+        _or_null(pos_weight),
+        1 if pos_weight is None else pos_weight.size,
+        _or_null(losses),
+        _address(dz),
+        z.size,
+        scale,
+        y_scale,
+        y_shift,
+    )
+
+
+def mse_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
+    return lib.fastopt_mse_loss(
+        _DTYPE[z.dtype], _address(z), _address(y), _or_null(losses), _address(dz), z.size, scale
+    )
+
+
+def softmax_cross_entropy(
+    z: np.ndarray,
+    labels: np.ndarray,
+    weight: np.ndarray | None,
+    losses: np.ndarray | None,
+    dz: np.ndarray,
+    scale: float,
+    total_weight: float,
+    smoothing: float,
+    ignore_index: int,
+) -> float:
+    return lib.fastopt_softmax_cross_entropy(
+        _DTYPE[z.dtype],
+        _address(z),
+        _address("int64_t[]", labels),
+        _or_null(weight),
+        _or_null(losses),
+        _address(dz),
+        *z.shape,
+        scale,
+        total_weight,
+        smoothing,
+        ignore_index,
+    )
