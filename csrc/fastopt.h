@@ -92,6 +92,9 @@ double fastopt_weighted_logistic_loss(int dtype, const void *z, const void *y, c
 /* Squared differences: dz = scale * (z - y). */
 double fastopt_mse_loss(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale);
 
+/* How many of n labels are not ignore_index; if one of them does not lie in [0, classes), -1 - its position. */
+int64_t fastopt_count_labels(const int64_t *labels, size_t n, size_t classes, int64_t ignore_index);
+
 /* Cross-entropy of softmax(z[rows][classes]) with the labels, which lie in [0, classes) or are ignore_index; weight[classes],
  * whose sum (or the number of classes) is total_weight, may be NULL; `smoothing` of the target goes to all classes. */
 double fastopt_softmax_cross_entropy(int dtype, const void *z, const int64_t *labels, const void *weight, void *losses,

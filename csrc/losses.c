@@ -46,6 +46,18 @@ double fastopt_mse_loss(int dtype, const void *z, const void *y, void *losses, v
                            .scale = scale, .n = n, .block = BLOCK}, n);
 }
 
+int64_t fastopt_count_labels(const int64_t *labels, size_t n, size_t classes, int64_t ignore_index)
+{
+    int64_t used = 0;
+    for (size_t i = 0; i < n; i++) {
+        const int counts = labels[i] != ignore_index;
+        if (counts && (uint64_t)labels[i] >= classes)
+            return -1 - (int64_t)i;
+        used += counts;
+    }
+    return used;
+}
+
 double fastopt_softmax_cross_entropy(int dtype, const void *z, const int64_t *labels, const void *weight, void *losses,
                                      void *dz, size_t rows, size_t classes, double scale, double total_weight,
                                      double smoothing, int64_t ignore_index)

@@ -229,3 +229,7 @@ def softmax_cross_entropy(
         smoothing,
         ignore_index,
     )
+
+
+def count_labels(labels: np.ndarray, classes: int, ignore_index: int) -> int:
+    return lib.fastopt_count_labels(_address("int64_t[]", labels), labels.size, classes, ignore_index)

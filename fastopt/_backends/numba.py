@@ -244,9 +244,10 @@ def _softmax_loop(dtype):
             factor = real(scale * (keep * label_weight + share * total_weight) / s)
             for j in range(classes):
                 dz[r, j] = dz[r, j] * factor - weight[j] * real_share
-            dz[r, label] = scale * (
-                keep * label_weight * ((label_e - s) / s) + share * (total_weight * (label_e / s) - label_weight)
-            )
+            gradient = keep * label_weight * ((label_e - s) / s)
+            if share != 0:
+                gradient += share * (total_weight * (label_e / s) - label_weight)
+            dz[r, label] = scale * gradient
         return _sum(losses, False, softmax_block(classes))
 
     softmax_block = _compiled(_order.softmax_block)
@@ -271,3 +272,6 @@ def softmax_cross_entropy(
             z, labels, weight, losses, dz, float(scale), float(total_weight), float(smoothing), ignore_index
         )
     )
+
+
+count_labels = reference.count_labels

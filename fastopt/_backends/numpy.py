@@ -192,14 +192,21 @@ def softmax_cross_entropy(
         all_below = _class_sums(-(exact_w * below.astype(np.float64)))
         loss = keep * loss + share * (total_weight * log_sum + all_below)
     factor = (scale * (keep * label_weight + share * total_weight) / s).astype(z.dtype)
-    label_gradient = scale * (
-        keep * label_weight * ((label_e - s) / s) + share * (total_weight * (label_e / s) - label_weight)
-    )
+    label_gradient = keep * label_weight * ((label_e - s) / s)
+    if share != 0:
+        label_gradient = label_gradient + share * (total_weight * (label_e / s) - label_weight)
     gradient = e * factor[:, None] - w * real(scale * share)
-    gradient[rows, label] = label_gradient
+    gradient[rows, label] = scale * label_gradient
     gradient[ignored] = 0
     loss = np.where(ignored, 0, loss).astype(z.dtype)
     dz[...] = gradient
     if losses is not None:
         losses[...] = loss
     return total(loss, softmax_block(classes))
+
+
+def count_labels(labels: np.ndarray, classes: int, ignore_index: int) -> int:
+    """How many labels are not ``ignore_index``; if one of them is no class, -1 - its position."""
+    used = labels != ignore_index
+    wrong = np.flatnonzero(used & ((labels < 0) | (labels >= classes)))
+    return -1 - int(wrong[0]) if wrong.size else int(used.sum())

@@ -291,22 +291,18 @@ def softmax_cross_entropy(
         raise ValueError(f"label_smoothing must be from 0 to 1, not {label_smoothing}")
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)):
         raise TypeError(f"ignore_index must be an int, not {type(ignore_index).__name__}")
-    used, used_labels = rows, labels
-    if rows and not (labels.min() >= 0 and labels.max() < classes and not 0 <= ignore_index < classes):
-        used_labels = labels[labels != ignore_index]
-        used = used_labels.size
-        if (wrong := used_labels[(used_labels < 0) | (used_labels >= classes)]).size:
-            raise ValueError(
-                f"label {wrong[0]} is not one of the {classes} classes of z, nor ignore_index={ignore_index}"
-            )
+    labels = np.ascontiguousarray(labels, np.int64)
+    used = _backends.active.count_labels(labels, classes, int(ignore_index))
+    if used < 0:
+        wrong = f"labels[{-1 - used}] is {labels[-1 - used]}"
+        raise ValueError(f"{wrong}: not one of the {classes} classes of z, nor ignore_index={ignore_index}")
     denominator, total_weight = float(used), float(classes)
     if weight is not None:
-        counts = np.bincount(used_labels.astype(np.int64, copy=False), minlength=classes)
+        counts = np.bincount(labels[labels != ignore_index], minlength=classes)
         denominator = math.fsum((counts * weight.astype(np.float64)).tolist())
         total_weight = math.fsum(weight.tolist())
     if reduction == "mean" and denominator == 0:
         raise ValueError("the labels' weights add up to 0, or all labels are ignore_index: their mean is undefined")
-    labels = np.ascontiguousarray(labels, np.int64)
     dz = np.empty(z.shape, z.dtype) if out is None else output(out, z, "z", z)
     if out is not None:
         disjoint({"out": out}, {"labels": labels, "weight": weight})
