@@ -59,11 +59,23 @@ int fastopt_any_nonfinite(int dtype, const void *x, size_t n);
 void fastopt_exp(int dtype, const void *x, void *out, size_t n);
 void fastopt_log1p_unit(int dtype, const void *x, void *out, size_t n); /* log(1 + x) for x in [0, 1] */
 void fastopt_sigmoid(int dtype, const void *x, void *out, size_t n);
-void fastopt_sigmoid_backward(int dtype, const void *dy, const void *y, void *dx, size_t n);
+void fastopt_tanh(int dtype, const void *x, void *out, size_t n);
+void fastopt_relu(int dtype, const void *x, void *out, size_t n);
+void fastopt_softplus(int dtype, const void *x, void *out, size_t n);
+void fastopt_log_sigmoid(int dtype, const void *x, void *out, size_t n);
 
-/* x[rows][columns] += bias[columns], and the sigmoid of it. */
+/* dx from dy and what the function gave; dx may be either. The last two need what it was given. */
+void fastopt_sigmoid_backward(int dtype, const void *dy, const void *y, void *dx, size_t n);
+void fastopt_tanh_backward(int dtype, const void *dy, const void *y, void *dx, size_t n);
+void fastopt_relu_backward(int dtype, const void *dy, const void *y, void *dx, size_t n);
+void fastopt_softplus_backward(int dtype, const void *dy, const void *x, void *dx, size_t n);
+void fastopt_log_sigmoid_backward(int dtype, const void *dy, const void *x, void *dx, size_t n);
+
+/* x[rows][columns] += bias[columns], and the functions of it. */
 void fastopt_bias_add(int dtype, void *x, const void *bias, size_t rows, size_t columns);
 void fastopt_bias_sigmoid(int dtype, void *x, const void *bias, size_t rows, size_t columns);
+void fastopt_bias_tanh(int dtype, void *x, const void *bias, size_t rows, size_t columns);
+void fastopt_bias_relu(int dtype, void *x, const void *bias, size_t rows, size_t columns);
 /* sums[columns] = sum over the rows of x[rows][columns]. */
 void fastopt_column_sums(int dtype, const void *x, void *sums, size_t rows, size_t columns);
 
@@ -100,6 +112,10 @@ int64_t fastopt_count_labels(const int64_t *labels, size_t n, size_t classes, in
 double fastopt_softmax_cross_entropy(int dtype, const void *z, const int64_t *labels, const void *weight, void *losses,
                                      void *dz, size_t rows, size_t classes, double scale, double total_weight,
                                      double smoothing, int64_t ignore_index);
+
+/* Dropout: out[i] = scale * x[i], or 0 where the random word of (seed, draw, position + i) is below the threshold. */
+void fastopt_dropout(int dtype, const void *x, void *out, size_t n, uint64_t position, uint64_t seed, uint64_t draw,
+                     uint32_t threshold, double scale);
 
 /* ---- instruction sets and threads ------------------------------------------------------------- */
 

@@ -26,26 +26,31 @@ static void run_elementwise(elementwise t)
     for_blocks(t.n, (t.n + BLOCK - 1) / BLOCK, elementwise_block, &t);
 }
 
-void fastopt_exp(int dtype, const void *x, void *out, size_t n)
-{
-    run_elementwise((elementwise){.unary = fastopt_kernels(dtype)->exp, .x = x, .out = out, .n = n, .item = item_size(dtype)});
-}
+#define UNARY(name)                                                                                           \
+    void fastopt_##name(int dtype, const void *x, void *out, size_t n)                                        \
+    {                                                                                                         \
+        run_elementwise((elementwise){                                                                        \
+            .unary = fastopt_kernels(dtype)->name, .x = x, .out = out, .n = n, .item = item_size(dtype)});    \
+    }
+#define BINARY(name)                                                                                          \
+    void fastopt_##name(int dtype, const void *x, const void *y, void *out, size_t n)                         \
+    {                                                                                                         \
+        run_elementwise((elementwise){                                                                        \
+            .binary = fastopt_kernels(dtype)->name, .x = x, .y = y, .out = out, .n = n, .item = item_size(dtype)}); \
+    }
 
-void fastopt_log1p_unit(int dtype, const void *x, void *out, size_t n)
-{
-    run_elementwise((elementwise){.unary = fastopt_kernels(dtype)->log1p_unit, .x = x, .out = out, .n = n, .item = item_size(dtype)});
-}
-
-void fastopt_sigmoid(int dtype, const void *x, void *out, size_t n)
-{
-    run_elementwise((elementwise){.unary = fastopt_kernels(dtype)->sigmoid, .x = x, .out = out, .n = n, .item = item_size(dtype)});
-}
-
-void fastopt_sigmoid_backward(int dtype, const void *dy, const void *y, void *dx, size_t n)
-{
-    run_elementwise((elementwise){
-        .binary = fastopt_kernels(dtype)->sigmoid_backward, .x = dy, .y = y, .out = dx, .n = n, .item = item_size(dtype)});
-}
+UNARY(exp)
+UNARY(log1p_unit)
+UNARY(sigmoid)
+UNARY(tanh)
+UNARY(relu)
+UNARY(softplus)
+UNARY(log_sigmoid)
+BINARY(sigmoid_backward)
+BINARY(tanh_backward)
+BINARY(relu_backward)
+BINARY(softplus_backward)
+BINARY(log_sigmoid_backward)
 
 int fastopt_any_nonfinite(int dtype, const void *x, size_t n)
 {
@@ -76,12 +81,13 @@ static void run_rowwise(rowwise t)
     for_blocks(t.rows * t.columns, (t.rows + t.rows_per_block - 1) / t.rows_per_block, rowwise_block, &t);
 }
 
-void fastopt_bias_add(int dtype, void *x, const void *bias, size_t rows, size_t columns)
-{
-    run_rowwise((rowwise){fastopt_kernels(dtype)->bias_add, x, bias, rows, columns, 0, item_size(dtype)});
-}
+#define WITH_BIAS(name)                                                                                       \
+    void fastopt_##name(int dtype, void *x, const void *bias, size_t rows, size_t columns)                    \
+    {                                                                                                         \
+        run_rowwise((rowwise){fastopt_kernels(dtype)->name, x, bias, rows, columns, 0, item_size(dtype)});    \
+    }
 
-void fastopt_bias_sigmoid(int dtype, void *x, const void *bias, size_t rows, size_t columns)
-{
-    run_rowwise((rowwise){fastopt_kernels(dtype)->bias_sigmoid, x, bias, rows, columns, 0, item_size(dtype)});
-}
+WITH_BIAS(bias_add)
+WITH_BIAS(bias_sigmoid)
+WITH_BIAS(bias_tanh)
+WITH_BIAS(bias_relu)

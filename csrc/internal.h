@@ -24,10 +24,24 @@ typedef struct {
     int (*any_nonfinite)(const void *x, size_t n);
     void (*exp)(const void *x, void *out, size_t n);
     void (*log1p_unit)(const void *x, void *out, size_t n);
+    /* activation.inc */
     void (*sigmoid)(const void *x, void *out, size_t n);
-    void (*sigmoid_backward)(const void *dy, const void *y, void *dx, size_t n);
+    void (*tanh)(const void *x, void *out, size_t n);
+    void (*relu)(const void *x, void *out, size_t n);
+    void (*softplus)(const void *x, void *out, size_t n);
+    void (*log_sigmoid)(const void *x, void *out, size_t n);
+    void (*sigmoid_backward)(const void *dy, const void *value, void *dx, size_t n);
+    void (*tanh_backward)(const void *dy, const void *value, void *dx, size_t n);
+    void (*relu_backward)(const void *dy, const void *value, void *dx, size_t n);
+    void (*softplus_backward)(const void *dy, const void *value, void *dx, size_t n);
+    void (*log_sigmoid_backward)(const void *dy, const void *value, void *dx, size_t n);
     void (*bias_add)(void *x, const void *bias, size_t rows, size_t columns);
     void (*bias_sigmoid)(void *x, const void *bias, size_t rows, size_t columns);
+    void (*bias_tanh)(void *x, const void *bias, size_t rows, size_t columns);
+    void (*bias_relu)(void *x, const void *bias, size_t rows, size_t columns);
+    /* dropout.inc */
+    void (*dropout)(const void *x, void *out, size_t n, uint64_t position, uint64_t seed, uint64_t draw,
+                    uint32_t threshold, double scale);
     /* loss.inc, softmax.inc; [2]: of many classes, of few */
     double (*logistic_loss)(const loss_task *task, size_t begin, size_t n);
     double (*weighted_logistic_loss)(const loss_task *task, size_t begin, size_t n);

@@ -86,12 +86,52 @@ def sigmoid_backward(dy: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
     lib.fastopt_sigmoid_backward(_DTYPE[y.dtype], _address(dy), _address(y), _address(out), y.size)
 
 
+def tanh(x: np.ndarray, out: np.ndarray) -> None:
+    lib.fastopt_tanh(_DTYPE[x.dtype], _address(x), _address(out), x.size)
+
+
+def relu(x: np.ndarray, out: np.ndarray) -> None:
+    lib.fastopt_relu(_DTYPE[x.dtype], _address(x), _address(out), x.size)
+
+
+def softplus(x: np.ndarray, out: np.ndarray) -> None:
+    lib.fastopt_softplus(_DTYPE[x.dtype], _address(x), _address(out), x.size)
+
+
+def log_sigmoid(x: np.ndarray, out: np.ndarray) -> None:
+    lib.fastopt_log_sigmoid(_DTYPE[x.dtype], _address(x), _address(out), x.size)
+
+
+def tanh_backward(dy: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
+    lib.fastopt_tanh_backward(_DTYPE[y.dtype], _address(dy), _address(y), _address(out), y.size)
+
+
+def relu_backward(dy: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
+    lib.fastopt_relu_backward(_DTYPE[y.dtype], _address(dy), _address(y), _address(out), y.size)
+
+
+def softplus_backward(dy: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+    lib.fastopt_softplus_backward(_DTYPE[x.dtype], _address(dy), _address(x), _address(out), x.size)
+
+
+def log_sigmoid_backward(dy: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+    lib.fastopt_log_sigmoid_backward(_DTYPE[x.dtype], _address(dy), _address(x), _address(out), x.size)
+
+
 def bias_add(x: np.ndarray, bias: np.ndarray) -> None:
     lib.fastopt_bias_add(_DTYPE[x.dtype], _address(x), _address(bias), *x.shape)
 
 
 def bias_sigmoid(x: np.ndarray, bias: np.ndarray) -> None:
     lib.fastopt_bias_sigmoid(_DTYPE[x.dtype], _address(x), _address(bias), *x.shape)
+
+
+def bias_tanh(x: np.ndarray, bias: np.ndarray) -> None:
+    lib.fastopt_bias_tanh(_DTYPE[x.dtype], _address(x), _address(bias), *x.shape)
+
+
+def bias_relu(x: np.ndarray, bias: np.ndarray) -> None:
+    lib.fastopt_bias_relu(_DTYPE[x.dtype], _address(x), _address(bias), *x.shape)
 
 
 def column_sums(x: np.ndarray, out: np.ndarray) -> None:
@@ -233,3 +273,7 @@ def softmax_cross_entropy(
 
 def count_labels(labels: np.ndarray, classes: int, ignore_index: int) -> int:
     return lib.fastopt_count_labels(_address("int64_t[]", labels), labels.size, classes, ignore_index)
+
+
+def dropout(x: np.ndarray, out: np.ndarray, position: int, seed: int, draw: int, threshold: int, scale: float) -> None:
+    lib.fastopt_dropout(_DTYPE[x.dtype], _address(x), _address(out), x.size, position, seed, draw, threshold, scale)

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from .. import functions
+from .. import functions, philox
 from ..rules import RULES, prepare
 from . import _order
 from . import numpy as reference
@@ -120,7 +120,7 @@ def _loop(name, dtype):
         for i in range(out.size):
             out[i] = function(x[i], y[i])
 
-    return _compiled(binary if name == "sigmoid_backward" else unary)
+    return _compiled(binary if name.endswith("_backward") else unary)
 
 
 def _elementwise(name):
@@ -134,6 +134,14 @@ exp = _elementwise("exp")
 log1p_unit = _elementwise("log1p_unit")
 sigmoid = _elementwise("sigmoid")
 sigmoid_backward = _elementwise("sigmoid_backward")
+tanh = _elementwise("tanh")
+tanh_backward = _elementwise("tanh_backward")
+relu = _elementwise("relu")
+relu_backward = _elementwise("relu_backward")
+softplus = _elementwise("softplus")
+softplus_backward = _elementwise("softplus_backward")
+log_sigmoid = _elementwise("log_sigmoid")
+log_sigmoid_backward = _elementwise("log_sigmoid_backward")
 
 
 @_compiled
@@ -146,6 +154,16 @@ def bias_add(x, bias):
 def bias_sigmoid(x: np.ndarray, bias: np.ndarray) -> None:
     bias_add(x, bias)
     sigmoid(x, x)
+
+
+def bias_tanh(x: np.ndarray, bias: np.ndarray) -> None:
+    bias_add(x, bias)
+    tanh(x, x)
+
+
+def bias_relu(x: np.ndarray, bias: np.ndarray) -> None:
+    bias_add(x, bias)
+    relu(x, x)
 
 
 @cache
@@ -275,3 +293,27 @@ def softmax_cross_entropy(
 
 
 count_labels = reference.count_labels
+
+
+_philox = _compiled(philox.philox4x32)
+_COUNTERS, _GROUP, _LOW, _SHIFT = philox.COUNTERS, philox.GROUP, philox.LOW, philox.SHIFT
+
+
+@_compiled
+def _dropout_loop(x, out, group, skip, d0, d1, k0, k1, threshold, scale):
+    """Elements of the group begin at -skip."""
+    for begin in range(-skip, x.size, _GROUP):
+        for i in range(_COUNTERS):
+            counter = group * np.uint64(_COUNTERS) + np.uint64(i)
+            words = _philox(counter & _LOW, counter >> _SHIFT, d0, d1, k0, k1)
+            for w in range(4):
+                at = begin + w * _COUNTERS + i
+                if 0 <= at < x.size:
+                    out[at] = x[at] * scale if words[w] >= threshold else x.dtype.type(0)
+        group += np.uint64(1)
+
+
+def dropout(x: np.ndarray, out: np.ndarray, position: int, seed: int, draw: int, threshold: int, scale: float) -> None:
+    group, skip = divmod(position, _GROUP)
+    words = (*philox.halves(draw), *philox.halves(seed), np.uint64(threshold))
+    _dropout_loop(x.reshape(-1), out.reshape(-1), np.uint64(group), skip, *words, x.dtype.type(scale))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import functions
+from .. import functions, philox
 from ..rules import RULES, prepare
 from ._numpy_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
 from ._order import BLOCK, LANES, NARROW, softmax_block
@@ -99,6 +99,14 @@ exp = _elementwise("exp")
 log1p_unit = _elementwise("log1p_unit")
 sigmoid = _elementwise("sigmoid")
 sigmoid_backward = _elementwise("sigmoid_backward")
+tanh = _elementwise("tanh")
+tanh_backward = _elementwise("tanh_backward")
+relu = _elementwise("relu")
+relu_backward = _elementwise("relu_backward")
+softplus = _elementwise("softplus")
+softplus_backward = _elementwise("softplus_backward")
+log_sigmoid = _elementwise("log_sigmoid")
+log_sigmoid_backward = _elementwise("log_sigmoid_backward")
 
 
 def bias_add(x: np.ndarray, bias: np.ndarray) -> None:
@@ -109,6 +117,16 @@ def bias_add(x: np.ndarray, bias: np.ndarray) -> None:
 def bias_sigmoid(x: np.ndarray, bias: np.ndarray) -> None:
     """x = sigmoid(x + bias), row by row."""
     sigmoid(x + bias, x)
+
+
+def bias_tanh(x: np.ndarray, bias: np.ndarray) -> None:
+    """x = tanh(x + bias), row by row."""
+    tanh(x + bias, x)
+
+
+def bias_relu(x: np.ndarray, bias: np.ndarray) -> None:
+    """x = relu(x + bias), row by row."""
+    relu(x + bias, x)
 
 
 @_silently
@@ -210,3 +228,15 @@ def count_labels(labels: np.ndarray, classes: int, ignore_index: int) -> int:
     used = labels != ignore_index
     wrong = np.flatnonzero(used & ((labels < 0) | (labels >= classes)))
     return -1 - int(wrong[0]) if wrong.size else int(used.sum())
+
+
+@_silently
+def dropout(x: np.ndarray, out: np.ndarray, position: int, seed: int, draw: int, threshold: int, scale: float) -> None:
+    """out = scale x, or 0 where the random word of an element's position is below the threshold (fastopt/philox.py)."""
+    at = np.uint64(position) + np.arange(x.size, dtype=np.uint64).reshape(x.shape)
+    group, word = at // np.uint64(philox.GROUP), at % np.uint64(philox.GROUP)
+    counter = group * np.uint64(philox.COUNTERS) + word % np.uint64(philox.COUNTERS)
+    low, high = counter & philox.LOW, counter >> philox.SHIFT
+    words = philox.philox4x32(low, high, *philox.halves(draw), *philox.halves(seed))
+    drop = np.choose(word // np.uint64(philox.COUNTERS), words) < np.uint64(threshold)
+    out[...] = np.where(drop, x.dtype.type(0), x.dtype.type(scale) * x)
