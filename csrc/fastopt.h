@@ -64,17 +64,63 @@ int fastopt_any_nonfinite(int dtype, const void *x, size_t n, double scale);
 void fastopt_exp(int dtype, const void *x, void *out, size_t n);
 void fastopt_log1p_unit(int dtype, const void *x, void *out, size_t n); /* log(1 + x) for x in [0, 1] */
 void fastopt_sigmoid(int dtype, const void *x, void *out, size_t n);
-void fastopt_sigmoid_backward(int dtype, const void *dy, const void *y, void *dx, size_t n);
+void fastopt_tanh(int dtype, const void *x, void *out, size_t n);
+void fastopt_relu(int dtype, const void *x, void *out, size_t n);
+void fastopt_softplus(int dtype, const void *x, void *out, size_t n);
+void fastopt_log_sigmoid(int dtype, const void *x, void *out, size_t n);
 
-/* x[rows][columns] += bias[columns], and the sigmoid of it. */
+/* dx from dy and what the function gave; dx may be either. The last two need what it was given. */
+void fastopt_sigmoid_backward(int dtype, const void *dy, const void *y, void *dx, size_t n);
+void fastopt_tanh_backward(int dtype, const void *dy, const void *y, void *dx, size_t n);
+void fastopt_relu_backward(int dtype, const void *dy, const void *y, void *dx, size_t n);
+void fastopt_softplus_backward(int dtype, const void *dy, const void *x, void *dx, size_t n);
+void fastopt_log_sigmoid_backward(int dtype, const void *dy, const void *x, void *dx, size_t n);
+
+/* x[rows][columns] += bias[columns], and the functions of it. */
 void fastopt_bias_add(int dtype, void *x, const void *bias, size_t rows, size_t columns);
 void fastopt_bias_sigmoid(int dtype, void *x, const void *bias, size_t rows, size_t columns);
+void fastopt_bias_tanh(int dtype, void *x, const void *bias, size_t rows, size_t columns);
+void fastopt_bias_relu(int dtype, void *x, const void *bias, size_t rows, size_t columns);
 /* sums[columns] = sum over the rows of x[rows][columns]. */
 void fastopt_column_sums(int dtype, const void *x, void *sums, size_t rows, size_t columns);
+
+/* Batch norm of x[outer][channels][inner] (norm.inc). gamma, beta and the running statistics, [channels], may be
+ * NULL, the latter in training only: they become keep * running + momentum * (mean, correction * variance).
+ * statistics[3][channels] is for the way back; scratch has room for fastopt_batch_norm_scratch numbers.
+ * y may be x, and dx may be dy. */
+size_t fastopt_batch_norm_scratch(size_t outer, size_t channels, size_t inner);
+void fastopt_batch_norm(int dtype, const void *x, const void *gamma, const void *beta, void *running_mean,
+                        void *running_var, void *y, void *statistics, double *scratch, size_t outer, size_t channels,
+                        size_t inner, int training, double eps, double momentum, double keep, double correction);
+void fastopt_batch_norm_backward(int dtype, const void *dy, const void *x, const void *gamma, void *statistics, void *dx,
+                                 void *dgamma, void *dbeta, double *scratch, size_t outer, size_t channels,
+                                 size_t inner, int training);
 
 /* Logistic loss from logits z and targets y in [0, 1]: dz = scale * (sigmoid(z) - y); the loss of every
  * element goes to `losses` unless that is NULL; returns the sum of the losses (not scaled). */
 double fastopt_logistic_loss(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale);
+
+/* The same, with weights of element i weight[i mod weight_period] and, for the part that y stands for, of
+ * pos_weight[i mod pos_weight_period], either of which may be NULL, and targets y * y_scale + y_shift. */
+double fastopt_weighted_logistic_loss(int dtype, const void *z, const void *y, const void *weight, size_t weight_period,
+                                      const void *pos_weight, size_t pos_weight_period, void *losses, void *dz, size_t n,
+                                      double scale, double y_scale, double y_shift);
+
+/* Squared differences: dz = scale * (z - y). */
+double fastopt_mse_loss(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale);
+
+/* How many of n labels are not ignore_index; if one of them does not lie in [0, classes), -1 - its position. */
+int64_t fastopt_count_labels(const int64_t *labels, size_t n, size_t classes, int64_t ignore_index);
+
+/* Cross-entropy of softmax(z[rows][classes]) with the labels, which lie in [0, classes) or are ignore_index; weight[classes],
+ * whose sum (or the number of classes) is total_weight, may be NULL; `smoothing` of the target goes to all classes. */
+double fastopt_softmax_cross_entropy(int dtype, const void *z, const int64_t *labels, const void *weight, void *losses,
+                                     void *dz, size_t rows, size_t classes, double scale, double total_weight,
+                                     double smoothing, int64_t ignore_index);
+
+/* Dropout: out[i] = scale * x[i], or 0 where the random word of (seed, draw, position + i) is below the threshold. */
+void fastopt_dropout(int dtype, const void *x, void *out, size_t n, uint64_t position, uint64_t seed, uint64_t draw,
+                     uint32_t threshold, double scale);
 
 /* ---- instruction sets and threads ------------------------------------------------------------- */
 

@@ -20,6 +20,8 @@ enum rule {
 typedef struct {
     double coefficient, decay, eps, scale, floor, cap;
 } trust;
+typedef struct norm_task norm_task; /* norm.h */
+typedef struct loss_task loss_task; /* loss.h */
 
 /* The kernels of one element type: each works on a range within one thread. */
 typedef struct {
@@ -31,12 +33,38 @@ typedef struct {
     int (*any_nonfinite)(const void *x, size_t n, double scale);
     void (*exp)(const void *x, void *out, size_t n);
     void (*log1p_unit)(const void *x, void *out, size_t n);
+    /* activation.inc */
     void (*sigmoid)(const void *x, void *out, size_t n);
-    void (*sigmoid_backward)(const void *dy, const void *y, void *dx, size_t n);
+    void (*tanh)(const void *x, void *out, size_t n);
+    void (*relu)(const void *x, void *out, size_t n);
+    void (*softplus)(const void *x, void *out, size_t n);
+    void (*log_sigmoid)(const void *x, void *out, size_t n);
+    void (*sigmoid_backward)(const void *dy, const void *value, void *dx, size_t n);
+    void (*tanh_backward)(const void *dy, const void *value, void *dx, size_t n);
+    void (*relu_backward)(const void *dy, const void *value, void *dx, size_t n);
+    void (*softplus_backward)(const void *dy, const void *value, void *dx, size_t n);
+    void (*log_sigmoid_backward)(const void *dy, const void *value, void *dx, size_t n);
     void (*bias_add)(void *x, const void *bias, size_t rows, size_t columns);
     void (*bias_sigmoid)(void *x, const void *bias, size_t rows, size_t columns);
-    void (*column_sums)(const void *x, void *sums, size_t rows, size_t columns, size_t begin, size_t end);
-    double (*logistic_loss)(const void *z, const void *y, void *losses, void *dz, size_t n, double scale);
+    void (*bias_tanh)(void *x, const void *bias, size_t rows, size_t columns);
+    void (*bias_relu)(void *x, const void *bias, size_t rows, size_t columns);
+    /* dropout.inc */
+    void (*dropout)(const void *x, void *out, size_t n, uint64_t position, uint64_t seed, uint64_t draw,
+                    uint32_t threshold, double scale);
+    /* loss.inc, softmax.inc; [2]: of many classes, of few */
+    double (*logistic_loss)(const loss_task *task, size_t begin, size_t n);
+    double (*weighted_logistic_loss)(const loss_task *task, size_t begin, size_t n);
+    double (*mse_loss)(const loss_task *task, size_t begin, size_t n);
+    double (*softmax_cross_entropy[2])(const loss_task *task, size_t begin, size_t n);
+    /* columns.inc, norm.inc; [2]: forward, backward; [3]: and backward in evaluation */
+    void (*add_rows)(const void *x, double *sum, size_t rows, size_t stride, size_t width);
+    void (*round)(const double *from, void *to, size_t n);
+    void (*add_terms[2])(const void *p, const void *q, const double *shift, double *first_sum, double *second_sum,
+                         size_t rows, size_t stride, size_t width);
+    void (*channel_shifts)(const void *from, double *shift, size_t channels, size_t stride);
+    void (*finish_channels)(const norm_task *task, size_t begin, size_t end);
+    void (*apply[2][3])(const void *p, const void *q, void *out, const void *coefficients, size_t stride_k, size_t rows,
+                        size_t stride, size_t width, int stream); /* to columns, to planes */
 } kernel_table;
 
 /* The kernels of one instruction set, for float and double. */

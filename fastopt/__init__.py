@@ -17,14 +17,36 @@ from ._runtime import (
 )
 from ._version import __version__
 from .files import load, save
-from .functional import logistic_loss, sigmoid, sigmoid_backward
+from .functional import (
+    batch_norm,
+    batch_norm_backward,
+    dropout,
+    dropout_backward,
+    log_sigmoid,
+    log_sigmoid_backward,
+    logistic_loss,
+    mse_loss,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    softmax_cross_entropy,
+    softplus,
+    softplus_backward,
+    tanh,
+    tanh_backward,
+)
 from .optim import clip_grad_norm, global_norm
 from .training import History, fit
 
 __all__ = [
     "History",
     "__version__",
+    "batch_norm",
+    "batch_norm_backward",
     "clip_grad_norm",
+    "dropout",
+    "dropout_backward",
     "fit",
     "get_backend",
     "get_instruction_set",
@@ -32,10 +54,15 @@ __all__ = [
     "global_norm",
     "instruction_sets",
     "load",
+    "log_sigmoid",
+    "log_sigmoid_backward",
     "logistic_loss",
+    "mse_loss",
     "nn",
     "num_threads",
     "optim",
+    "relu",
+    "relu_backward",
     "save",
     "set_backend",
     "set_instruction_set",
@@ -43,4 +70,9 @@ __all__ = [
     "show_config",
     "sigmoid",
     "sigmoid_backward",
+    "softmax_cross_entropy",
+    "softplus",
+    "softplus_backward",
+    "tanh",
+    "tanh_backward",
 ]

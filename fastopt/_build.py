@@ -12,7 +12,10 @@ ffi.cdef("\n".join(line for line in header.splitlines() if not line.startswith("
 ffi.set_source(
     "fastopt._core",
     '#include "fastopt.h"',
-    sources=[f"csrc/{name}.c" for name in ("optim", "functions", "dispatch", "threads")],
+    sources=[
+        f"csrc/{name}.c"
+        for name in ("optim", "functions", "columns", "norm", "losses", "dropout", "dispatch", "threads")
+    ],
     include_dirs=["csrc"],
     depends=sorted(str(path.relative_to(csrc.parent)) for path in csrc.rglob("*.*")),
 )

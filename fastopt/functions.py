@@ -53,8 +53,9 @@ def of(dtype: str, compiled=lambda function: function, select=np.where) -> Simpl
     exp_min, exp_max = (real(x) for x in c.exp_range)
     exp_terms = tuple(real(float.fromhex(x)) for x in reversed(c.exp.split()))
     log1p_terms = tuple(real(float.fromhex(x)) for x in reversed(c.log1p.split()))
-    zero, half, one = real(0), real(0.5), real(1)
+    zero, half, one, two, expm1_min = real(0), real(0.5), real(1), real(2), real(-64)
     one_bits = one.view(integer)
+    double_one_bits, fraction_mask = np.float64(1).view(np.int64), np.int64((1 << 52) - 1)
     offset_bits, two_to_minus_offset = real(2.0**c.offset).view(integer), real(2.0**-c.offset)
 
     @compiled
@@ -64,14 +65,14 @@ def of(dtype: str, compiled=lambda function: function, select=np.where) -> Simpl
 
     @compiled
     def exp_reduced(x):
-        """exp(x) is 2**k exp(r), k = round(x / ln 2), r = x - k ln 2: this is exp(r), and k + magic."""
+        """exp(x) is 2**k exp(r), k = round(x / ln 2), r = x - k ln 2: this is exp(r) - 1, and k + magic."""
         shifted = x * log2_e + magic
         k = shifted - magic
         r = (x - k * ln2_high) - k * ln2_low
         q = exp_terms[0]
         for term in exp_terms[1:]:
             q = q * r + term
-        return (r * r * q + r) + one, shifted
+        return r * r * q + r, shifted
 
     @compiled
     def exp(x):
@@ -82,13 +83,20 @@ def of(dtype: str, compiled=lambda function: function, select=np.where) -> Simpl
         k = shifted - magic
         middle = k * half + magic
         rest = (k - (middle - magic)) + magic
-        return y * power_of_two(middle, one_bits) * power_of_two(rest, one_bits)
+        return (y + one) * power_of_two(middle, one_bits) * power_of_two(rest, one_bits)
 
     @compiled
     def exp_nonpositive(x):
         """exp(x) for x <= 0, in fewer operations: the second factor is constant, so that results may be subnormal."""
         y, shifted = exp_reduced(select(x < exp_min, exp_min, x))
-        return y * power_of_two(shifted, offset_bits) * two_to_minus_offset
+        return (y + one) * power_of_two(shifted, offset_bits) * two_to_minus_offset
+
+    @compiled
+    def expm1_nonpositive(x):
+        """exp(x) - 1 for x <= 0; from -64 down it is -1. Where k = 0 nothing is added, so no digits are lost near 0."""
+        y, shifted = exp_reduced(select(x < expm1_min, expm1_min, x))
+        power = power_of_two(shifted, one_bits)
+        return power * y + (power - one)
 
     @compiled
     def log1p_unit(x):
@@ -111,6 +119,41 @@ def of(dtype: str, compiled=lambda function: function, select=np.where) -> Simpl
         return dy * ((one - y) * y)
 
     @compiled
+    def tanh(x):
+        """With m = exp(-2 abs(x)) - 1, the size of it is -m / (2 + m)."""
+        m = expm1_nonpositive(-two * abs(x))
+        return np.copysign(m / (two + m), x)
+
+    @compiled
+    def tanh_backward(dy, y):
+        return dy * ((one - y) * (one + y))
+
+    @compiled
+    def relu(x):
+        return select(x < zero, zero, x)
+
+    @compiled
+    def relu_backward(dy, y):
+        return select(y <= zero, zero, dy)
+
+    @compiled
+    def softplus(x):
+        """log(1 + exp(x)), as max(x, 0) + log(1 + exp(-abs(x))), which cannot overflow."""
+        return select(x < zero, zero, x) + log1p_unit(exp_nonpositive(-abs(x)))
+
+    @compiled
+    def softplus_backward(dy, x):
+        return dy * sigmoid(x)
+
+    @compiled
+    def log_sigmoid(x):
+        return -softplus(-x)
+
+    @compiled
+    def log_sigmoid_backward(dy, x):
+        return dy * sigmoid(-x)
+
+    @compiled
     def logistic_loss(z, y, scale):
         """The loss of logit z and target y, and scale * (sigmoid(z) - y).
 
@@ -125,10 +168,51 @@ def of(dtype: str, compiled=lambda function: function, select=np.where) -> Simpl
         slope = t - e / (one + e)
         return linear + log1p_unit(e), scale * select(z < zero, -slope, slope)
 
+    @compiled
+    def weighted_logistic_loss(z, y, w, p, scale):
+        """The same where the part of the loss that y stands for weighs p, and all of it w."""
+        size = abs(z)
+        e = exp_nonpositive(-size)
+        positive, negative = p * y, one - y
+        both = positive + negative
+        t = select(z < zero, positive, negative)
+        linear = select(t == zero, zero, size * t)
+        slope = t - both * (e / (one + e))
+        return w * (linear + both * log1p_unit(e)), scale * (w * select(z < zero, -slope, slope))
+
+    @compiled
+    def mse_loss(z, y, scale):
+        """The square of the difference, and scale times the difference."""
+        d = z - y
+        return d * d, scale * d
+
+    @compiled
+    def log_of_sum(s):
+        """log(s) for a double s >= 1: with s = 2**k f and f in [1, 2), it is k ln 2 + log(1 + (f - 1)).
+
+        f - 1 is exact, and keeps its digits where s is hardly above 1.
+        """
+        bits = np.float64(s).view(np.int64)
+        fraction = np.int64((bits & fraction_mask) | double_one_bits).view(np.float64)
+        k = real((bits >> 52) - 1023)
+        return select(s == s, k * ln2_high + (k * ln2_low + log1p_unit(real(fraction - 1.0))), real(s))
+
     return SimpleNamespace(
         exp=exp,
+        exp_nonpositive=exp_nonpositive,
+        log_of_sum=log_of_sum,
+        mse_loss=mse_loss,
+        weighted_logistic_loss=weighted_logistic_loss,
         log1p_unit=log1p_unit,
+        log_sigmoid=log_sigmoid,
+        log_sigmoid_backward=log_sigmoid_backward,
+        relu=relu,
+        relu_backward=relu_backward,
         sigmoid=sigmoid,
         sigmoid_backward=sigmoid_backward,
+        softplus=softplus,
+        softplus_backward=softplus_backward,
+        tanh=tanh,
+        tanh_backward=tanh_backward,
         logistic_loss=logistic_loss,
     )

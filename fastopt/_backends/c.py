@@ -99,12 +99,52 @@ def sigmoid_backward(dy: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
     lib.fastopt_sigmoid_backward(_DTYPE[y.dtype], _address(dy), _address(y), _address(out), y.size)
 
 
+def tanh(x: np.ndarray, out: np.ndarray) -> None:
+    lib.fastopt_tanh(_DTYPE[x.dtype], _address(x), _address(out), x.size)
+
+
+def relu(x: np.ndarray, out: np.ndarray) -> None:
+    lib.fastopt_relu(_DTYPE[x.dtype], _address(x), _address(out), x.size)
+
+
+def softplus(x: np.ndarray, out: np.ndarray) -> None:
+    lib.fastopt_softplus(_DTYPE[x.dtype], _address(x), _address(out), x.size)
+
+
+def log_sigmoid(x: np.ndarray, out: np.ndarray) -> None:
+    lib.fastopt_log_sigmoid(_DTYPE[x.dtype], _address(x), _address(out), x.size)
+
+
+def tanh_backward(dy: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
+    lib.fastopt_tanh_backward(_DTYPE[y.dtype], _address(dy), _address(y), _address(out), y.size)
+
+
+def relu_backward(dy: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
+    lib.fastopt_relu_backward(_DTYPE[y.dtype], _address(dy), _address(y), _address(out), y.size)
+
+
+def softplus_backward(dy: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+    lib.fastopt_softplus_backward(_DTYPE[x.dtype], _address(dy), _address(x), _address(out), x.size)
+
+
+def log_sigmoid_backward(dy: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+    lib.fastopt_log_sigmoid_backward(_DTYPE[x.dtype], _address(dy), _address(x), _address(out), x.size)
+
+
 def bias_add(x: np.ndarray, bias: np.ndarray) -> None:
     lib.fastopt_bias_add(_DTYPE[x.dtype], _address(x), _address(bias), *x.shape)
 
 
 def bias_sigmoid(x: np.ndarray, bias: np.ndarray) -> None:
     lib.fastopt_bias_sigmoid(_DTYPE[x.dtype], _address(x), _address(bias), *x.shape)
+
+
+def bias_tanh(x: np.ndarray, bias: np.ndarray) -> None:
+    lib.fastopt_bias_tanh(_DTYPE[x.dtype], _address(x), _address(bias), *x.shape)
+
+
+def bias_relu(x: np.ndarray, bias: np.ndarray) -> None:
+    lib.fastopt_bias_relu(_DTYPE[x.dtype], _address(x), _address(bias), *x.shape)
 
 
 def column_sums(x: np.ndarray, out: np.ndarray) -> None:
@@ -125,3 +165,139 @@ def bind(kernel: str, *arguments: Any) -> Callable[[], Any]:
     sizes = first.shape if kernel in _BY_ROWS else (first.size,)
     scalars = arguments[len(pointers) :]
     return partial(getattr(lib, f"fastopt_{kernel}"), _DTYPE[first.dtype], *pointers, *sizes, *scalars)
+
+
+def _or_null(x: np.ndarray | None):
+    return ffi.NULL if x is None else _address(x)
+
+
+def batch_norm_scratch(outer: int, channels: int, inner: int) -> int:
+    return lib.fastopt_batch_norm_scratch(outer, channels, inner)
+
+
+def batch_norm(
+    x: np.ndarray,
+    gamma: np.ndarray | None,
+    beta: np.ndarray | None,
+    running_mean: np.ndarray | None,
+    running_var: np.ndarray | None,
+    y: np.ndarray,
+    statistics: np.ndarray,
+    scratch: np.ndarray,
+    training: bool,
+    eps: float,
+    momentum: float,
+    keep: float,
+    correction: float,
+) -> None:
+    lib.fastopt_batch_norm(
+        _DTYPE[x.dtype],
+        _address(x),
+        _or_null(gamma),
+        _or_null(beta),
+        _or_null(running_mean),
+        _or_null(running_var),
+        _address(y),
+        _address(statistics),
+        _address("double[]", scratch),
+        *x.shape,
+        training,
+        eps,
+        momentum,
+        keep,
+        correction,
+    )
+
+
+def batch_norm_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    gamma: np.ndarray | None,
+    statistics: np.ndarray,
+    dx: np.ndarray,
+    dgamma: np.ndarray,
+    dbeta: np.ndarray,
+    scratch: np.ndarray,
+    training: bool,
+) -> None:
+    lib.fastopt_batch_norm_backward(
+        _DTYPE[x.dtype],
+        _address(dy),
+        _address(x),
+        _or_null(gamma),
+        _address(statistics),
+        _address(dx),
+        _address(dgamma),
+        _address(dbeta),
+        _address("double[]", scratch),
+        *x.shape,
+        training,
+    )
+
+
+def weighted_logistic_loss(
+    z: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray | None,
+    pos_weight: np.ndarray | None,
+    losses: np.ndarray | None,
+    dz: np.ndarray,
+    scale: float,
+    y_scale: float,
+    y_shift: float,
+) -> float:
+    return lib.fastopt_weighted_logistic_loss(
+        _DTYPE[z.dtype],
+        _address(z),
+        _address(y),
+        _or_null(weight),
+        1 if weight is None else weight.size,
+        _or_null(pos_weight),
+        1 if pos_weight is None else pos_weight.size,
+        _or_null(losses),
+        _address(dz),
+        z.size,
+        scale,
+        y_scale,
+        y_shift,
+    )
+
+
+def mse_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
+    return lib.fastopt_mse_loss(
+        _DTYPE[z.dtype], _address(z), _address(y), _or_null(losses), _address(dz), z.size, scale
+    )
+
+
+def softmax_cross_entropy(
+    z: np.ndarray,
+    labels: np.ndarray,
+    weight: np.ndarray | None,
+    losses: np.ndarray | None,
+    dz: np.ndarray,
+    scale: float,
+    total_weight: float,
+    smoothing: float,
+    ignore_index: int,
+) -> float:
+    return lib.fastopt_softmax_cross_entropy(
+        _DTYPE[z.dtype],
+        _address(z),
+        _address("int64_t[]", labels),
+        _or_null(weight),
+        _or_null(losses),
+        _address(dz),
+        *z.shape,
+        scale,
+        total_weight,
+        smoothing,
+        ignore_index,
+    )
+
+
+def count_labels(labels: np.ndarray, classes: int, ignore_index: int) -> int:
+    return lib.fastopt_count_labels(_address("int64_t[]", labels), labels.size, classes, ignore_index)
+
+
+def dropout(x: np.ndarray, out: np.ndarray, position: int, seed: int, draw: int, threshold: int, scale: float) -> None:
+    lib.fastopt_dropout(_DTYPE[x.dtype], _address(x), _address(out), x.size, position, seed, draw, threshold, scale)

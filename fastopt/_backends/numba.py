@@ -4,23 +4,19 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
-import numba
 import numba.extending
 import numpy as np
 
-from .. import functions
+from .. import functions, philox
 from ..rules import RULES, lamb_step, prepare
+from . import _order
 from . import numpy as reference
+from ._jit import compiled as _compiled
+from ._jit import select as _select
+from ._numba_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
 
-# error_model="numpy" divides as the hardware does; without fastmath nothing is reordered or contracted.
-_compiled: Any = numba.njit(error_model="numpy", nogil=True)
 _prepare = _compiled(prepare)
 numba.extending.register_jitable(lamb_step)
-
-
-@_compiled
-def _select(condition, x, y):  # np.where would make an array of every scalar
-    return x if condition else y
 
 
 @cache
@@ -98,18 +94,18 @@ class Plan(reference.Plan):
         return [_sum(g, True) for g in self.grads]
 
 
-BLOCK, LANES = reference.BLOCK, reference.LANES
+BLOCK, LANES, NARROW = _order.BLOCK, _order.LANES, _order.NARROW
 
 
 @_compiled
-def _sum(x, squared):
+def _sum(x, squared, block=BLOCK):
     """The sum of x, or of its squares, in the reference's order."""
     total = 0.0
-    for begin in range(0, x.size, BLOCK):
+    for begin in range(0, x.size, block):
         lanes = np.zeros(LANES)
-        for i in range(begin, min(begin + BLOCK, x.size)):
+        for i in range(begin, min(begin + block, x.size)):
             value = np.float64(x[i])
-            lanes[i % LANES] += value * value if squared else value
+            lanes[(i - begin) % LANES] += value * value if squared else value
         half = LANES // 2
         while half > 0:
             for lane in range(half):
@@ -148,7 +144,7 @@ def _loop(name, dtype):
         for i in range(out.size):
             out[i] = function(x[i], y[i])
 
-    return _compiled(binary if name == "sigmoid_backward" else unary)
+    return _compiled(binary if name.endswith("_backward") else unary)
 
 
 def _elementwise(name):
@@ -162,6 +158,14 @@ exp = _elementwise("exp")
 log1p_unit = _elementwise("log1p_unit")
 sigmoid = _elementwise("sigmoid")
 sigmoid_backward = _elementwise("sigmoid_backward")
+tanh = _elementwise("tanh")
+tanh_backward = _elementwise("tanh_backward")
+relu = _elementwise("relu")
+relu_backward = _elementwise("relu_backward")
+softplus = _elementwise("softplus")
+softplus_backward = _elementwise("softplus_backward")
+log_sigmoid = _elementwise("log_sigmoid")
+log_sigmoid_backward = _elementwise("log_sigmoid_backward")
 
 
 @_compiled
@@ -176,32 +180,167 @@ def bias_sigmoid(x: np.ndarray, bias: np.ndarray) -> None:
     sigmoid(x, x)
 
 
-@_compiled
-def column_sums(x, out):
-    sums = np.zeros(out.size)
-    for row in range(x.shape[0]):
-        for column in range(out.size):
-            sums[column] += np.float64(x[row, column])
-    for column in range(out.size):  # out[:] = sums takes 3 s to compile
-        out[column] = sums[column]
+def bias_tanh(x: np.ndarray, bias: np.ndarray) -> None:
+    bias_add(x, bias)
+    tanh(x, x)
+
+
+def bias_relu(x: np.ndarray, bias: np.ndarray) -> None:
+    bias_add(x, bias)
+    relu(x, x)
 
 
 @cache
-def _logistic_loop(dtype):
-    function = functions.of(dtype, _compiled, _select).logistic_loss
+def _loss_loop(name, dtype):
+    function = getattr(functions.of(dtype, _compiled, _select), name)
 
-    def loop(z, y, losses, dz, scale):
+    def plain(z, y, losses, dz, scale):
         for i in range(dz.size):
             losses[i], dz[i] = function(z[i], y[i], scale)
         return _sum(losses, False)
 
+    def weighted(z, y, weight, pos_weight, losses, dz, scale, y_scale, y_shift):
+        for i in range(dz.size):
+            w, p = weight[i % weight.size], pos_weight[i % pos_weight.size]
+            losses[i], dz[i] = function(z[i], y[i] * y_scale + y_shift, w, p, scale)
+        return _sum(losses, False)
+
+    return _compiled(weighted if name == "weighted_logistic_loss" else plain)
+
+
+def _plain_loss(name):
+    def loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
+        losses = np.empty_like(z) if losses is None else losses
+        flat = (array.reshape(-1) for array in (z, y, losses, dz))
+        return float(_loss_loop(name, z.dtype.name)(*flat, z.dtype.type(scale)))
+
+    return loss
+
+
+logistic_loss = _plain_loss("logistic_loss")
+mse_loss = _plain_loss("mse_loss")
+
+
+def weighted_logistic_loss(
+    z: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray | None,
+    pos_weight: np.ndarray | None,
+    losses: np.ndarray | None,
+    dz: np.ndarray,
+    scale: float,
+    y_scale: float,
+    y_shift: float,
+) -> float:
+    losses = np.empty_like(z) if losses is None else losses
+    one = np.ones(1, z.dtype)
+    arrays = z, y, one if weight is None else weight, one if pos_weight is None else pos_weight, losses, dz
+    flat = (array.reshape(-1) for array in arrays)
+    scalars = map(z.dtype.type, (scale, y_scale, y_shift))
+    return float(_loss_loop("weighted_logistic_loss", z.dtype.name)(*flat, *scalars))
+
+
+@cache
+def _softmax_loop(dtype):
+    f = functions.of(dtype, _compiled, _select)
+    exp_nonpositive, log_of_sum, real = f.exp_nonpositive, f.log_of_sum, np.dtype(dtype).type
+
+    def loop(z, labels, weight, losses, dz, scale, total_weight, smoothing, ignore_index):
+        rows, classes = z.shape
+        keep, share = 1 - smoothing, smoothing / classes
+        real_share = real(scale * share)
+        lanes = LANES if classes >= NARROW else 1
+        e_sum, below_sum = np.zeros(LANES), np.zeros(LANES)
+        for r in range(rows):
+            label = labels[r]
+            if label == ignore_index:
+                losses[r] = 0
+                dz[r] = 0
+                continue
+            largest = z[r, 0]
+            for j in range(1, classes):
+                largest = z[r, j] if z[r, j] > largest else largest
+            zero = real(np.nan) if largest == -np.inf else real(0)
+            e_sum[:] = 0
+            below_sum[:] = 0
+            label_below = real(0)
+            for j in range(classes):
+                below = zero if z[r, j] == largest else z[r, j] - largest
+                dz[r, j] = exp_nonpositive(below)
+                e_sum[j % lanes] += np.float64(dz[r, j])
+                below_sum[j % lanes] -= np.float64(weight[j]) * np.float64(below)
+                label_below = below if j == label else label_below
+            half = lanes // 2
+            while half > 0:
+                for i in range(half):
+                    e_sum[i] += e_sum[i + half]
+                    below_sum[i] += below_sum[i + half]
+                half //= 2
+            s = e_sum[0]
+            log_sum = np.float64(log_of_sum(s))
+            label_weight, label_e = np.float64(weight[label]), np.float64(dz[r, label])
+            loss = label_weight * (-np.float64(label_below) + log_sum)
+            if share != 0:
+                loss = keep * loss + share * (total_weight * log_sum + below_sum[0])
+            losses[r] = loss
+            factor = real(scale * (keep * label_weight + share * total_weight) / s)
+            for j in range(classes):
+                dz[r, j] = dz[r, j] * factor - weight[j] * real_share
+            gradient = keep * label_weight * ((label_e - s) / s)
+            if share != 0:
+                gradient += share * (total_weight * (label_e / s) - label_weight)
+            dz[r, label] = scale * gradient
+        return _sum(losses, False, softmax_block(classes))
+
+    softmax_block = _compiled(_order.softmax_block)
     return _compiled(loop)
 
 
-def logistic_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
-    losses = np.empty_like(z) if losses is None else losses
-    flat = (array.reshape(-1) for array in (z, y, losses, dz))
-    return float(_logistic_loop(z.dtype.name)(*flat, z.dtype.type(scale)))
+def softmax_cross_entropy(
+    z: np.ndarray,
+    labels: np.ndarray,
+    weight: np.ndarray | None,
+    losses: np.ndarray | None,
+    dz: np.ndarray,
+    scale: float,
+    total_weight: float,
+    smoothing: float,
+    ignore_index: int,
+) -> float:
+    losses = np.empty(len(z), z.dtype) if losses is None else losses
+    weight = np.ones(z.shape[1], z.dtype) if weight is None else weight
+    return float(
+        _softmax_loop(z.dtype.name)(
+            z, labels, weight, losses, dz, float(scale), float(total_weight), float(smoothing), ignore_index
+        )
+    )
+
+
+count_labels = reference.count_labels
+
+
+_philox = _compiled(philox.philox4x32)
+_COUNTERS, _GROUP, _LOW, _SHIFT = philox.COUNTERS, philox.GROUP, philox.LOW, philox.SHIFT
+
+
+@_compiled
+def _dropout_loop(x, out, group, skip, d0, d1, k0, k1, threshold, scale):
+    """Elements of the group begin at -skip."""
+    for begin in range(-skip, x.size, _GROUP):
+        for i in range(_COUNTERS):
+            counter = group * np.uint64(_COUNTERS) + np.uint64(i)
+            words = _philox(counter & _LOW, counter >> _SHIFT, d0, d1, k0, k1)
+            for w in range(4):
+                at = begin + w * _COUNTERS + i
+                if 0 <= at < x.size:
+                    out[at] = x[at] * scale if words[w] >= threshold else x.dtype.type(0)
+        group += np.uint64(1)
+
+
+def dropout(x: np.ndarray, out: np.ndarray, position: int, seed: int, draw: int, threshold: int, scale: float) -> None:
+    group, skip = divmod(position, _GROUP)
+    words = (*philox.halves(draw), *philox.halves(seed), np.uint64(threshold))
+    _dropout_loop(x.reshape(-1), out.reshape(-1), np.uint64(group), skip, *words, x.dtype.type(scale))
 
 
 def bind(kernel: str, *arguments: Any) -> Callable[[], Any]:

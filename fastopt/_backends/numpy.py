@@ -7,35 +7,37 @@ from typing import Any
 
 import numpy as np
 
-from .. import functions
+from .. import functions, philox
 from ..rules import RULES, prepare, trust_ratio
-
-BLOCK = 8192  # elements: sums are taken block by block (csrc/internal.h)
-LANES = 16  # element i of a block goes to lane i mod LANES (csrc/reduce.inc)
+from ._numpy_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
+from ._order import BLOCK, LANES, NARROW, softmax_block
 
 
 def _silently(function):
     return np.errstate(all="ignore")(function)
 
 
-def block_sums(x: np.ndarray) -> np.ndarray:
-    """The sum of every block of ``x``, in double: lane by lane, then the lanes folded in halves."""
-    blocks = -(-x.size // BLOCK)
-    padded = np.zeros(blocks * BLOCK)
-    padded[: x.size] = x
-    lanes = np.zeros((blocks, LANES))
-    for row in range(BLOCK // LANES):
-        lanes += padded.reshape(blocks, BLOCK // LANES, LANES)[:, row]
+def lane_sums(x: np.ndarray) -> np.ndarray:
+    """The sum of every row of ``x``, in double: lane by lane, then the lanes folded in halves."""
+    rows, columns = x.shape
+    steps = -(-columns // LANES)
+    padded = np.zeros((rows, steps * LANES))
+    padded[:, :columns] = x
+    lanes = np.zeros((rows, LANES))
+    for i in range(steps):
+        lanes += padded[:, i * LANES : (i + 1) * LANES]
     while lanes.shape[1] > 1:
         lanes = lanes[:, : lanes.shape[1] // 2] + lanes[:, lanes.shape[1] // 2 :]
     return lanes[:, 0]
 
 
-def total(x: np.ndarray) -> float:
-    """The sum of ``x``: the blocks' sums in order."""
+def total(x: np.ndarray, block: int = BLOCK) -> float:
+    """The sum of ``x``: the sums of its blocks, in order."""
+    blocks = np.zeros((-(-x.size // block), block))
+    blocks.reshape(-1)[: x.size] = x.reshape(-1)
     result = 0.0
-    for block in block_sums(x.reshape(-1)):
-        result += float(block)
+    for block_sum in lane_sums(blocks):
+        result += float(block_sum)
     return result
 
 
@@ -126,6 +128,14 @@ exp = _elementwise("exp")
 log1p_unit = _elementwise("log1p_unit")
 sigmoid = _elementwise("sigmoid")
 sigmoid_backward = _elementwise("sigmoid_backward")
+tanh = _elementwise("tanh")
+tanh_backward = _elementwise("tanh_backward")
+relu = _elementwise("relu")
+relu_backward = _elementwise("relu_backward")
+softplus = _elementwise("softplus")
+softplus_backward = _elementwise("softplus_backward")
+log_sigmoid = _elementwise("log_sigmoid")
+log_sigmoid_backward = _elementwise("log_sigmoid_backward")
 
 
 def bias_add(x: np.ndarray, bias: np.ndarray) -> None:
@@ -138,19 +148,127 @@ def bias_sigmoid(x: np.ndarray, bias: np.ndarray) -> None:
     sigmoid(x + bias, x)
 
 
-def column_sums(x: np.ndarray, out: np.ndarray) -> None:
-    """The sum of the rows, one after the other in double, beginning with 0 (so never -0), rounded once."""
-    out[...] = np.add.accumulate(x, axis=0, dtype=np.float64)[-1] + 0.0 if len(x) else 0
+def bias_tanh(x: np.ndarray, bias: np.ndarray) -> None:
+    """x = tanh(x + bias), row by row."""
+    tanh(x + bias, x)
+
+
+def bias_relu(x: np.ndarray, bias: np.ndarray) -> None:
+    """x = relu(x + bias), row by row."""
+    relu(x + bias, x)
 
 
 @_silently
 def logistic_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
     """Every loss into ``losses``, scale times its derivative into ``dz``; returns the sum of the losses."""
-    loss, grad = functions.of(z.dtype.name).logistic_loss(z, y, z.dtype.type(scale))
+    return _store(functions.of(z.dtype.name).logistic_loss(z, y, z.dtype.type(scale)), losses, dz)
+
+
+def _store(results: tuple[np.ndarray, np.ndarray], losses: np.ndarray | None, dz: np.ndarray) -> float:
+    if losses is not None:
+        losses[...] = results[0]
+    dz[...] = results[1]
+    return total(results[0])
+
+
+@_silently
+def weighted_logistic_loss(
+    z: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray | None,
+    pos_weight: np.ndarray | None,
+    losses: np.ndarray | None,
+    dz: np.ndarray,
+    scale: float,
+    y_scale: float,
+    y_shift: float,
+) -> float:
+    """The same with weights, repeated until every element has one, and targets y * y_scale + y_shift."""
+    real = z.dtype.type
+    w, p = (real(1) if a is None else np.resize(a, z.size).reshape(z.shape) for a in (weight, pos_weight))
+    target = y * real(y_scale) + real(y_shift)
+    return _store(functions.of(z.dtype.name).weighted_logistic_loss(z, target, w, p, real(scale)), losses, dz)
+
+
+@_silently
+def mse_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
+    """Every squared difference into ``losses``, scale times the difference into ``dz``; returns their sum."""
+    return _store(functions.of(z.dtype.name).mse_loss(z, y, z.dtype.type(scale)), losses, dz)
+
+
+def _class_sums(x: np.ndarray) -> np.ndarray:
+    """The sum over the classes, for every row."""
+    if x.shape[1] >= NARROW:
+        return lane_sums(x)
+    sums = np.zeros(len(x))
+    for column in x.T:
+        sums += column
+    return sums
+
+
+@_silently
+def softmax_cross_entropy(
+    z: np.ndarray,
+    labels: np.ndarray,
+    weight: np.ndarray | None,
+    losses: np.ndarray | None,
+    dz: np.ndarray,
+    scale: float,
+    total_weight: float,
+    smoothing: float,
+    ignore_index: int,
+) -> float:
+    """Every row's loss into ``losses``, scale times its gradient into ``dz``; returns the sum (csrc/softmax.inc)."""
+    f, real = functions.of(z.dtype.name), z.dtype.type
+    rows, classes = np.arange(len(z)), z.shape[1]
+    ignored = labels == ignore_index
+    label = np.where(ignored, 0, labels)
+    w = np.ones(classes, z.dtype) if weight is None else weight
+    exact_w = w.astype(np.float64)
+    keep, share = 1 - smoothing, smoothing / classes
+
+    largest = z.max(axis=1, keepdims=True)
+    below = np.where(z == largest, np.where(largest == -np.inf, real(np.nan), real(0)), z - largest)
+    e = f.exp_nonpositive(below)
+    s = _class_sums(e)
+    log_sum = f.log_of_sum(s).astype(np.float64)
+
+    label_weight, label_e = exact_w[label], e[rows, label].astype(np.float64)
+    loss = label_weight * (-below[rows, label].astype(np.float64) + log_sum)
+    if share != 0:
+        all_below = _class_sums(-(exact_w * below.astype(np.float64)))
+        loss = keep * loss + share * (total_weight * log_sum + all_below)
+    factor = (scale * (keep * label_weight + share * total_weight) / s).astype(z.dtype)
+    label_gradient = keep * label_weight * ((label_e - s) / s)
+    if share != 0:
+        label_gradient = label_gradient + share * (total_weight * (label_e / s) - label_weight)
+    gradient = e * factor[:, None] - w * real(scale * share)
+    gradient[rows, label] = scale * label_gradient
+    gradient[ignored] = 0
+    loss = np.where(ignored, 0, loss).astype(z.dtype)
+    dz[...] = gradient
     if losses is not None:
         losses[...] = loss
-    dz[...] = grad
-    return total(loss)
+    return total(loss, softmax_block(classes))
+
+
+def count_labels(labels: np.ndarray, classes: int, ignore_index: int) -> int:
+    """How many labels are not ``ignore_index``; if one of them is no class, -1 - its position."""
+    used = labels != ignore_index
+    wrong = np.flatnonzero(used & ((labels < 0) | (labels >= classes)))
+    return -1 - int(wrong[0]) if wrong.size else int(used.sum())
+
+
+@_silently
+def dropout(x: np.ndarray, out: np.ndarray, position: int, seed: int, draw: int, threshold: int, scale: float) -> None:
+    """out = scale x, or 0 where the random word of an element's position is below the threshold (fastopt/philox.py)."""
+    at = np.uint64(position) + np.arange(x.size, dtype=np.uint64).reshape(x.shape)
+    group, word = at // np.uint64(philox.GROUP), at % np.uint64(philox.GROUP)
+    counter = group * np.uint64(philox.COUNTERS) + word % np.uint64(philox.COUNTERS)
+    low, high = counter & philox.LOW, counter >> philox.SHIFT
+    words = philox.philox4x32(low, high, *philox.halves(draw), *philox.halves(seed))
+    drop = np.choose(word // np.uint64(philox.COUNTERS), words) < np.uint64(threshold)
+    out[...] = np.where(drop, x.dtype.type(0), x.dtype.type(scale) * x)
 
 
 def bind(kernel: str, *arguments: Any) -> Callable[[], Any]:

@@ -14,8 +14,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from .. import _backends
+from .._checks import a_number, positive
 from ..rules import RULES
-from .hyperparameters import FIXED, Group, a_number, positive
+from .hyperparameters import FIXED, Group
 from .tensors import check_array, check_disjoint, check_writeable, named_arrays, same_arrays, span, state_like
 
 Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import _backends
-from .hyperparameters import positive
+from .._checks import positive
 from .tensors import check_array, check_disjoint, check_writeable, named_arrays, span
 
 Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]

@@ -1,0 +1,32 @@
+/* loss.h: one call of a loss, as its driver (losses.c) and its kernels (loss.inc, softmax.inc) see it. */
+#ifndef FASTOPT_LOSS_H
+#define FASTOPT_LOSS_H
+#include "functions.h"
+
+enum {
+    NARROW = 64,        /* with fewer classes than this, softmax works on many rows at once */
+    WIDEST_BLOCK = 1024 /* rows of a block, at most */
+};
+
+/* Every kernel writes dz = scale * gradient, and the single losses unless `losses` is NULL, for items begin..begin + n,
+ * which are elements or, for softmax, rows; it returns the sum of their losses. */
+struct loss_task {
+    double (*kernel)(const loss_task *t, size_t begin, size_t n);
+    const void *z, *y;
+    void *losses, *dz;
+    double scale;
+    /* logistic: element i has weight[i mod weight_period], and so on; both may be NULL. The target is y * y_scale + y_shift. */
+    const void *weight, *pos_weight;
+    size_t weight_period, pos_weight_period;
+    double y_scale, y_shift;
+    /* softmax: z[rows][classes], the sum of the classes' weights, the part of the target that goes to all classes */
+    const int64_t *labels;
+    int64_t ignore_index;
+    size_t classes;
+    double total_weight, smoothing;
+
+    size_t n, block, first_block; /* items, and items of a block; the first block of the round */
+    double *sums;                 /* of the blocks of the round */
+};
+
+#endif

@@ -1,0 +1,38 @@
+"""The functions of arrays: activations, losses, batch norm and dropout, forward and backward."""
+
+from ._dropout import dropout, dropout_backward
+from .activations import (
+    log_sigmoid,
+    log_sigmoid_backward,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    softplus,
+    softplus_backward,
+    tanh,
+    tanh_backward,
+)
+from .losses import logistic_loss, mse_loss, softmax_cross_entropy
+from .normalization import BatchNormSaved, batch_norm, batch_norm_backward
+
+__all__ = [
+    "BatchNormSaved",
+    "batch_norm",
+    "batch_norm_backward",
+    "dropout",
+    "dropout_backward",
+    "log_sigmoid",
+    "log_sigmoid_backward",
+    "logistic_loss",
+    "mse_loss",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax_cross_entropy",
+    "softplus",
+    "softplus_backward",
+    "tanh",
+    "tanh_backward",
+]

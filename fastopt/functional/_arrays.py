@@ -1,0 +1,77 @@
+"""What the functions of arrays accept: C-contiguous float32 or float64 arrays of any shape.
+
+What is only read may also be strided or of another layout (it is then copied); what is written may not.
+"""
+
+import numpy as np
+
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
+
+def read(x: np.ndarray, name: str) -> np.ndarray:
+    """``x`` as the kernels can read it."""
+    if type(x) is not np.ndarray:
+        raise TypeError(f"{name} must be a plain numpy.ndarray, not {type(x).__name__}")
+    if x.dtype is not _FLOAT32 and x.dtype is not _FLOAT64 and x.dtype != _FLOAT32 and x.dtype != _FLOAT64:
+        raise TypeError(f"{name} must be float32 or float64, not {x.dtype}")
+    return x if x.flags.c_contiguous else np.ascontiguousarray(x)
+
+
+def read_like(x: np.ndarray, name: str, like: np.ndarray, like_name: str) -> np.ndarray:
+    x = read(x, name)
+    if x.shape != like.shape:
+        raise ValueError(f"{name} has shape {x.shape}, {like_name} has {like.shape}")
+    if x.dtype != like.dtype:
+        raise TypeError(f"{name} is {x.dtype}, {like_name} is {like.dtype}")
+    return x
+
+
+def output(out: np.ndarray | None, like: np.ndarray, like_name: str, **inputs: np.ndarray) -> np.ndarray:
+    """``out`` if it can be written to, or a new array; it may be one of the inputs, but not a part of one."""
+    if out is None:
+        return np.empty(like.shape, like.dtype)
+    if type(out) is not np.ndarray:
+        raise TypeError(f"out must be a plain numpy.ndarray, not {type(out).__name__}")
+    if out.shape != like.shape:
+        raise ValueError(f"out has shape {out.shape}, {like_name} has {like.shape}")
+    if out.dtype != like.dtype:
+        raise TypeError(f"out is {out.dtype}, {like_name} is {like.dtype}")
+    if not out.flags.c_contiguous:
+        raise ValueError(f"out must be C-contiguous; its strides are {out.strides} for shape {out.shape}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only")
+    for name, x in inputs.items():
+        if out is not x and np.may_share_memory(out, x) and address(out) != address(x):
+            raise ValueError(f"out overlaps a part of {name}: it may be the same array, or another")
+    return out
+
+
+def address(x: np.ndarray) -> int:
+    return x.__array_interface__["data"][0]
+
+
+def per_channel(x: np.ndarray, name: str, channels: int, dtype: np.dtype) -> np.ndarray:
+    """``x`` if it has one number for each of the channels."""
+    x = read(x, name)
+    if x.shape != (channels,):
+        raise ValueError(f"{name} has shape {x.shape}, for {channels} channels it must be ({channels},)")
+    if x.dtype != dtype:
+        raise TypeError(f"{name} is {x.dtype}, x is {dtype}")
+    return x
+
+
+def writeable(x: np.ndarray, name: str) -> np.ndarray:
+    """``x`` if it can be written to as it is."""
+    if not x.flags.c_contiguous:
+        raise ValueError(f"{name} must be C-contiguous; its strides are {x.strides} for shape {x.shape}")
+    if not x.flags.writeable:
+        raise ValueError(f"{name} is read-only")
+    return x
+
+
+def disjoint(written: dict[str, np.ndarray | None], others: dict[str, np.ndarray | None]) -> None:
+    """ValueError if an array that is written to shares memory with another; absent ones are None."""
+    for name, x in written.items():
+        for other, y in {**written, **others}.items():
+            if x is not None and y is not None and name != other and np.may_share_memory(x, y):
+                raise ValueError(f"{name} overlaps {other} in memory")

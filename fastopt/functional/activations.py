@@ -1,0 +1,301 @@
+"""Activations, forward and backward."""
+
+import numpy as np
+
+from .. import _backends
+from ._arrays import output, read, read_like
+
+
+def _forward(kernel, x: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    x = read(x, "x")
+    y = np.empty(x.shape, x.dtype) if out is None else output(out, x, "x", x=x)
+    kernel(x, y)
+    return y
+
+
+def _backward(kernel, dy: np.ndarray, value: np.ndarray, name: str, out: np.ndarray | None) -> np.ndarray:
+    value = read(value, name)
+    dy = read_like(dy, "dy", value, name)
+    dx = np.empty(value.shape, value.dtype) if out is None else output(out, value, name, dy=dy, **{name: value})
+    kernel(dy, value, dx)
+    return dx
+
+
+def sigmoid(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    r"""The logistic function :math:`\sigma(x) = 1 / (1 + e^{-x})`, element by element.
+
+    Neither overflows nor warns at any x, infinities included; NaN stays NaN. Within 2 ulp of the true value,
+    and the same bits in every backend, on every instruction set and with any number of threads.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, any shape
+    out : ndarray, optional
+        Where to put the result: an array like ``x``, or ``x`` itself.
+
+    Returns
+    -------
+    ndarray
+        ``out``, or a new array of x's shape and dtype.
+
+    Raises
+    ------
+    TypeError
+        If ``x`` or ``out`` is no array, or of another dtype.
+    ValueError
+        If ``out`` has another shape, is not C-contiguous, read-only, or overlaps a part of ``x``.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.sigmoid(np.array([-np.inf, 0.0, np.inf]))
+    array([0. , 0.5, 1. ])
+    """
+    return _forward(_backends.active.sigmoid, x, out)
+
+
+def sigmoid_backward(dy: np.ndarray, y: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    r"""The gradient of a sigmoid's input, from that of its output: :math:`dx = dy \cdot y (1 - y)`.
+
+    Parameters
+    ----------
+    dy : ndarray of float32 or float64
+        The gradient with respect to the output.
+    y : ndarray like ``dy``
+        The output, as `sigmoid` gave it.
+    out : ndarray, optional
+        Where to put the result: an array like ``y``, which may be ``dy`` or ``y``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sigmoid`, and if ``dy`` and ``y`` differ in shape or dtype.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> y = fo.sigmoid(np.zeros(3))
+    >>> fo.sigmoid_backward(np.ones(3), y)
+    array([0.25, 0.25, 0.25])
+    """
+    return _backward(_backends.active.sigmoid_backward, dy, y, "y", out)
+
+
+def tanh(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    r"""The hyperbolic tangent, element by element.
+
+    .. math:: \tanh(x) = \frac{1 - e^{-2x}}{1 + e^{-2x}}
+
+    Within 3 ulp of the true value at any x; NaN stays NaN.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, any shape
+    out : ndarray, optional
+        Where to put the result: an array like ``x``, or ``x`` itself.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sigmoid`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.tanh(np.array([-np.inf, 0.0, 0.5]))
+    array([-1.        ,  0.        ,  0.46211716])
+    """
+    return _forward(_backends.active.tanh, x, out)
+
+
+def tanh_backward(dy: np.ndarray, y: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    r"""The gradient of the hyperbolic tangent's input, from that of its output.
+
+    .. math:: dx = dy \, (1 - y) (1 + y)
+
+    Parameters
+    ----------
+    dy : ndarray of float32 or float64
+        The gradient with respect to the output.
+    y : ndarray like ``dy``
+        The output, as `tanh` gave it.
+    out : ndarray, optional
+        Where to put the result: an array like ``dy``, which may be ``dy`` or ``y``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sigmoid_backward`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.tanh_backward(np.ones(3), np.array([-1.0, 0.0, 0.5]))
+    array([0.  , 1.  , 0.75])
+    """
+    return _backward(_backends.active.tanh_backward, dy, y, "y", out)
+
+
+def relu(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    r"""The rectified linear unit, element by element.
+
+    .. math:: \mathrm{relu}(x) = \max(x, 0)
+
+    NaN stays NaN.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, any shape
+    out : ndarray, optional
+        Where to put the result: an array like ``x``, or ``x`` itself.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sigmoid`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.relu(np.array([-2.0, 0.0, 2.0]))
+    array([0., 0., 2.])
+    """
+    return _forward(_backends.active.relu, x, out)
+
+
+def relu_backward(dy: np.ndarray, y: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    r"""The gradient of the rectified linear unit's input, from that of its output.
+
+    .. math:: dx = dy \, [y > 0]
+
+    Parameters
+    ----------
+    dy : ndarray of float32 or float64
+        The gradient with respect to the output.
+    y : ndarray like ``dy``
+        The output, as `relu` gave it, or the input.
+    out : ndarray, optional
+        Where to put the result: an array like ``dy``, which may be ``dy`` or ``y``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sigmoid_backward`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.relu_backward(np.ones(3), np.array([0.0, 1.0, 2.0]))
+    array([0., 1., 1.])
+    """
+    return _backward(_backends.active.relu_backward, dy, y, "y", out)
+
+
+def softplus(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    r"""The softplus, a smooth maximum of x and 0, element by element.
+
+    .. math:: \mathrm{softplus}(x) = \log(1 + e^x) = \max(x, 0) + \log(1 + e^{-|x|})
+
+    Within 3 ulp of the true value at any x; NaN stays NaN.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, any shape
+    out : ndarray, optional
+        Where to put the result: an array like ``x``, or ``x`` itself.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sigmoid`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.softplus(np.array([-np.inf, 0.0, 1000.0]))
+    array([0.00000000e+00, 6.93147181e-01, 1.00000000e+03])
+    """
+    return _forward(_backends.active.softplus, x, out)
+
+
+def softplus_backward(dy: np.ndarray, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    r"""The gradient of the softplus's input, from that of its output.
+
+    .. math:: dx = dy \, \sigma(x)
+
+    Parameters
+    ----------
+    dy : ndarray of float32 or float64
+        The gradient with respect to the output.
+    x : ndarray like ``dy``
+        The input of `softplus`.
+    out : ndarray, optional
+        Where to put the result: an array like ``dy``, which may be ``dy`` or ``x``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sigmoid_backward`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.softplus_backward(np.ones(3), np.array([-1.0, 0.0, np.inf]))
+    array([0.26894142, 0.5       , 1.        ])
+    """
+    return _backward(_backends.active.softplus_backward, dy, x, "x", out)
+
+
+def log_sigmoid(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    r"""The logarithm of the sigmoid, element by element.
+
+    .. math:: \log \sigma(x) = -\log(1 + e^{-x}) = -\mathrm{softplus}(-x)
+
+    Within 3 ulp of the true value at any x; NaN stays NaN.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, any shape
+    out : ndarray, optional
+        Where to put the result: an array like ``x``, or ``x`` itself.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sigmoid`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.log_sigmoid(np.array([-1000.0, 0.0, np.inf]))
+    array([-1.00000000e+03, -6.93147181e-01, -0.00000000e+00])
+    """
+    return _forward(_backends.active.log_sigmoid, x, out)
+
+
+def log_sigmoid_backward(dy: np.ndarray, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    r"""The gradient of the log-sigmoid's input, from that of its output.
+
+    .. math:: dx = dy \, \sigma(-x)
+
+    Parameters
+    ----------
+    dy : ndarray of float32 or float64
+        The gradient with respect to the output.
+    x : ndarray like ``dy``
+        The input of `log_sigmoid`.
+    out : ndarray, optional
+        Where to put the result: an array like ``dy``, which may be ``dy`` or ``x``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sigmoid_backward`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.log_sigmoid_backward(np.ones(3), np.array([-1.0, 0.0, np.inf]))
+    array([0.73105858, 0.5       , 0.        ])
+    """
+    return _backward(_backends.active.log_sigmoid_backward, dy, x, "x", out)

@@ -1,0 +1,314 @@
+"""Losses: value and gradient in one pass."""
+
+import math
+from typing import Any, Literal, overload
+
+import numpy as np
+
+from .. import _backends
+from .._checks import a_number
+from ._arrays import disjoint, output, read, read_like
+
+
+def _check_reduction(reduction: str, size: int, shape: tuple[int, ...]) -> None:
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f'reduction must be "mean", "sum" or "none", not {reduction!r}')
+    if reduction == "mean" and size == 0:
+        raise ValueError(f"z has shape {shape}: the mean of no elements is undefined")
+
+
+def _reduced(loss, z: np.ndarray, dz: np.ndarray, reduction: str) -> tuple[Any, np.ndarray]:
+    """``loss(losses, scale)`` fills dz with scale times the gradient, and returns the sum of the losses."""
+    if reduction == "none":
+        losses = np.empty(z.shape, z.dtype)
+        loss(losses, 1.0)
+        return losses, dz
+    if reduction == "sum":
+        return loss(None, 1.0), dz
+    return loss(None, 1.0 / z.size) / z.size, dz
+
+
+def _weight(weight: np.ndarray, name: str, z: np.ndarray) -> np.ndarray:
+    """``weight`` such that repeating it, element after element, gives z's shape."""
+    weight = read(weight, name)
+    if weight.dtype != z.dtype:
+        raise TypeError(f"{name} is {weight.dtype}, z is {z.dtype}")
+    try:
+        fits = np.broadcast_shapes(weight.shape, z.shape) == z.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"{name} has shape {weight.shape}, which cannot be broadcast to that of z, {z.shape}")
+    shape = weight.shape
+    while shape and shape[0] == 1:
+        shape = shape[1:]
+    if shape != z.shape[len(z.shape) - len(shape) :]:
+        return np.ascontiguousarray(np.broadcast_to(weight, z.shape))
+    return weight
+
+
+@overload
+def logistic_loss(
+    z: np.ndarray,
+    y: np.ndarray,
+    *,
+    weight: np.ndarray | None = ...,
+    pos_weight: np.ndarray | None = ...,
+    targets: Literal["0/1", "-1/+1"] = ...,
+    reduction: Literal["mean", "sum"] = ...,
+    out: np.ndarray | None = ...,
+) -> tuple[float, np.ndarray]: ...
+@overload
+def logistic_loss(
+    z: np.ndarray,
+    y: np.ndarray,
+    *,
+    weight: np.ndarray | None = ...,
+    pos_weight: np.ndarray | None = ...,
+    targets: Literal["0/1", "-1/+1"] = ...,
+    reduction: Literal["none"],
+    out: np.ndarray | None = ...,
+) -> tuple[np.ndarray, np.ndarray]: ...
+def logistic_loss(z, y, *, weight=None, pos_weight=None, targets="0/1", reduction="mean", out=None):
+    r"""The logistic loss (binary cross-entropy) of logits, and its gradient, in one pass.
+
+    .. math::
+        \ell_i = -y_i \log \sigma(z_i) - (1 - y_i) \log(1 - \sigma(z_i)), \qquad
+        \frac{\partial \ell_i}{\partial z_i} = \sigma(z_i) - y_i
+
+    Computed from :math:`e^{-|z|}`, so that nothing overflows or cancels at any logit; an infinite logit on the
+    target's side loses nothing. NaN stays NaN. The sum is taken in double precision, in a fixed order.
+
+    Parameters
+    ----------
+    z : ndarray of float32 or float64, any shape
+        The logits.
+    y : ndarray like ``z``
+        The targets, from 0 to 1.
+    weight : ndarray, optional
+        Multiplies the losses: of z's shape, or such that it can be broadcast to it, say one number per class.
+    pos_weight : ndarray, optional
+        Multiplies the first term; shapes as for ``weight``.
+    targets : {"0/1", "-1/+1"}
+        The range of the targets; -1 takes the place of 0 in the latter.
+    reduction : {"mean", "sum", "none"}
+        Of the losses; the gradient is that of the mean, or of the sum.
+    out : ndarray, optional
+        Where to put the gradient: an array like ``z``, or ``z`` itself.
+
+    Returns
+    -------
+    loss : float, or ndarray for reduction="none"
+    dz : ndarray
+        The gradient with respect to ``z``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sigmoid`; if ``z`` and ``y`` differ in shape or dtype; if a weight cannot be broadcast to z's shape;
+        if ``targets`` or ``reduction`` is another word; if the mean of no elements is asked for.
+
+    Notes
+    -----
+    PyTorch: ``binary_cross_entropy_with_logits``; its mean, too, is over the number of elements, not over the sum of
+    the weights. The targets are not looked through: outside of [0, 1] the
+    formula still holds for the gradient, but the loss is no longer a cross-entropy.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> loss, dz = fo.logistic_loss(np.array([0.0, 2.0]), np.array([1.0, 1.0]))
+    >>> round(loss, 6)
+    0.410038
+    >>> dz.round(6)
+    array([-0.25    , -0.059601])
+    """
+    z = read(z, "z")
+    y = read_like(y, "y", z, "z")
+    _check_reduction(reduction, z.size, z.shape)
+    if targets != "0/1" and targets != "-1/+1":
+        raise ValueError(f'targets must be "0/1" or "-1/+1", not {targets!r}')
+    if weight is None and pos_weight is None and targets == "0/1":
+        dz = np.empty(z.shape, z.dtype) if out is None else output(out, z, "z", z=z, y=y)
+        return _reduced(lambda losses, scale: _backends.active.logistic_loss(z, y, losses, dz, scale), z, dz, reduction)
+    weight = None if weight is None else _weight(weight, "weight", z)
+    pos_weight = None if pos_weight is None else _weight(pos_weight, "pos_weight", z)
+    dz = np.empty(z.shape, z.dtype) if out is None else output(out, z, "z", z=z, y=y)
+    if out is not None:
+        disjoint({"out": out}, {"weight": weight, "pos_weight": pos_weight})
+    y_scale, y_shift = (1.0, 0.0) if targets == "0/1" else (0.5, 0.5)
+    return _reduced(
+        lambda losses, scale: _backends.active.weighted_logistic_loss(
+            z, y, weight, pos_weight, losses, dz, scale, y_scale, y_shift
+        ),
+        z,
+        dz,
+        reduction,
+    )
+
+
+@overload
+def mse_loss(
+    z: np.ndarray, y: np.ndarray, *, reduction: Literal["mean", "sum"] = ..., out: np.ndarray | None = ...
+) -> tuple[float, np.ndarray]: ...
+@overload
+def mse_loss(
+    z: np.ndarray, y: np.ndarray, *, reduction: Literal["none"], out: np.ndarray | None = ...
+) -> tuple[np.ndarray, np.ndarray]: ...
+def mse_loss(z, y, *, reduction="mean", out=None):
+    r"""The squared error of predictions, and its gradient, in one pass.
+
+    .. math:: \ell_i = (z_i - y_i)^2, \qquad \frac{\partial \ell_i}{\partial z_i} = 2 (z_i - y_i)
+
+    Parameters
+    ----------
+    z : ndarray of float32 or float64, any shape
+        The predictions.
+    y : ndarray like ``z``
+        The targets.
+    reduction : {"mean", "sum", "none"}
+        Of the losses; the gradient is that of the mean, or of the sum.
+    out : ndarray, optional
+        Where to put the gradient: an array like ``z``, or ``z`` itself.
+
+    Returns
+    -------
+    loss : float, or ndarray for reduction="none"
+    dz : ndarray
+        The gradient with respect to ``z``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `logistic_loss`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.mse_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+    (2.0, array([ 0., -2.]))
+    """
+    z = read(z, "z")
+    y = read_like(y, "y", z, "z")
+    _check_reduction(reduction, z.size, z.shape)
+    dz = np.empty(z.shape, z.dtype) if out is None else output(out, z, "z", z=z, y=y)
+    return _reduced(lambda losses, scale: _backends.active.mse_loss(z, y, losses, dz, 2.0 * scale), z, dz, reduction)
+
+
+@overload
+def softmax_cross_entropy(
+    z: np.ndarray,
+    labels: np.ndarray,
+    *,
+    weight: np.ndarray | None = ...,
+    label_smoothing: float = ...,
+    ignore_index: int = ...,
+    reduction: Literal["mean", "sum"] = ...,
+    out: np.ndarray | None = ...,
+) -> tuple[float, np.ndarray]: ...
+@overload
+def softmax_cross_entropy(
+    z: np.ndarray,
+    labels: np.ndarray,
+    *,
+    weight: np.ndarray | None = ...,
+    label_smoothing: float = ...,
+    ignore_index: int = ...,
+    reduction: Literal["none"],
+    out: np.ndarray | None = ...,
+) -> tuple[np.ndarray, np.ndarray]: ...
+def softmax_cross_entropy(
+    z, labels, *, weight=None, label_smoothing=0.0, ignore_index=-100, reduction="mean", out=None
+):
+    r"""The cross-entropy of softmax with integer labels, and its gradient, in one pass over the rows.
+
+    .. math::
+        \ell_i = -w_{y_i} \log p_{i y_i}, \qquad p_{ij} = \frac{e^{z_{ij}}}{\sum_k e^{z_{ik}}}, \qquad
+        \frac{\partial \ell_i}{\partial z_{ij}} = w_{y_i} (p_{ij} - [j = y_i])
+
+    With ``label_smoothing`` :math:`a`, the loss is :math:`(1 - a)` times this and :math:`a / C` times
+    :math:`-\sum_j w_j \log p_{ij}`. Nothing overflows at any logit: -inf has probability 0, inf takes all of it, shared
+    among those of a row. A row with NaN, or of nothing but -inf, is NaN.
+
+    Parameters
+    ----------
+    z : ndarray of float32 or float64, shape (N, C)
+        The logits.
+    labels : ndarray of integers, shape (N,)
+        The classes, from 0 to C - 1, or ``ignore_index``.
+    weight : ndarray of shape (C,), optional
+        The weights of the classes.
+    label_smoothing : float from 0 to 1
+    ignore_index : int
+        Rows with this label count for nothing, and have gradient 0.
+    reduction : {"mean", "sum", "none"}
+        Of the losses; the mean is over the sum of the labels' weights, as in PyTorch. The gradient is that of the
+        mean, or of the sum.
+    out : ndarray, optional
+        Where to put the gradient: an array like ``z``, or ``z`` itself.
+
+    Returns
+    -------
+    loss : float, or ndarray of shape (N,) for reduction="none"
+    dz : ndarray of shape (N, C)
+        The gradient with respect to ``z``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `logistic_loss`; if there is no class; if a label is not one of the classes, or labels are no integers;
+        if ``label_smoothing`` is out of range; for the mean, if all rows are ignored.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> loss, dz = fo.softmax_cross_entropy(np.array([[2.0, 0.0], [0.0, 0.0]]), np.array([0, 1]))
+    >>> round(loss, 6)
+    0.410038
+    >>> dz.round(6)
+    array([[-0.059601,  0.059601],
+           [ 0.25    , -0.25    ]])
+    """
+    z = read(z, "z")
+    if z.ndim != 2 or z.shape[1] == 0:
+        raise ValueError(f"z has shape {z.shape}; it must be (rows, classes), with at least one class")
+    rows, classes = z.shape
+    _check_reduction(reduction, rows, z.shape)
+    if type(labels) is not np.ndarray:
+        raise TypeError(f"labels must be a numpy.ndarray, not {type(labels).__name__}")
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"labels must be integers, not {labels.dtype}")
+    if labels.shape != (rows,):
+        raise ValueError(f"labels has shape {labels.shape}, for z of shape {z.shape} it must be ({rows},)")
+    if weight is not None:
+        weight = read(weight, "weight")
+        if weight.shape != (classes,):
+            raise ValueError(f"weight has shape {weight.shape}, for z of shape {z.shape} it must be ({classes},)")
+        if weight.dtype != z.dtype:
+            raise TypeError(f"weight is {weight.dtype}, z is {z.dtype}")
+    smoothing = a_number("label_smoothing", label_smoothing, low=0)
+    if smoothing > 1:
+        raise ValueError(f"label_smoothing must be from 0 to 1, not {label_smoothing}")
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)):
+        raise TypeError(f"ignore_index must be an int, not {type(ignore_index).__name__}")
+    labels = np.ascontiguousarray(labels, np.int64)
+    used = _backends.active.count_labels(labels, classes, int(ignore_index))
+    if used < 0:
+        wrong = f"labels[{-1 - used}] is {labels[-1 - used]}"
+        raise ValueError(f"{wrong}: not one of the {classes} classes of z, nor ignore_index={ignore_index}")
+    denominator, total_weight = float(used), float(classes)
+    if weight is not None:
+        counts = np.bincount(labels[labels != ignore_index], minlength=classes)
+        denominator = math.fsum((counts * weight.astype(np.float64)).tolist())
+        total_weight = math.fsum(weight.tolist())
+    if reduction == "mean" and denominator == 0:
+        raise ValueError("the labels' weights add up to 0, or all labels are ignore_index: their mean is undefined")
+    dz = np.empty(z.shape, z.dtype) if out is None else output(out, z, "z", z=z)
+    if out is not None:
+        disjoint({"out": out}, {"labels": labels, "weight": weight})
+    losses = np.empty(rows, z.dtype) if reduction == "none" else None
+    scale = 1.0 / denominator if reduction == "mean" else 1.0
+    total = _backends.active.softmax_cross_entropy(
+        z, labels, weight, losses, dz, scale, total_weight, smoothing, int(ignore_index)
+    )
+    return (total * scale if losses is None else losses), dz

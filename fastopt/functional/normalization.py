@@ -1,0 +1,283 @@
+"""Batch norm, forward and backward."""
+
+import math
+
+import numpy as np
+
+from .. import _backends
+from .._checks import a_number
+from ._arrays import disjoint, output, per_channel, read, read_like, writeable
+
+
+class BatchNormSaved:
+    """What `batch_norm` leaves for `batch_norm_backward`: x and gamma themselves (not copies), and the statistics.
+
+    Handed back to `batch_norm` as ``saved``, its buffers are used again.
+
+    Attributes
+    ----------
+    statistics : ndarray of shape (3, C)
+        Mean, the part of the mean that one number of x's dtype cannot hold, and 1 / sqrt(variance + eps).
+    """
+
+    __slots__ = ("gamma", "has_beta", "layout", "scratch", "statistics", "training", "x")
+
+    x: np.ndarray | None
+    gamma: np.ndarray | None
+    has_beta: bool
+    layout: tuple[int, int, int]
+    training: bool
+
+    def __init__(self, channels: int, dtype: np.dtype):
+        self.statistics = np.empty((3, channels), dtype)
+        self.scratch = np.empty(0)
+
+    def prepare(self, backend) -> np.ndarray:
+        """The scratch memory that ``backend`` needs."""
+        needed = backend.batch_norm_scratch(*self.layout)
+        if self.scratch.size < needed:
+            self.scratch = np.empty(needed)
+        return self.scratch
+
+
+def _layout(x: np.ndarray, axis: int) -> tuple[int, int, int]:
+    """x as (outer, channels, inner)."""
+    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
+        raise TypeError(f"axis must be an int, not {type(axis).__name__}")
+    if x.ndim < 2:
+        raise ValueError(f"x has shape {x.shape}; batch norm needs at least two dimensions")
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"axis is {axis}, but x has {x.ndim} dimensions")
+    axis %= x.ndim
+    if x.size == 0:
+        return 0, x.shape[axis], 1
+    return math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
+
+
+def _fraction(momentum: float | None, num_batches_tracked: int | None) -> float:
+    if momentum is None:
+        if isinstance(num_batches_tracked, bool) or not isinstance(num_batches_tracked, (int, np.integer)):
+            kind = type(num_batches_tracked).__name__
+            raise TypeError(f"with momentum=None, num_batches_tracked must be an int, not {kind}")
+        if num_batches_tracked < 0:
+            raise ValueError(f"num_batches_tracked must be at least 0, not {num_batches_tracked}")
+        return 1.0 / (int(num_batches_tracked) + 1)
+    if not (value := a_number("momentum", momentum, low=0)) <= 1:
+        raise ValueError(f"momentum must be from 0 to 1, not {momentum}")
+    return value
+
+
+def batch_norm(
+    x: np.ndarray,
+    gamma: np.ndarray | None = None,
+    beta: np.ndarray | None = None,
+    running_mean: np.ndarray | None = None,
+    running_var: np.ndarray | None = None,
+    *,
+    training: bool = True,
+    momentum: float | None = 0.1,
+    eps: float = 1e-5,
+    unbiased: bool = True,
+    axis: int = 1,
+    num_batches_tracked: int | None = None,
+    out: np.ndarray | None = None,
+    saved: BatchNormSaved | None = None,
+) -> tuple[np.ndarray, BatchNormSaved]:
+    r"""Batch normalization: every channel with mean 0 and variance 1, then scaled and shifted.
+
+    .. math:: y = \frac{x - \mathrm{E}[x]}{\sqrt{\mathrm{Var}[x] + \epsilon}} \, \gamma + \beta
+
+    In training, mean and variance are those of each channel over the batch, and the running statistics move towards
+    them by the fraction ``momentum``; in evaluation the running statistics take their place. Sums are taken in
+    double, in an order that depends on the shape alone, of differences from an element of the channel: the variance
+    is right however large the mean.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, at least two-dimensional
+        (N, C), (N, C, L), (N, C, H, W) ...; with ``axis=-1``, channels last. It is needed again on the way back, and
+        not copied: leave it as it is until then.
+    gamma, beta : ndarray of shape (C,), optional
+        Scale and shift; None is 1 and 0.
+    running_mean, running_var : ndarray of shape (C,), optional
+        Updated in place in training; needed in evaluation.
+    training : bool
+    momentum : float from 0 to 1, or None
+        running = (1 - momentum) * running + momentum * new, as in PyTorch; Keras and ONNX call 1 - momentum so.
+        None: the average of all batches, of which ``num_batches_tracked`` went before.
+    eps : float
+        Added to the variance.
+    unbiased : bool
+        Whether the running variance takes the batch's n / (n - 1) times (PyTorch), or as it is (Keras, ONNX). What
+        y is made of is always the latter.
+    axis : int
+        Where the channels are.
+    num_batches_tracked : int, optional
+        How many batches the running statistics have seen; for ``momentum=None``.
+    out : ndarray like ``x``, optional
+        Where to put y; it may be ``x``, if there is to be no way back.
+    saved : BatchNormSaved, optional
+        That of an earlier call with as many channels, whose buffers are used again.
+
+    Returns
+    -------
+    y : ndarray
+    saved : BatchNormSaved
+        For `batch_norm_backward`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array has the wrong type, dtype or shape, cannot be written to, or overlaps another; if ``momentum``
+        or ``eps`` is out of range; in training, if there are fewer than two values per channel; in evaluation, if
+        there are no running statistics. Nothing has been written then.
+
+    References
+    ----------
+    S. Ioffe and C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
+    Shift", ICML 2015, Algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> x = np.array([[1.0, 10.0], [3.0, 30.0]])
+    >>> running_mean, running_var = np.zeros(2), np.ones(2)
+    >>> y, saved = fo.batch_norm(x, None, None, running_mean, running_var)
+    >>> y.round(3)
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    >>> running_mean, running_var
+    (array([0.2, 2. ]), array([ 1.1, 20.9]))
+    """
+    x = read(x, "x")
+    layout = outer, channels, inner = _layout(x, axis)
+    count = outer * inner
+    gamma = None if gamma is None else per_channel(gamma, "gamma", channels, x.dtype)
+    beta = None if beta is None else per_channel(beta, "beta", channels, x.dtype)
+    if (running_mean is None) != (running_var is None):
+        missing, given = ("running_mean", "running_var") if running_mean is None else ("running_var", "running_mean")
+        raise ValueError(f"{missing} is None, {given} is not: they go together")
+    if running_mean is not None and running_var is not None:
+        mean = per_channel(running_mean, "running_mean", channels, x.dtype)
+        variance = per_channel(running_var, "running_var", channels, x.dtype)
+        if training:
+            running_mean, running_var = writeable(running_mean, "running_mean"), writeable(running_var, "running_var")
+            disjoint({"running_mean": running_mean, "running_var": running_var}, {"x": x, "gamma": gamma, "beta": beta})
+        else:
+            running_mean, running_var = mean, variance
+    elif not training:
+        raise ValueError("running_mean and running_var are None, and evaluation needs them")
+    eps = a_number("eps", eps, low=0)
+    fraction = 0.0
+    if training and running_mean is not None:
+        fraction = _fraction(momentum, num_batches_tracked)
+    if training and count < 2 and channels > 0:
+        raise ValueError(f"x has shape {x.shape}: training needs at least 2 values per channel, and there is {count}")
+    if out is None:
+        y = np.empty(x.shape, x.dtype)
+    else:
+        y = output(out, x, "x", x=x)
+        disjoint({"out": y}, {"gamma": gamma, "beta": beta, "running_mean": running_mean, "running_var": running_var})
+    if saved is not None and type(saved) is not BatchNormSaved:
+        raise TypeError(f"saved must be a BatchNormSaved, not {type(saved).__name__}")
+    if saved is None or saved.statistics.shape[1] != channels or saved.statistics.dtype != x.dtype:
+        saved = BatchNormSaved(channels, x.dtype)
+    saved.x = None if out is not None and np.may_share_memory(x, y) else x
+    saved.gamma, saved.has_beta, saved.layout, saved.training = gamma, beta is not None, layout, bool(training)
+    backend = _backends.active
+    backend.batch_norm(
+        x.reshape(layout),
+        gamma,
+        beta,
+        running_mean,
+        running_var,
+        y.reshape(layout),
+        saved.statistics,
+        saved.prepare(backend),
+        saved.training,
+        eps,
+        fraction,
+        1.0 - fraction,
+        count / (count - 1) if unbiased and count > 1 else 1.0,
+    )
+    return y, saved
+
+
+def batch_norm_backward(
+    dy: np.ndarray,
+    saved: BatchNormSaved,
+    out: np.ndarray | None = None,
+    *,
+    dgamma: np.ndarray | None = None,
+    dbeta: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    r"""The gradients of `batch_norm` with respect to x, gamma and beta.
+
+    .. math::
+        d\beta = \sum dy, \qquad d\gamma = \sum dy \, \hat x, \qquad
+        dx = \frac{\gamma}{\sqrt{\mathrm{Var}[x] + \epsilon}}
+             \left( dy - \frac{d\beta}{n} - \hat x \frac{d\gamma}{n} \right)
+
+    with :math:`\hat x = (x - \mathrm{E}[x]) / \sqrt{\mathrm{Var}[x] + \epsilon}` and the sums over a channel's n
+    values. In evaluation, where the statistics are constants, dx is the first term alone.
+
+    Parameters
+    ----------
+    dy : ndarray like ``x``
+    saved : BatchNormSaved
+        What `batch_norm` gave.
+    out : ndarray like ``x``, optional
+        Where to put dx; it may be ``dy``.
+    dgamma, dbeta : ndarray of shape (C,), optional
+        Where to put those.
+
+    Returns
+    -------
+    dx : ndarray
+    dgamma, dbeta : ndarray, or None where there was no gamma or no beta
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array has the wrong type, dtype or shape, cannot be written to, or overlaps another; if the forward pass
+        wrote y over x. Nothing has been written then.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> y, saved = fo.batch_norm(np.array([[0.0], [1.0], [5.0]]), np.ones(1), np.zeros(1))
+    >>> dx, dgamma, dbeta = fo.batch_norm_backward(np.array([[1.0], [0.0], [0.0]]), saved)
+    >>> dx.round(4), dgamma.round(4), dbeta
+    (array([[ 0.1763],
+           [-0.2204],
+           [ 0.0441]]), array([-0.9258]), array([1.]))
+    """
+    if type(saved) is not BatchNormSaved:
+        raise TypeError(f"saved must be a BatchNormSaved, not {type(saved).__name__}")
+    if saved.x is None:
+        raise ValueError("the forward pass wrote its result over x (out=x), which the way back needs")
+    x, gamma, layout, channels = saved.x, saved.gamma, saved.layout, saved.layout[1]
+    dy = read_like(dy, "dy", x, "x")
+    dx = np.empty(x.shape, x.dtype) if out is None else output(out, x, "x", dy=dy)
+    given: dict[str, np.ndarray | None] = {"dgamma": dgamma, "dbeta": dbeta}
+    for name, array in given.items():
+        if array is not None:
+            per_channel(array, name, channels, x.dtype)
+            writeable(array, name)
+    disjoint({**given, "out": out}, {"x": x, "gamma": gamma})
+    disjoint(given, {"dy": dy})
+    dgamma = np.empty(channels, x.dtype) if dgamma is None else dgamma
+    dbeta = np.empty(channels, x.dtype) if dbeta is None else dbeta
+    backend = _backends.active
+    backend.batch_norm_backward(
+        dy.reshape(layout),
+        x.reshape(layout),
+        gamma,
+        saved.statistics,
+        dx.reshape(layout),
+        dgamma,
+        dbeta,
+        saved.prepare(backend),
+        saved.training,
+    )
+    return dx, None if gamma is None else dgamma, dbeta if saved.has_beta else None
