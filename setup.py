@@ -11,7 +11,7 @@ from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import CCompilerError, CompileError
+from setuptools.errors import CCompilerError, CompileError, ExecError, PlatformError
 
 MSVC = sys.platform == "win32"
 # contraction and fast-math would change bits; errno and traps only keep loops from vectorising
@@ -51,7 +51,7 @@ class BuildCore(build_ext):
                 else:
                     self.warn(f"the compiler does not know {' '.join(own)}: no kernels for {name}")
             super().build_extension(ext)
-        except CCompilerError as error:
+        except (CCompilerError, ExecError, PlatformError) as error:
             self.warn(
                 f"fastopt is installed WITHOUT its C core, since it could not be compiled ({error}); Numba will serve"
             )

@@ -2,7 +2,7 @@
 #include "internal.h"
 #include <stdatomic.h>
 
-#if defined __x86_64__ || defined _M_X64
+#if defined HAVE_AVX2 || defined HAVE_AVX512
 #if defined _MSC_VER
 #include <intrin.h>
 static void cpuid(unsigned leaf, unsigned r[4])
@@ -42,15 +42,19 @@ static int cpu_has(unsigned leaf7_ebx, uint64_t registers)
     return (r[EBX] & leaf7_ebx) == leaf7_ebx;
 }
 
+#if defined HAVE_AVX2
 static int has_avx2(void)
 {
     return cpu_has(1u << 5, 0x6); /* AVX2; xmm, ymm */
 }
+#endif
 
+#if defined HAVE_AVX512
 static int has_avx512(void)
 {
-    return has_avx2() && cpu_has(1u << 16 | 1u << 17 | 1u << 30 | 1u << 31, 0xe6); /* F, DQ, BW, VL; zmm, masks */
+    return cpu_has(1u << 5 | 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31, 0xe6); /* and F, DQ, BW, VL; zmm, masks */
 }
+#endif
 #endif
 
 static int always(void)

@@ -47,7 +47,7 @@ int fastopt_rule_states(int rule);
 int fastopt_rule_scalars(int rule);
 
 /* One step over all tensors. With check_finite, every gradient is looked through before the first
- * write, and if one holds an inf or NaN nothing is written and the answer is 1; otherwise it is 0. */
+ * write, and if one, scaled, holds an inf or NaN nothing is written and the answer is 1; otherwise it is 0. */
 int fastopt_update(const fastopt_plan *plan, int check_finite);
 
 /* sums[t] = the sum of the squares of tensor t's gradient. */
@@ -56,8 +56,8 @@ void fastopt_grad_square_sums(const fastopt_plan *plan, double *sums);
 /* The sum of the squares of n elements, in double. */
 double fastopt_square_sum(int dtype, const void *x, size_t n);
 
-/* Whether any of n elements is inf or NaN. */
-int fastopt_any_nonfinite(int dtype, const void *x, size_t n);
+/* Whether any of n elements, times scale, is inf or NaN. */
+int fastopt_any_nonfinite(int dtype, const void *x, size_t n, double scale);
 
 /* ---- functions: n elements each, out may be x ------------------------------------------------- */
 

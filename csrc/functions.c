@@ -70,9 +70,9 @@ void fastopt_sigmoid_backward(int dtype, const void *dy, const void *y, void *dx
         .binary = fastopt_kernels(dtype)->sigmoid_backward, .x = dy, .y = y, .out = dx, .n = n, .item = item_size(dtype)});
 }
 
-int fastopt_any_nonfinite(int dtype, const void *x, size_t n)
+int fastopt_any_nonfinite(int dtype, const void *x, size_t n, double scale)
 {
-    return fastopt_kernels(dtype)->any_nonfinite(x, n);
+    return fastopt_kernels(dtype)->any_nonfinite(x, n, scale);
 }
 
 /* ---- row by row ------------------------------------------------------------------------------- */

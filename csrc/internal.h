@@ -28,7 +28,7 @@ typedef struct {
     void (*measure[RULE_COUNT])(const fastopt_tensor *tensor, const fastopt_group *group, size_t begin, size_t end,
                                 double sums[2]);
     double (*square_sum)(const void *x, size_t n);
-    int (*any_nonfinite)(const void *x, size_t n);
+    int (*any_nonfinite)(const void *x, size_t n, double scale);
     void (*exp)(const void *x, void *out, size_t n);
     void (*log1p_unit)(const void *x, void *out, size_t n);
     void (*sigmoid)(const void *x, void *out, size_t n);

@@ -98,7 +98,8 @@ typedef void range_function(step *s, const fastopt_tensor *tensor, size_t begin,
 static void check_range(step *s, const fastopt_tensor *tensor, size_t begin, size_t end)
 {
     const char *grad = (const char *)tensor->grad + begin * item_size(tensor);
-    if (s->kernels[tensor->dtype]->any_nonfinite(grad, end - begin))
+    const double scale = s->plan->groups[tensor->group].scalars[0] * tensor->grad_factor;
+    if (s->kernels[tensor->dtype]->any_nonfinite(grad, end - begin, scale))
         atomic_store_explicit(&s->nonfinite, 1, memory_order_relaxed);
 }
 

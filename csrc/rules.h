@@ -143,7 +143,7 @@ static inline real TYPED(adam_amsgrad_rule)(struct TYPED(adam_amsgrad) h, real p
     *exp_avg = h.beta1 * *exp_avg + h.one_minus_beta1 * g;
     *exp_avg_sq = h.beta2 * *exp_avg_sq + h.one_minus_beta2 * (g * g);
     real candidate = *exp_avg_sq * h.before;
-    *max_exp_avg_sq = candidate > *max_exp_avg_sq ? candidate : *max_exp_avg_sq;
+    *max_exp_avg_sq = *max_exp_avg_sq > candidate ? *max_exp_avg_sq : candidate; /* a NaN candidate stays */
     return p - h.step_size * *exp_avg / (SQRT(*max_exp_avg_sq * h.after + h.eps_root) + h.eps);
 }
 

@@ -4,7 +4,7 @@ Every optimizer of the canon as one fused update in place, losses and layers for
 same bits from the C core, the Numba fallback and the NumPy reference.
 """
 
-from . import optim
+from . import nn, optim
 from ._backends import get_backend, set_backend
 from ._runtime import (
     get_instruction_set,
@@ -19,10 +19,13 @@ from ._version import __version__
 from .files import load, save
 from .functional import logistic_loss, sigmoid, sigmoid_backward
 from .optim import clip_grad_norm, global_norm
+from .training import History, fit
 
 __all__ = [
+    "History",
     "__version__",
     "clip_grad_norm",
+    "fit",
     "get_backend",
     "get_instruction_set",
     "get_num_threads",
@@ -30,6 +33,7 @@ __all__ = [
     "instruction_sets",
     "load",
     "logistic_loss",
+    "nn",
     "num_threads",
     "optim",
     "save",

@@ -31,8 +31,8 @@ def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float:
 def _default_threads() -> tuple[int, str]:
     forced = os.environ.get("FASTOPT_NUM_THREADS")
     if forced:
-        if not forced.isascii() or not forced.isdigit() or int(forced) < 1:
-            raise ValueError(f"FASTOPT_NUM_THREADS must be a positive whole number, not {forced!r}")
+        if not forced.isascii() or not forced.isdigit() or not 1 <= int(forced) <= 1024:
+            raise ValueError(f"FASTOPT_NUM_THREADS must be a whole number from 1 to 1024, not {forced!r}")
         return int(forced), "FASTOPT_NUM_THREADS"
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _cgroup_quota()
@@ -80,12 +80,14 @@ def num_threads(n: int) -> Iterator[None]:
     ...     fo.get_num_threads()
     1
     """
-    before = lib.fastopt_threads_get() if lib is not None else 1
+    global _threads_reason
+    before, reason = lib.fastopt_threads_get() if lib is not None else 1, _threads_reason
     set_num_threads(n)
     try:
         yield
     finally:
         set_num_threads(before)
+        _threads_reason = reason
 
 
 def instruction_sets() -> list[str]:

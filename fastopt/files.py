@@ -44,7 +44,7 @@ def save(path: str | os.PathLike[str], state_dict: Mapping[str, Any]) -> None:
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, fastopt=np.array(text), **arrays)
+            np.savez(file, **{"fastopt": np.array(text), **arrays})  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
         with suppress(FileNotFoundError):

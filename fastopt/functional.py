@@ -16,7 +16,7 @@ _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 def _read(x: np.ndarray, name: str) -> np.ndarray:
     """``x`` as the kernels can read it."""
     if type(x) is not np.ndarray:
-        raise TypeError(f"{name} must be a numpy.ndarray, not {type(x).__name__}")
+        raise TypeError(f"{name} must be a plain numpy.ndarray, not {type(x).__name__}")
     if x.dtype is not _FLOAT32 and x.dtype is not _FLOAT64 and x.dtype != _FLOAT32 and x.dtype != _FLOAT64:
         raise TypeError(f"{name} must be float32 or float64, not {x.dtype}")
     return x if x.flags.c_contiguous else np.ascontiguousarray(x)
@@ -31,12 +31,12 @@ def _read_like(x: np.ndarray, name: str, like: np.ndarray, like_name: str) -> np
     return x
 
 
-def _output(out: np.ndarray | None, like: np.ndarray, like_name: str, *inputs: np.ndarray) -> np.ndarray:
+def _output(out: np.ndarray | None, like: np.ndarray, like_name: str, **inputs: np.ndarray) -> np.ndarray:
     """``out`` if it can be written to, or a new array; it may be one of the inputs, but not a part of one."""
     if out is None:
         return np.empty(like.shape, like.dtype)
     if type(out) is not np.ndarray:
-        raise TypeError(f"out must be a numpy.ndarray, not {type(out).__name__}")
+        raise TypeError(f"out must be a plain numpy.ndarray, not {type(out).__name__}")
     if out.shape != like.shape:
         raise ValueError(f"out has shape {out.shape}, {like_name} has {like.shape}")
     if out.dtype != like.dtype:
@@ -45,9 +45,9 @@ def _output(out: np.ndarray | None, like: np.ndarray, like_name: str, *inputs: n
         raise ValueError(f"out must be C-contiguous; its strides are {out.strides} for shape {out.shape}")
     if not out.flags.writeable:
         raise ValueError("out is read-only")
-    for x in inputs:
+    for name, x in inputs.items():
         if out is not x and np.may_share_memory(out, x) and _address(out) != _address(x):
-            raise ValueError(f"out overlaps a part of {like_name}: it may be the same array, or another")
+            raise ValueError(f"out overlaps a part of {name}: it may be the same array, or another")
     return out
 
 
@@ -86,7 +86,7 @@ def sigmoid(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     array([0. , 0.5, 1. ])
     """
     x = _read(x, "x")
-    y = np.empty(x.shape, x.dtype) if out is None else _output(out, x, "x", x)
+    y = np.empty(x.shape, x.dtype) if out is None else _output(out, x, "x", x=x)
     _backends.active.sigmoid(x, y)
     return y
 
@@ -117,7 +117,7 @@ def sigmoid_backward(dy: np.ndarray, y: np.ndarray, out: np.ndarray | None = Non
     """
     y = _read(y, "y")
     dy = _read_like(dy, "dy", y, "y")
-    dx = np.empty(y.shape, y.dtype) if out is None else _output(out, y, "y", y, dy)
+    dx = np.empty(y.shape, y.dtype) if out is None else _output(out, y, "y", dy=dy, y=y)
     _backends.active.sigmoid_backward(dy, y, dx)
     return dx
 
@@ -179,7 +179,7 @@ def logistic_loss(z, y, *, reduction="mean", out=None):
     """
     z = _read(z, "z")
     y = _read_like(y, "y", z, "z")
-    dz = np.empty(z.shape, z.dtype) if out is None else _output(out, z, "z", z, y)
+    dz = np.empty(z.shape, z.dtype) if out is None else _output(out, z, "z", z=z, y=y)
     if reduction == "mean":
         if z.size == 0:
             raise ValueError(f"z has shape {z.shape}: the mean of no elements is undefined")

@@ -1,7 +1,9 @@
 """The C core, through cffi."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +42,7 @@ class Plan:
         for group, name in zip(self._groups, rules, strict=True):
             group.rule = lib.fastopt_rule_index(name.encode())
             layout = struct.Struct(f"{lib.fastopt_rule_scalars(group.rule)}d")
-            self._write.append((layout.pack_into, ffi.buffer(group.scalars)))
+            self._write.append(partial(layout.pack_into, ffi.buffer(group.scalars), 0))
         lib.fastopt_plan_blocks(self._plan)
         self._block_sums = ffi.new("double[]", 2 * self._plan.blocks)
         self._plan.block_sums = self._block_sums
@@ -64,8 +66,8 @@ class Plan:
         return [tensor.trust_ratio for tensor in self._tensors]
 
     def update(self, scalars: Sequence[tuple[float, ...]], check_finite: bool) -> bool:
-        for (write, buffer), values in zip(self._write, scalars, strict=True):
-            write(buffer, 0, *values)
+        for write, values in zip(self._write, scalars, strict=True):
+            write(*values)
         return not lib.fastopt_update(self._plan, check_finite)
 
     def grad_square_sums(self) -> list[float]:
@@ -73,8 +75,8 @@ class Plan:
         return list(self._square_sums)
 
 
-def any_nonfinite(x: np.ndarray) -> bool:
-    return bool(lib.fastopt_any_nonfinite(_DTYPE[x.dtype], _address(x), x.size))
+def any_nonfinite(x: np.ndarray, scale: float = 1.0) -> bool:
+    return bool(lib.fastopt_any_nonfinite(_DTYPE[x.dtype], _address(x), x.size, scale))
 
 
 def square_sum(x: np.ndarray) -> float:
@@ -112,3 +114,14 @@ def column_sums(x: np.ndarray, out: np.ndarray) -> None:
 def logistic_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
     each = ffi.NULL if losses is None else _address(losses)
     return lib.fastopt_logistic_loss(_DTYPE[z.dtype], _address(z), _address(y), each, _address(dz), z.size, scale)
+
+
+_BY_ROWS = {"bias_add", "bias_sigmoid", "column_sums"}
+
+
+def bind(kernel: str, *arguments: Any) -> Callable[[], Any]:
+    first = arguments[0]
+    pointers = [ffi.NULL if a is None else _address(a) for a in arguments if a is None or isinstance(a, np.ndarray)]
+    sizes = first.shape if kernel in _BY_ROWS else (first.size,)
+    scalars = arguments[len(pointers) :]
+    return partial(getattr(lib, f"fastopt_{kernel}"), _DTYPE[first.dtype], *pointers, *sizes, *scalars)

@@ -1,7 +1,7 @@
 """The Numba fallback: the Python rules and functions, compiled, in loops over the elements."""
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any
 
 import numba
@@ -124,15 +124,15 @@ def square_sum(x: np.ndarray) -> float:
 
 
 @_compiled
-def _all_finite(x):
+def _all_finite(x, scale):
     result = True
     for value in x:
-        result &= np.isfinite(value)
+        result &= np.isfinite(scale * value)
     return result
 
 
-def any_nonfinite(x: np.ndarray) -> bool:
-    return not _all_finite(x.reshape(-1))
+def any_nonfinite(x: np.ndarray, scale: float = 1.0) -> bool:
+    return not _all_finite(x.reshape(-1), x.dtype.type(scale))
 
 
 @cache
@@ -182,7 +182,8 @@ def column_sums(x, out):
     for row in range(x.shape[0]):
         for column in range(out.size):
             sums[column] += np.float64(x[row, column])
-    out[:] = sums
+    for column in range(out.size):  # out[:] = sums takes 3 s to compile
+        out[column] = sums[column]
 
 
 @cache
@@ -201,3 +202,7 @@ def logistic_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: n
     losses = np.empty_like(z) if losses is None else losses
     flat = (array.reshape(-1) for array in (z, y, losses, dz))
     return float(_logistic_loop(z.dtype.name)(*flat, z.dtype.type(scale)))
+
+
+def bind(kernel: str, *arguments: Any) -> Callable[[], Any]:
+    return partial(globals()[kernel], *arguments)

@@ -1,7 +1,9 @@
 """The NumPy reference: slow, short, and the specification of the other two."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +25,7 @@ def block_sums(x: np.ndarray) -> np.ndarray:
     padded[: x.size] = x
     lanes = np.zeros((blocks, LANES))
     for row in range(BLOCK // LANES):
-        lanes += padded.reshape(blocks, -1, LANES)[:, row]
+        lanes += padded.reshape(blocks, BLOCK // LANES, LANES)[:, row]
     while lanes.shape[1] > 1:
         lanes = lanes[:, : lanes.shape[1] // 2] + lanes[:, lanes.shape[1] // 2 :]
     return lanes[:, 0]
@@ -67,11 +69,12 @@ class Plan:
     @_silently
     def update(self, scalars: Sequence[tuple[float, ...]], check_finite: bool) -> bool:
         """One step, with the scalars of every group; False, and nothing written, if a gradient is not finite."""
-        if check_finite and any(any_nonfinite(grad) for grad in self.grads):
+        if check_finite and any(map(any_nonfinite, self.grads, self._scales(scalars))):
             return False
+        scales = self._scales(scalars)
         for i, (p, states, group) in enumerate(zip(self._params, self._states, self._groups, strict=True)):
             rule, real = self._rules[group], p.dtype.type
-            exact = rule.scalars(scalars[group][0] * self.grad_factors[i], *scalars[group][1:])
+            exact = rule.scalars(scales[i], *scalars[group][1:])
             h = rule.scalars(*map(real, exact))
             if rule.direction is not None:
                 sums = self._measure(group, h, p, self.grads[i], states)
@@ -79,6 +82,10 @@ class Plan:
                 h = h._replace(trust_ratio=real(self.trust_ratios[i]))
             self._apply(group, h, p, self.grads[i], states)
         return True
+
+    def _scales(self, scalars: Sequence[tuple[float, ...]]) -> list[float]:
+        """What multiplies the gradient of every tensor."""
+        return [scalars[group][0] * factor for group, factor in zip(self._groups, self.grad_factors, strict=True)]
 
     def _measure(self, group, h, p, g, states) -> tuple[float, float]:
         """The sums of the squares of the parameter and of the direction; the states move on."""
@@ -99,8 +106,10 @@ class Plan:
         return [square_sum(g) for g in self.grads]
 
 
-def any_nonfinite(x: np.ndarray) -> bool:
-    return not np.isfinite(x).all()
+@_silently
+def any_nonfinite(x: np.ndarray, scale: float = 1.0) -> bool:
+    """Whether ``scale * x`` holds an inf or NaN."""
+    return not np.isfinite(x.dtype.type(scale) * x).all()
 
 
 def _elementwise(name):
@@ -130,8 +139,8 @@ def bias_sigmoid(x: np.ndarray, bias: np.ndarray) -> None:
 
 
 def column_sums(x: np.ndarray, out: np.ndarray) -> None:
-    """The sum of the rows, one after the other in double, rounded once."""
-    out[...] = np.add.accumulate(x, axis=0, dtype=np.float64)[-1] if len(x) else 0
+    """The sum of the rows, one after the other in double, beginning with 0 (so never -0), rounded once."""
+    out[...] = np.add.accumulate(x, axis=0, dtype=np.float64)[-1] + 0.0 if len(x) else 0
 
 
 @_silently
@@ -142,3 +151,11 @@ def logistic_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: n
         losses[...] = loss
     dz[...] = grad
     return total(loss)
+
+
+def bind(kernel: str, *arguments: Any) -> Callable[[], Any]:
+    """The function called ``kernel`` with its arrays, then its scalars, fixed: a call that takes no arguments.
+
+    For arrays that stay, as a model's do, it saves looking up their addresses and sizes at every call.
+    """
+    return partial(globals()[kernel], *arguments)

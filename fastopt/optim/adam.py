@@ -62,8 +62,11 @@ class Adam(Optimizer):
                          weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
 
     @classmethod
-    def rule(cls, h):
+    def check(cls, h):
         check_eps(h)
+
+    @classmethod
+    def rule(cls, h):
         return "adam_amsgrad" if h["amsgrad"] else "adam"
 
     @classmethod
@@ -169,8 +172,11 @@ class NAdam(Optimizer):
                          eps_root=eps_root, weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
 
     @classmethod
-    def rule(cls, h):
+    def check(cls, h):
         check_eps(h)
+
+    @classmethod
+    def rule(cls, h):
         return "nadam"
 
     @classmethod

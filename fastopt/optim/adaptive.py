@@ -52,9 +52,12 @@ class Adagrad(Optimizer):
                          weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
 
     @classmethod
-    def rule(cls, h):
+    def check(cls, h):
         if h["initial_accumulator_value"] == 0:
             check_eps(h)
+
+    @classmethod
+    def rule(cls, h):
         return "adagrad"
 
     @classmethod
@@ -108,8 +111,11 @@ class Adadelta(Optimizer):
                          weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
 
     @classmethod
-    def rule(cls, h):
+    def check(cls, h):
         check_eps(h)
+
+    @classmethod
+    def rule(cls, h):
         return "adadelta"
 
     @classmethod
@@ -173,8 +179,11 @@ class RMSprop(Optimizer):
                          maximize=maximize)  # fmt: skip
 
     @classmethod
-    def rule(cls, h):
+    def check(cls, h):
         check_eps(h)
+
+    @classmethod
+    def rule(cls, h):
         check_nesterov(h)
         return "rmsprop" + "_centered" * h["centered"] + "_momentum" * (h["momentum"] != 0)
 

@@ -6,8 +6,9 @@ before anything is written.
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
-from operator import is_
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -15,12 +16,13 @@ import numpy as np
 from .. import _backends
 from ..rules import RULES
 from .hyperparameters import FIXED, Group, a_number, positive
-from .tensors import check_array, check_disjoint, check_writeable, named_arrays, span, state_like
+from .tensors import check_array, check_disjoint, check_writeable, named_arrays, same_arrays, span, state_like
 
 Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
 Groups = Sequence[Mapping[str, Any]]
 
 _SCALAR_LIMIT = 3.4028234663852886e38  # the largest float32: a scalar beyond it would become inf there
+_NOT_BOUND = object()  # no gradient is this
 
 
 class Optimizer:
@@ -30,8 +32,8 @@ class Optimizer:
     """
 
     def __init__(self, params: Arrays | Groups, **hyperparameters: Any):
-        self._container = params
         self.groups: list[Group] = []
+        self._arrays_now: list[Callable[[], Iterable[Any]]] = []  # what the caller's containers hold
         named: list[tuple[str, np.ndarray]] = []
         group_of: list[int] = []
         grouped = isinstance(params, (list, tuple)) and len(params) > 0 and all(isinstance(p, Mapping) for p in params)
@@ -39,6 +41,8 @@ class Optimizer:
             if "params" not in given:
                 raise ValueError(f"group {i} has no 'params', only {', '.join(map(repr, given))}")
             members = list(named_arrays(given["params"], "params"))
+            container = given["params"] if not isinstance(given["params"], np.ndarray) else [given["params"]]
+            self._arrays_now.append(container.values if isinstance(container, Mapping) else partial(list, container))
             own = {name: value for name, value in given.items() if name != "params"}
             if unknown := own.keys() - hyperparameters.keys():
                 raise TypeError(f"group {i}: {type(self).__name__} has no hyperparameter {', '.join(sorted(unknown))}")
@@ -47,6 +51,10 @@ class Optimizer:
             group_of += [i] * len(members)
         if len({name for name, _ in named}) < len(named):  # lists, or dicts with the same names, in several groups
             named = [(f"groups[{i}].{name}", array) for i, (name, array) in zip(group_of, named, strict=True)]
+            if len(names := {name for name, _ in named}) < len(named):
+                raise ValueError(
+                    f"params has different keys that print alike: only {len(names)} of {len(named)} names differ"
+                )
         for name, param in named:
             check_array("parameter", name, param)
             check_writeable("parameter", name, param)
@@ -57,30 +65,35 @@ class Optimizer:
         spans = sorted((*span(p), name) for name, p in named if p.size)
         check_disjoint(spans)
 
-        self.state = {
-            name: {
-                key: state_like(param, self.initial_state(self.groups[i], key))
-                for key in RULES[self.groups[i].rule].states
-            }
-            for (name, param), i in zip(named, group_of, strict=True)
-        }
+        self.state: Mapping[str, Mapping[str, np.ndarray]] = MappingProxyType(
+            {name: self._new_state(param, self.groups[i]) for (name, param), i in zip(named, group_of, strict=True)}
+        )
         states = [tuple(self.state[name].values()) for name in self._names]
         spans += (
             (*span(s), f"state of {name}") for name, state in self.state.items() for s in state.values() if s.size
         )
         self._spans = sorted(spans)
         self._starts = [begin for begin, _, _ in self._spans]
-        self._plan = _backends.active.Plan([group.rule for group in self.groups], self._params, states, group_of)
-        self._grads: list[np.ndarray | None] = [None] * len(self._params)
+        plain = [np.asarray(param) for param in self._params]
+        self._plan = _backends.active.Plan([group.rule for group in self.groups], plain, states, group_of)
+        self._grads: list[Any] = [_NOT_BOUND] * len(self._params)  # the arrays the plan points at
 
-        self.step_count = 0
+        self._step_count = 0
         self.skipped_steps = 0
         self.grad_norm: float | None = None
+
+    def _new_state(self, param: np.ndarray, group: Group) -> Mapping[str, np.ndarray]:
+        keys = RULES[group.rule].states
+        return MappingProxyType({key: state_like(param, self.initial_state(group, key)) for key in keys})
 
     # -- what a subclass says --
 
     # Checks of fixed hyperparameters that mean something else here than in other optimizers.
     checks: ClassVar[dict[str, Callable[[str, Any], Any]]] = {}
+
+    @classmethod
+    def check(cls, h: Mapping[str, Any]) -> None:
+        """Raise ValueError if the hyperparameters ``h``, each fine by itself, cannot stand together."""
 
     @classmethod
     def rule(cls, h: Mapping[str, Any]) -> str:
@@ -157,20 +170,20 @@ class Optimizer:
             sums = self._plan.grad_square_sums()
             norm = math.sqrt(sum(sums)) * abs(grad_scale)
             factor, factors = self._clip_factors(sums, norm, abs(grad_scale), clip_norm, clip_norm_per_tensor)
-        done = self.step_count
+        done = self._step_count
         scalars = [self._finish(group, done, grad_scale * factor, limit) for group in self.groups]
         if norm is not None and not math.isfinite(norm):
-            return self._refuse(on_nonfinite)
+            return self._refuse(on_nonfinite, "the norm of the gradients overflows")
         if clip_norm_per_tensor is not None:
             self._plan.grad_factors = factors
         try:
-            if not self._plan.update(scalars, not clips_norm):
-                return self._refuse(on_nonfinite)
+            if not self._plan.update(scalars, not clips_norm or abs(grad_scale) > 1):
+                return self._refuse(on_nonfinite, f"the gradients overflow when scaled by {grad_scale}")
         finally:
             if clip_norm_per_tensor is not None:
                 self._plan.grad_factors = [1.0] * len(self._params)
         self.grad_norm = norm
-        self.step_count = done + 1
+        self._step_count = done + 1
 
     def _finish(self, group: Group, done: int, grad_scale: float, limit: float) -> tuple[float, ...]:
         """All scalars of a group for the step after ``done`` steps."""
@@ -200,39 +213,29 @@ class Optimizer:
         norms = [math.sqrt(s) * scale for s in sums]
         return 1.0, [min(1.0, limit / n) if n > 0 else 1.0 for n in norms]
 
-    def _refuse(self, on_nonfinite: str) -> None:
+    def _refuse(self, on_nonfinite: str, if_all_finite: str) -> None:
         if on_nonfinite == "skip":
             self.skipped_steps += 1
             return
         grads = zip(self._names, self._plan.grads, strict=True)
         names = ", ".join(repr(name) for name, grad in grads if not np.isfinite(grad).all())
-        what = f"gradients hold inf or NaN: {names}" if names else "the norm of the gradients overflows"
+        what = f"gradients hold inf or NaN: {names}" if names else if_all_finite
         raise FloatingPointError(f"step {self.step_count + 1}: {what}; nothing was updated")
 
     # -- binding arrays --
 
     def _bind(self, grads: Any) -> None:
         """Point the plan at ``grads``; nothing to do where they are the arrays of the step before."""
-        container = self._container
-        if type(container) is dict:
-            container = list(container.values())
-        if type(container) is list and not self._grouped:
-            self._check_still_there(container)
-        if type(grads) is dict:
-            if tuple(grads) == self._names and all(map(is_, grads.values(), self._grads)):
-                return
-        elif type(grads) is list and len(grads) == len(self._grads) and all(map(is_, grads, self._grads)):
+        self._check_still_there([array for arrays in self._arrays_now for array in arrays()])
+        given = list(grads.values()) if type(grads) is dict and tuple(grads) == self._names else grads
+        if type(given) is list and same_arrays(given, self._grads, self._single):
             return
         self._rebind(self._in_order(grads))
 
     def _check_still_there(self, now: list[Any]) -> None:
         """Refuse to go on with arrays that the caller has replaced by others in the container given at the start."""
-        # List equality tries identity first, all in C; arrays of one element could also be equal and not identical.
-        try:
-            if now == self._params and all(now[i] is self._params[i] for i in self._single):
-                return
-        except Exception:  # two different arrays: their comparison has no truth value
-            pass
+        if same_arrays(now, self._params, self._single):
+            return
         for i, (name, param) in enumerate(zip(self._names, self._params, strict=True)):
             if i >= len(now) or now[i] is not param:
                 raise ValueError(
@@ -271,8 +274,8 @@ class Optimizer:
     def _rebind(self, grads: list[Any]) -> None:
         readable = [self._readable(*each) for each in zip(self._names, grads, self._params, strict=True)]
         for i, (given, grad) in enumerate(zip(grads, readable, strict=True)):
-            self._plan.bind(i, grad)
-            self._grads[i] = given if given is grad else None  # a copy serves for one step
+            self._plan.bind(i, np.asarray(grad))
+            self._grads[i] = given if given is grad else _NOT_BOUND  # a copy serves for one step
 
     def _readable(self, name: str, grad: Any, param: np.ndarray) -> np.ndarray:
         if not isinstance(grad, np.ndarray):
@@ -282,7 +285,7 @@ class Optimizer:
         if grad.dtype != param.dtype:
             raise TypeError(f"gradient for {name!r} is {grad.dtype}, the parameter is {param.dtype}")
         if not grad.flags.c_contiguous:
-            return np.ascontiguousarray(grad)
+            return np.ascontiguousarray(np.asarray(grad))
         begin, end = span(grad)
         i = bisect_right(self._starts, begin) - 1
         for first, last, other in self._spans[max(i, 0) : i + 2]:
@@ -291,6 +294,25 @@ class Optimizer:
         return grad
 
     # -- what can be read and set --
+
+    def __reduce__(self):
+        raise TypeError(
+            f"{type(self).__name__} points at the arrays it updates and cannot be copied or pickled;"
+            " make another, and give it this one's state_dict()"
+        )
+
+    @property
+    def step_count(self) -> int:
+        """How many steps have been done; setting it goes on from there, as bias corrections and schedules see it."""
+        return self._step_count
+
+    @step_count.setter
+    def step_count(self, count: int) -> None:
+        if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
+            raise TypeError(f"step_count must be an int, not {type(count).__name__}")
+        if count < 0:
+            raise ValueError(f"step_count must be at least 0, not {count}")
+        self._step_count = int(count)
 
     @property
     def trust_ratios(self) -> dict[str, float]:
@@ -327,12 +349,20 @@ class Optimizer:
         TypeError, ValueError
             If anything in it does not fit this optimizer; nothing has then been changed.
         """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"the state dict must be a dict, not {type(state_dict).__name__}")
         missing = {"step_count", "skipped_steps", "groups", "state"} - state_dict.keys()
         if missing:
             raise ValueError(f"the state dict has no {', '.join(sorted(missing))}")
         counts = [state_dict[key] for key in ("step_count", "skipped_steps")]
-        if not all(type(n) is int and n >= 0 for n in counts):
+        if not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 0 for n in counts):
             raise ValueError(f"step_count and skipped_steps must be whole numbers from 0, not {counts}")
+        for key, wanted in (("groups", list), ("state", Mapping)):
+            if not isinstance(state_dict[key], wanted):
+                raise TypeError(f"{key} must be a {wanted.__name__}, not {type(state_dict[key]).__name__}")
+        for entry in (*state_dict["groups"], *state_dict["state"].values()):
+            if not isinstance(entry, Mapping):
+                raise TypeError(f"every group and every tensor's state must be a dict, not {type(entry).__name__}")
         if len(state_dict["groups"]) != len(self.groups):
             raise ValueError(f"the state dict has {len(state_dict['groups'])} groups, the optimizer {len(self.groups)}")
         groups = []
@@ -369,4 +399,4 @@ class Optimizer:
         for name, state in self.state.items():
             for key, array in state.items():
                 array[...] = saved_state[name][key]
-        self.step_count, self.skipped_steps = counts
+        self._step_count, self.skipped_steps = map(int, counts)

@@ -1,7 +1,7 @@
 """The hyperparameters: what values each may have, and the groups that hold them."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from functools import partial
 from typing import Any
 
@@ -89,16 +89,15 @@ FIXED: dict[str, Callable[[str, Any], Any]] = {
 }
 
 
-class Group(dict[str, Any]):
+class Group(MutableMapping[str, Any]):
     """The hyperparameters of a group of tensors; setting one checks it."""
 
     def __init__(self, optimizer: Any, names: list[str], hyperparameters: Mapping[str, Any]):
-        super().__init__()
         self.names = names
         self._optimizer = optimizer
-        super().update({name: self.checked(name, value) for name, value in hyperparameters.items()})
+        self.replace({name: self.checked(name, value) for name, value in hyperparameters.items()})
+        optimizer.check(self)
         self.rule: str = optimizer.rule(self)
-        self._scheduled = any(map(callable, self.values()))
 
     def checked(self, name: str, value: Any) -> Any:
         """``value`` if ``name`` may have it, or an error; a schedule's values are checked when it is called."""
@@ -106,26 +105,39 @@ class Group(dict[str, Any]):
             return self._optimizer.checks.get(name, FIXED[name])(name, value)
         return value if callable(value) else _NUMBERS[name](name, value)
 
-    def __setitem__(self, name: str, value: Any) -> None:
-        if name not in self:
-            raise KeyError(f"{self._optimizer.__name__} has no hyperparameter {name!r}, only {', '.join(self)}")
-        changed = {**self, name: self.checked(name, value)}
-        if self._optimizer.rule(changed) != self.rule or (name in FIXED and changed[name] != self[name]):
-            raise ValueError(f"{name} cannot become {value!r} any more: make a new optimizer")
-        self.replace(changed)
-
-    def update(self, *args: Any, **kwargs: Any) -> None:
-        """Set several hyperparameters, each checked."""
-        for name, value in dict(*args, **kwargs).items():
-            self[name] = value
-
-    def replace(self, changed: Mapping[str, Any]) -> None:
+    def replace(self, changed: dict[str, Any]) -> None:
         """Take over hyperparameters that have been checked."""
-        super().update(changed)
-        self._scheduled = any(map(callable, self.values()))
+        self._values = changed
+        self._scheduled = any(map(callable, changed.values()))
 
     def at(self, step: int) -> Mapping[str, Any]:
         """The hyperparameters after ``step`` steps, schedules evaluated."""
         if not self._scheduled:
-            return self
-        return {n: _NUMBERS[n](f"{n} at step {step}", v(step)) if callable(v) else v for n, v in self.items()}
+            return self._values
+        now = {n: _NUMBERS[n](f"{n} at step {step}", v(step)) if callable(v) else v for n, v in self.items()}
+        self._optimizer.check(now)
+        return now
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name not in self:
+            raise KeyError(f"{self._optimizer.__name__} has no hyperparameter {name!r}, only {', '.join(self)}")
+        changed = {**self, name: self.checked(name, value)}
+        self._optimizer.check(changed)
+        if self._optimizer.rule(changed) != self.rule or (name in FIXED and changed[name] != self[name]):
+            raise ValueError(f"{name} cannot become {value!r} any more: make a new optimizer")
+        self.replace(changed)
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError(f"{name} cannot be removed from the hyperparameters of {self._optimizer.__name__}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Group({self.names}, {self._values})"

@@ -59,3 +59,18 @@ def state_like(param: np.ndarray, fill: float) -> np.ndarray:
     if fill:
         state.fill(fill)
     return state
+
+
+def same_arrays(now: list[Any], before: list[Any], single: list[int]) -> bool:
+    """Whether two lists hold the very same arrays; ``single`` are the places of those with one element or none.
+
+    List equality tries identity first, element by element, in C: a quarter of the time of ``all(map(is_, ...))``.
+    Only two different arrays of one element can pass for equal in it. Others have no truth value and raise; those in
+    the first place are told apart beforehand, so that fresh gradients are not compared number by number.
+    """
+    if len(now) != len(before) or (now and now[0] is not before[0]):
+        return False
+    try:
+        return now == before and all(now[i] is before[i] for i in single)
+    except Exception:
+        return False

@@ -152,8 +152,11 @@ class LAMB(Optimizer):
                          maximize=maximize)  # fmt: skip
 
     @classmethod
-    def rule(cls, h):
+    def check(cls, h):
         check_eps(h)
+
+    @classmethod
+    def rule(cls, h):
         return "lamb"
 
     @classmethod

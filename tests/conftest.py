@@ -1,0 +1,33 @@
+import zlib
+
+import numpy as np
+import pytest
+from helpers import BACKENDS, use
+
+import fastopt as fo
+from fastopt import _runtime
+
+
+@pytest.fixture(autouse=True)
+def _restore_configuration():
+    """Every test leaves backend, instruction set and threads as it found them."""
+    backend, isa = fo.get_backend(), fo.get_instruction_set()
+    threads = _runtime.lib.fastopt_threads_get() if _runtime.lib else 1
+    yield
+    fo.set_backend(backend)
+    if isa:
+        fo.set_instruction_set(isa)
+    fo.set_num_threads(threads)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    """Each backend of this installation in turn, doing the work."""
+    use(request.param, threads=2)
+    return request.param
+
+
+@pytest.fixture
+def rng(request):
+    """Random numbers, the same in every run, others in every test."""
+    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
