@@ -51,7 +51,10 @@ def sigmoid(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     >>> fo.sigmoid(np.array([-np.inf, 0.0, np.inf]))
     array([0. , 0.5, 1. ])
     """
-    return _forward(_backends.active.sigmoid, x, out)
+    x = read(x, "x")
+    y = np.empty(x.shape, x.dtype) if out is None else output(out, x, "x", x)
+    _backends.active.sigmoid(x, y)
+    return y
 
 
 def sigmoid_backward(dy: np.ndarray, y: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
