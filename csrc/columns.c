@@ -5,7 +5,7 @@ typedef struct {
     const kernel_table *kernels;
     const char *x;
     char *sums;
-    size_t rows, columns, item;
+    size_t rows, columns, item, tile;
     column_order order;
     double *block_sums;
 } column_task;
@@ -26,8 +26,10 @@ static void sum_block(const column_task *t, size_t b, size_t begin, size_t width
 static void sum_tile(void *task, size_t i)
 {
     const column_task *t = task;
-    const size_t begin = i * COLUMN_LANES, width = smaller(COLUMN_LANES, t->columns - begin);
-    double total[COLUMN_LANES] = {0}, sum[COLUMN_LANES];
+    const size_t begin = i * t->tile, width = smaller(t->tile, t->columns - begin);
+    double total[COLUMN_TILE], sum[COLUMN_TILE];
+    for (size_t c = 0; c < width; c++)
+        total[c] = 0;
     for (size_t b = 0; b < t->order.blocks; b++) {
         sum_block(t, b, begin, width, sum);
         for (size_t c = 0; c < width; c++)
@@ -49,12 +51,13 @@ static void sum_rows(void *task, size_t i)
 
 void fastopt_column_sums(int dtype, const void *x, void *sums, size_t rows, size_t columns)
 {
-    column_task t = {fastopt_kernels(dtype), x, sums, rows, columns, item_size(dtype), {0}, NULL};
+    column_task t = {fastopt_kernels(dtype), x, sums, rows, columns, item_size(dtype), 0, {0}, NULL};
     if (columns == 0)
         return;
     t.order = order_columns(rows, columns);
     if (columns >= COLUMN_LANES) {
-        for_blocks(rows * columns, blocks_of(columns, COLUMN_LANES), sum_tile, &t);
+        t.tile = rows * columns < SERIAL_BELOW ? COLUMN_TILE : smaller(COLUMN_TILE, blocks_of(columns, 64) * 16);
+        for_blocks(rows * columns, blocks_of(columns, t.tile), sum_tile, &t);
         return;
     }
     enum { ROUND = 32 }; /* blocks between two rounds of adding up */

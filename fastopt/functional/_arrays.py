@@ -3,6 +3,8 @@
 What is only read may also be strided or of another layout (it is then copied); what is written may not.
 """
 
+from itertools import combinations
+
 import numpy as np
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -72,6 +74,11 @@ def writeable(x: np.ndarray, name: str) -> np.ndarray:
 def disjoint(written: dict[str, np.ndarray | None], others: dict[str, np.ndarray | None]) -> None:
     """ValueError if an array that is written to shares memory with another; absent ones are None."""
     for name, x in written.items():
-        for other, y in {**written, **others}.items():
-            if x is not None and y is not None and name != other and np.may_share_memory(x, y):
+        if x is None:
+            continue
+        for other, y in others.items():
+            if y is not None and np.may_share_memory(x, y):
                 raise ValueError(f"{name} overlaps {other} in memory")
+    for (name, x), (other, y) in combinations(written.items(), 2):
+        if x is not None and y is not None and np.may_share_memory(x, y):
+            raise ValueError(f"{name} overlaps {other} in memory")

@@ -1,6 +1,7 @@
 """Batch norm, forward and backward."""
 
 import math
+from operator import is_
 
 import numpy as np
 
@@ -20,7 +21,7 @@ class BatchNormSaved:
         Mean, the part of the mean that one number of x's dtype cannot hold, and 1 / sqrt(variance + eps).
     """
 
-    __slots__ = ("gamma", "has_beta", "layout", "scratch", "statistics", "training", "x")
+    __slots__ = ("disjoint", "gamma", "has_beta", "layout", "scratch", "statistics", "training", "x")
 
     x: np.ndarray | None
     gamma: np.ndarray | None
@@ -31,6 +32,7 @@ class BatchNormSaved:
     def __init__(self, channels: int, dtype: np.dtype):
         self.statistics = np.empty((3, channels), dtype)
         self.scratch = np.empty(0)
+        self.disjoint: tuple[np.ndarray | None, ...] | None = None  # gamma, beta ...: found so by the last call
 
     def prepare(self, backend) -> np.ndarray:
         """The scratch memory that ``backend`` needs."""
@@ -149,6 +151,10 @@ def batch_norm(
     >>> running_mean, running_var
     (array([0.2, 2. ]), array([ 1.1, 20.9]))
     """
+    if saved is not None and type(saved) is not BatchNormSaved:
+        raise TypeError(f"saved must be a BatchNormSaved, not {type(saved).__name__}")
+    arrays = gamma, beta, running_mean, running_var, out
+    known = saved is not None and saved.disjoint is not None and all(map(is_, saved.disjoint, arrays))
     x = read(x, "x")
     layout = outer, channels, inner = _layout(x, axis)
     count = outer * inner
@@ -162,7 +168,8 @@ def batch_norm(
         variance = per_channel(running_var, "running_var", channels, x.dtype)
         if training:
             running_mean, running_var = writeable(running_mean, "running_mean"), writeable(running_var, "running_var")
-            disjoint({"running_mean": running_mean, "running_var": running_var}, {"x": x, "gamma": gamma, "beta": beta})
+            running: dict[str, np.ndarray | None] = {"running_mean": running_mean, "running_var": running_var}
+            disjoint(running, {"x": x} if known else {"x": x, "gamma": gamma, "beta": beta})
         else:
             running_mean, running_var = mean, variance
     elif not training:
@@ -177,12 +184,13 @@ def batch_norm(
         y = np.empty(x.shape, x.dtype)
     else:
         y = output(out, x, "x", x=x)
-        disjoint({"out": y}, {"gamma": gamma, "beta": beta, "running_mean": running_mean, "running_var": running_var})
-    if saved is not None and type(saved) is not BatchNormSaved:
-        raise TypeError(f"saved must be a BatchNormSaved, not {type(saved).__name__}")
+        if not known:
+            channel = {"gamma": gamma, "beta": beta, "running_mean": running_mean, "running_var": running_var}
+            disjoint({"out": y}, channel)
     if saved is None or saved.statistics.shape[1] != channels or saved.statistics.dtype != x.dtype:
         saved = BatchNormSaved(channels, x.dtype)
     saved.x = None if out is not None and np.may_share_memory(x, y) else x
+    saved.disjoint = arrays if training else None
     saved.gamma, saved.has_beta, saved.layout, saved.training = gamma, beta is not None, layout, bool(training)
     backend = _backends.active
     backend.batch_norm(

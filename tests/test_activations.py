@@ -1,0 +1,202 @@
+"""The activations: their accuracy, their derivatives, and themselves in every backend."""
+
+import csv
+from pathlib import Path
+
+import mpmath
+import numpy as np
+import pytest
+from variants import assert_all_agree, misaligned, numerical_gradient, using
+
+import fastopt as fo
+
+BACKENDS = ["c", "numba", "numpy"]
+DTYPES = [np.float32, np.float64]
+NAMES = ["sigmoid", "tanh", "relu", "softplus", "log_sigmoid"]
+FROM_INPUT = {"softplus", "log_sigmoid"}  # their gradients are computed from x, the others' from y
+
+EXACT = {
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "tanh": np.tanh,
+    "softplus": lambda x: np.logaddexp(0, x),
+    "log_sigmoid": lambda x: -np.logaddexp(0, -x),
+}
+PRECISE = {
+    "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
+    "tanh": mpmath.tanh,
+    "softplus": lambda x: mpmath.log1p(mpmath.exp(x)),
+    "log_sigmoid": lambda x: -mpmath.log1p(mpmath.exp(-x)),
+}
+# ulp from the correctly rounded value
+ALLOWED = {"sigmoid": 2, "tanh": 3, "softplus": 3, "log_sigmoid": 3}
+
+
+def ulp_errors(result, exact):
+    """How far ``result`` is from ``exact``, in float64, when that is rounded to the result's type."""
+    rounded = exact.astype(result.dtype)
+    return np.abs(result.astype(np.float64) - rounded) / np.spacing(np.abs(rounded)).astype(np.float64)
+
+
+def check(name, x, errors):
+    worst = np.nanargmax(errors)
+    assert errors[worst] <= ALLOWED[name], f"{name} is {errors[worst]} ulp off at {x[worst]!r}"
+
+
+def every_float32(step):
+    """Every step-th of the finite numbers."""
+    bits = np.arange(0, 0x7F800000, step, dtype=np.uint32)
+    return np.concatenate([bits.view(np.float32), (bits | np.uint32(0x80000000)).view(np.float32)])
+
+
+@pytest.mark.parametrize("name", list(EXACT))
+@pytest.mark.parametrize("step", [1009, pytest.param(17, marks=pytest.mark.slow)])
+def test_accuracy_in_float32(name, step):
+    x = every_float32(step)
+    with np.errstate(all="ignore"):
+        exact = EXACT[name](x.astype(np.float64))
+        check(name, x, ulp_errors(getattr(fo, name)(x), exact))
+
+
+@pytest.mark.parametrize("name", list(PRECISE))
+@pytest.mark.parametrize("count", [1500, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_accuracy_in_float64(name, count):
+    rng = np.random.default_rng(0)
+    wide = rng.choice([-1, 1], count) * 10 ** rng.uniform(-300, 2.8, count)
+    x = np.concatenate([rng.uniform(-40, 40, count), rng.normal(size=count), wide])
+    y = getattr(fo, name)(x)
+    errors = np.empty(x.size)
+    with mpmath.workdps(60):
+        for i, (xi, yi) in enumerate(zip(x.tolist(), y.tolist(), strict=True)):
+            exact = float(PRECISE[name](mpmath.mpf(xi)))
+            errors[i] = abs(yi - exact) / np.spacing(abs(exact))
+    check(name, x, errors)
+
+
+def umath_rows(name):
+    path = Path(np.__file__).parent / "_core" / "tests" / "data" / f"umath-validation-set-{name}.csv"
+    if not path.exists():
+        pytest.skip("this NumPy comes without its tests")
+    with path.open(encoding="utf-8") as file:
+        for row in csv.reader(line for line in file if not line.startswith(("#", "dtype"))):
+            integer, dtype = (np.uint32, np.float32) if row[0].endswith("32") else (np.uint64, np.float64)
+            if row[0] in ("np.float32", "np.float64"):
+                yield dtype, *(np.array(int(value, 16), integer).view(dtype)[()] for value in row[1:3])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "tolerance"), [("exp", 2), ("log1p", 3), ("tanh", 4)])
+def test_numpys_own_hard_arguments(name, tolerance, dtype):
+    """Its results are themselves off by up to 0.63 ulp: one more than ours may be."""
+    pairs = [(x, y) for t, x, y in umath_rows(name) if t is dtype and (name != "log1p" or 0 <= x <= 1)]
+    x, expected = np.array(pairs, dtype).T.copy()
+    result = np.empty_like(x)
+    getattr(fo._backends.active, {"log1p": "log1p_unit"}.get(name, name))(x, result)
+    finite = np.isfinite(expected)
+    np.testing.assert_array_equal(result[~finite], expected[~finite])
+    # exp of the smallest subnormals: an ulp there is the number itself
+    errors = np.abs(result[finite].astype(np.float64) - expected[finite]) / np.spacing(np.abs(expected[finite]))
+    assert errors.max() <= tolerance
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_special_values(backend, dtype):
+    inf, nan, tiny = np.inf, np.nan, np.finfo(dtype).smallest_subnormal
+    x = np.array([-inf, inf, nan, 0.0, -0.0, tiny, -tiny, np.finfo(dtype).max], dtype)
+    big = x[-1]
+    log2 = dtype(np.log(2))
+    expected = {
+        "sigmoid": [0, 1, nan, 0.5, 0.5, 0.5, 0.5, 1],
+        "tanh": [-1, 1, nan, 0, -0.0, tiny, -tiny, 1],
+        "relu": [0, inf, nan, 0, -0.0, tiny, 0, big],
+        "softplus": [0, inf, nan, log2, log2, log2, log2, big],
+        "log_sigmoid": [-inf, 0, nan, -log2, -log2, -log2, -log2, 0],
+    }
+    with using((backend, None, 1)):
+        for name in NAMES:
+            np.testing.assert_array_max_ulp(getattr(fo, name)(x), np.array(expected[name], dtype), 1)
+        np.testing.assert_array_equal(np.signbit(fo.tanh(x[3:7])), [False, True, False, True])
+        np.testing.assert_array_equal(fo.relu_backward(np.full(3, 2.0), np.array([0.0, 3.0, nan])), [0, 2, 2])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_are_those_of_finite_differences(name):
+    x = np.linspace(-4, 4, 40).reshape(5, 8)
+    forward, backward = getattr(fo, name), getattr(fo, f"{name}_backward")
+    dy = np.random.default_rng(1).standard_normal(x.shape)
+    dx = backward(dy, x if name in FROM_INPUT else forward(x))
+    np.testing.assert_allclose(dx, numerical_gradient(lambda v: (dy * forward(v)).sum(), x), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_bits_are_the_same_everywhere(name, dtype):
+    forward, backward = getattr(fo, name), getattr(fo, f"{name}_backward")
+    rng = np.random.default_rng(2)
+    arrays = [(20 * rng.standard_normal((2, size))).astype(dtype) for size in (0, 1, 33, 8193, 20001)]
+    arrays[3][0, :3] = np.inf, -np.inf, np.nan
+
+    def compute(place=np.copy):
+        results = []
+        for x, dy in arrays:
+            y = forward(place(x))
+            results += [y, forward(x, out=place(x)), backward(place(dy), y), backward(dy, y, out=place(dy))]
+        return results
+
+    expected = assert_all_agree(compute)
+    for result, again in zip(expected, compute(misaligned), strict=True):
+        np.testing.assert_array_equal(result, again)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["add", "sigmoid", "tanh", "relu"])
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (1, 1), (33, 10), (300, 100), (2, 9001)], ids=str)
+def test_with_a_bias(name, shape, dtype):
+    rng = np.random.default_rng(3)
+    x, bias = rng.standard_normal(shape).astype(dtype), rng.standard_normal(shape[1]).astype(dtype)
+
+    def compute():
+        y = x.copy()
+        getattr(fo._backends.active, f"bias_{name}")(y, bias)
+        return (y,)
+
+    (y,) = assert_all_agree(compute)
+    np.testing.assert_array_equal(y, x + bias if name == "add" else getattr(fo, name)(x + bias))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bad_input_is_refused_before_anything_is_written(name):
+    forward, backward = getattr(fo, name), getattr(fo, f"{name}_backward")
+    value = "x" if name in FROM_INPUT else "y"
+    x, read_only, large = np.zeros((4, 3)), np.zeros((4, 3)), np.full((5, 3), 7.0)
+    read_only.flags.writeable = False
+    for bad, error, message in [
+        ([1.0], TypeError, "x must be a numpy.ndarray, not list"),
+        (np.zeros(3, np.float16), TypeError, "x must be float32 or float64, not float16"),
+    ]:
+        with pytest.raises(error, match=message):
+            forward(bad)
+    for out, error, message in [
+        (np.zeros((3, 4)), ValueError, r"out has shape \(3, 4\), {} has \(4, 3\)"),
+        (np.zeros((4, 3), np.float32), TypeError, "out is float32, {} is float64"),
+        (read_only, ValueError, "out is read-only"),
+        (np.zeros((3, 4)).T, ValueError, "out must be C-contiguous"),
+        ([0.0], TypeError, "out must be a numpy.ndarray, not list"),
+    ]:
+        with pytest.raises(error, match=message.format("x")):
+            forward(x, out=out)
+        with pytest.raises(error, match=message.format(value)):
+            backward(x, x, out=out)
+    with pytest.raises(ValueError, match="out overlaps a part of x"):
+        forward(large[:4], out=large[1:])
+    with pytest.raises(ValueError, match=rf"dy has shape \(3, 4\), {value} has \(4, 3\)"):
+        backward(np.zeros((3, 4)), x)
+    with pytest.raises(TypeError, match=f"dy is float32, {value} is float64"):
+        backward(np.zeros((4, 3), np.float32), x)
+    assert (large == 7).all()
+
+
+def test_strided_input_is_read_as_it_is():
+    x = np.linspace(-3, 3, 24).reshape(4, 6)
+    np.testing.assert_array_equal(fo.tanh(x[:, ::2]), fo.tanh(x)[:, ::2])
+    np.testing.assert_array_equal(fo.tanh(x.T), fo.tanh(x).T)
