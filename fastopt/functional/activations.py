@@ -52,7 +52,7 @@ def sigmoid(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     array([0. , 0.5, 1. ])
     """
     x = read(x, "x")
-    y = np.empty(x.shape, x.dtype) if out is None else output(out, x, "x", x)
+    y = np.empty(x.shape, x.dtype) if out is None else output(out, x, "x", x=x)
     _backends.active.sigmoid(x, y)
     return y
 
