@@ -6,11 +6,11 @@ from pathlib import Path
 import mpmath
 import numpy as np
 import pytest
+from helpers import BACKENDS
 from variants import assert_all_agree, misaligned, numerical_gradient, using
 
 import fastopt as fo
 
-BACKENDS = ["c", "numba", "numpy"]
 DTYPES = [np.float32, np.float64]
 NAMES = ["sigmoid", "tanh", "relu", "softplus", "log_sigmoid"]
 FROM_INPUT = {"softplus", "log_sigmoid"}  # their gradients are computed from x, the others' from y

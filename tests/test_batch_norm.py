@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import BACKENDS
 from variants import VARIANTS, assert_all_agree, misaligned, numerical_gradient, using
 
 import fastopt as fo
@@ -21,7 +22,7 @@ def of_batch(case, key, batch):
     return golden(case, key)[batch].reshape(CASES[case]["shape"])
 
 
-@pytest.mark.parametrize("backend", ["c", "numba", "numpy"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", range(len(CASES)))
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_three_batches_in_training_and_one_in_evaluation_equal_pytorchs(backend, case, channels_last):
@@ -106,7 +107,7 @@ def test_results_too_large_for_the_cache_are_the_same(shape):
     )
 
 
-@pytest.mark.parametrize("backend", ["c", "numba", "numpy"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("shape", [(4000, 5), (200, 70), (4, 3, 33, 35)], ids=str)
 def test_the_variance_survives_a_mean_of_ten_thousand_deviations(backend, shape):
     rng = np.random.default_rng(1)
@@ -167,7 +168,7 @@ def test_running_statistics():
     np.testing.assert_allclose(var, batches.var(1, ddof=1).mean(0), rtol=1e-12)
 
 
-@pytest.mark.parametrize("backend", ["c", "numba", "numpy"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_channel_with_an_infinity_is_nan_and_the_others_are_not(backend):
     x = np.random.default_rng(5).standard_normal((20, 3))
     x[4, 1] = np.inf
@@ -188,7 +189,7 @@ def test_equal_values_give_beta():
     np.testing.assert_array_equal(y, np.tile(np.array([1, 2], np.float32), (9, 1)))
 
 
-@pytest.mark.parametrize("backend", ["c", "numba", "numpy"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_empty_batches(backend):
     with using((backend, None, 1)):
         for shape in ((0, 3), (0, 3, 4), (2, 3, 0)):

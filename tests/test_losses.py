@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import BACKENDS
 from variants import assert_all_agree, misaligned, numerical_gradient, using
 
 import fastopt as fo
 
 GOLDEN = dict(np.load(Path(__file__).parent / "golden" / "torch_functions.npz"))
 CASES = json.loads(str(GOLDEN["cases"]))["bce"]
-BACKENDS = ["c", "numba", "numpy"]
 DTYPES = [np.float32, np.float64]
 SIZES = [0, 1, 2, 17, 513, 8191, 20011]
 

@@ -6,11 +6,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from helpers import BACKENDS
 
 import fastopt as fo
 from fastopt import nn
-
-BACKENDS = ["c", "numba", "numpy"]
 
 
 @pytest.fixture(params=BACKENDS)
