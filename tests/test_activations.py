@@ -171,7 +171,7 @@ def test_bad_input_is_refused_before_anything_is_written(name):
     x, read_only, large = np.zeros((4, 3)), np.zeros((4, 3)), np.full((5, 3), 7.0)
     read_only.flags.writeable = False
     for bad, error, message in [
-        ([1.0], TypeError, "x must be a numpy.ndarray, not list"),
+        ([1.0], TypeError, "x must be a plain numpy.ndarray, not list"),
         (np.zeros(3, np.float16), TypeError, "x must be float32 or float64, not float16"),
     ]:
         with pytest.raises(error, match=message):
@@ -181,7 +181,7 @@ def test_bad_input_is_refused_before_anything_is_written(name):
         (np.zeros((4, 3), np.float32), TypeError, "out is float32, {} is float64"),
         (read_only, ValueError, "out is read-only"),
         (np.zeros((3, 4)).T, ValueError, "out must be C-contiguous"),
-        ([0.0], TypeError, "out must be a numpy.ndarray, not list"),
+        ([0.0], TypeError, "out must be a plain numpy.ndarray, not list"),
     ]:
         with pytest.raises(error, match=message.format("x")):
             forward(x, out=out)

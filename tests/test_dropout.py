@@ -127,7 +127,7 @@ def test_nothing_everything_and_evaluation():
         ({"seed": None}, TypeError, "seed must be an int, not NoneType"),
         ({"draw": 2**64}, ValueError, "draw must be from 0"),
         ({"position": 0.5}, TypeError, "position must be an int, not float"),
-        ({"x": [1.0]}, TypeError, "x must be a numpy.ndarray, not list"),
+        ({"x": [1.0]}, TypeError, "x must be a plain numpy.ndarray, not list"),
         ({"out": np.zeros(3, np.float32)}, TypeError, "out is float32, x is float64"),
         ({"out": np.zeros(4)}, ValueError, r"out has shape \(4,\), x has \(3,\)"),
     ],
