@@ -1,4 +1,4 @@
-/* threads.c: the thread pool. Workers are started when first needed, sleep while there is no work, and are
+/* threads.c: the thread pool. Workers are started when first needed, sleep when there is no work, and are
  * forgotten in a forked child, which starts its own. The calling thread works along, and returns as soon as
  * all is done: it waits for workers that have begun, never for one that has yet to wake up. */
 #include "internal.h"
@@ -54,7 +54,7 @@ static mutex in_use = MUTEX_INIT;  /* held by the thread whose job the pool runs
 static mutex state = MUTEX_INIT;   /* guards what follows */
 static condition work = CONDITION_INIT, done = CONDITION_INIT;
 static job *current;               /* NULL: nothing to join */
-static unsigned long job_number;   /* so that a worker joins each job once */
+static atomic_ulong job_number;   /* so that a worker joins each job once */
 static int started;                /* workers that exist */
 static atomic_int working;         /* workers inside the current job */
 static atomic_int wanted = 1;      /* threads, the calling one included */
@@ -75,16 +75,21 @@ static void worker(int number)
     unsigned long seen = 0;
     lock(&state);
     for (;;) {
-        while (!current || job_number == seen || number >= atomic_load(&wanted) - 1)
+        while (!current || atomic_load(&job_number) == seen || number >= atomic_load(&wanted) - 1)
             wait_for(&work, &state);
         job *j = current;
-        seen = job_number;
+        seen = atomic_load(&job_number);
         atomic_fetch_add(&working, 1);
         unlock(&state);
         claim_all(j, number + 1);
         lock(&state);
         if (atomic_fetch_sub(&working, 1) == 1)
             wake_all(&done);
+        unlock(&state);
+        /* A step has two sweeps, a microsecond apart: it would take longer to fall asleep and wake up in between. */
+        for (int spin = 0; spin < 1000 && atomic_load_explicit(&job_number, memory_order_relaxed) == seen; spin++)
+            relax();
+        lock(&state);
     }
 }
 
@@ -193,7 +198,7 @@ void fastopt_for_each(size_t count, void (*body)(void *context, size_t i), void 
     lock(&state);
     start_workers(threads - 1);
     current = &j;
-    job_number++;
+    atomic_fetch_add(&job_number, 1);
     wake_all(&work);
     unlock(&state);
 
