@@ -297,7 +297,7 @@ INFINITE[3, 2] = np.inf
         ({"epochs": 1.5}, TypeError, "epochs must be an int, not float"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1, not 0"),
         ({"batch_size": "32"}, TypeError, "batch_size must be an int, not str"),
-        ({"loss": "hinge"}, ValueError, "loss must be one of 'logistic', not 'hinge'"),
+        ({"loss": "hinge"}, ValueError, "loss must be one of 'logistic', 'cross_entropy', 'mse', not 'hinge'"),
         ({"loss": None}, ValueError, "loss must be one of"),
         ({"rng": "seed"}, (TypeError, ValueError), None),
         ({"rng": -1}, ValueError, None),
