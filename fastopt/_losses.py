@@ -94,7 +94,8 @@ class CrossEntropy(Loss):
         low, high = labels.min(), labels.max()
         if low < 0 or high >= classes:
             raise ValueError(
-                f"{name} must be from 0 to {classes - 1}, as the model has {classes} outputs; it goes from {low} to {high}"
+                f"{name} must be from 0 to {classes - 1}, one for each of the model's {classes} outputs;"
+                f" it goes from {low} to {high}"
             )
         return np.ascontiguousarray(labels, np.int64)
 

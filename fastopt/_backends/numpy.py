@@ -267,7 +267,7 @@ def dropout(x: np.ndarray, out: np.ndarray, position: int, seed: int, draw: int,
     counter = group * np.uint64(philox.COUNTERS) + word % np.uint64(philox.COUNTERS)
     low, high = counter & philox.LOW, counter >> philox.SHIFT
     words = philox.philox4x32(low, high, *philox.halves(draw), *philox.halves(seed))
-    drop = np.choose(word // np.uint64(philox.COUNTERS), words) < np.uint64(threshold)
+    drop = np.choose((word // np.uint64(philox.COUNTERS)).astype(np.intp), words) < np.uint64(threshold)
     out[...] = np.where(drop, x.dtype.type(0), x.dtype.type(scale) * x)
 
 

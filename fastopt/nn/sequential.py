@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .._layer import Bound, Calls, Layer, aligned, arrays_of, bind
-from .activations import Activation
+from .activations import ReLU, Sigmoid, Tanh
 from .dropout import Dropout
 from .linear import Linear
 
@@ -179,8 +179,8 @@ class Sequential(Layer):
         check: Calls = []
         first, i = x, 0
         while i < len(self.layers):
-            layer, after = self.layers[i], self.layers[i + 1] if i + 1 < len(self.layers) else None
-            fused = type(layer) is Linear and isinstance(after, Activation)
+            layer, after = self.layers[i], (*self.layers, None)[i + 1]
+            fused = type(layer) is Linear and type(after) in (Sigmoid, Tanh, ReLU)
             bound = layer.bind(x, then=after.function) if fused else bind(layer, x)
             bounds.append((bound, bool(arrays_of(layer, "params"))))
             forward += bound.forward
