@@ -169,7 +169,8 @@ def fit(
     ImportError
         If ``progress`` is True and tqdm is not installed.
     FloatingPointError
-        If a gradient becomes inf or NaN, by the optimizer; the step is not done.
+        If a gradient becomes inf or NaN, by the optimizer; the step is not done. Running statistics have then
+        seen its batch.
 
     Notes
     -----

@@ -88,10 +88,12 @@ def numeric_gradient(f, array, h=1e-5):
     return result
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_gradients_are_those_of_finite_differences(name, backend):
+@pytest.mark.parametrize(("name", "training"), [*((name, True) for name in MODELS), ("deep", False)])
+def test_gradients_are_those_of_finite_differences(name, training, backend):
     rng = np.random.default_rng(1)
     model, x, weights = MODELS[name](), rng.standard_normal((6, 4)), rng.standard_normal((6, 3))
+    model(x)
+    model.train(training)
 
     def value():
         for name, buffer in model.buffers.items():

@@ -108,7 +108,14 @@ def test_a_step_allocates_nothing_large():
 
     X, y = problem(rows=400)
     model = nn.Sequential(
-        nn.Linear(5, 500), nn.Sigmoid(), nn.Linear(500, 500), nn.Sigmoid(), nn.Linear(500, 1), Probe()
+        nn.Linear(5, 500),
+        nn.Sigmoid(),
+        nn.Dropout(),
+        nn.Linear(500, 500),
+        nn.BatchNorm(500),
+        nn.ReLU(),
+        nn.Linear(500, 1),
+        Probe(),
     )
     opt = fo.optim.SGD(model.parameters(), lr=0.1)
     tracemalloc.start()
