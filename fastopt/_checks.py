@@ -22,3 +22,20 @@ def positive(name: str, value: Any) -> float:
     if not value > 0:
         raise ValueError(f"{name} must be above 0, not {value}")
     return float(value)
+
+
+def whole(name: str, value: Any, least: int) -> int:
+    """``value`` as an int, if it is a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
+    return int(value)
+
+
+def real_dtype(dtype: Any) -> np.dtype:
+    """``dtype`` as a NumPy dtype, if it is float32 or float64."""
+    dtype = np.dtype(dtype)
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(f"dtype must be float32 or float64, not {dtype}")
+    return dtype

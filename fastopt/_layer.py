@@ -1,11 +1,11 @@
-"""What all layers share: parameters and gradients by name, and passes over fixed arrays.
+"""What all layers share: parameters, gradients and buffers by name, and passes over fixed arrays.
 
 A layer is bound to the array it reads: it answers with the array it writes and with the calls, all arguments
 fixed, that fill it, and later with those of the backward pass. A training step is then one walk through a list
 of calls: no look-ups, no checks, no allocation.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import is_
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _backends
+from ._checks import whole
 
 Calls = list[Callable[[], Any]]
 
@@ -32,15 +33,18 @@ class Bound(NamedTuple):
     """A layer bound to an input array, on which it has run once.
 
     ``forward`` repeats that, and fills ``y``. ``backward(dy, dx)`` gives the calls that write the gradients of
-    the parameters and, unless it is None, ``dx``, from the gradient in ``dy``, which they may overwrite.
+    the parameters and, unless it is None, ``dx``, from the gradient in ``dy``, which they may overwrite. ``check``
+    comes before ``forward`` is repeated, and raises if the layer's mode does not allow that.
     """
 
     y: np.ndarray
     forward: Calls
     backward: Callable[[np.ndarray, np.ndarray | None], Calls]
+    check: Sequence[Callable[[], None]] = ()
 
 
 def run(calls: Calls) -> Calls:
+    """Run the calls, and return them."""
     for call in calls:
         call()
     return calls
@@ -52,14 +56,19 @@ class Pass:
     def __init__(self, layer: "Layer", x: np.ndarray):
         self.x = aligned(x.shape, x.dtype)
         self.x[...] = x
-        self.y, self.forward, self._bind_backward = layer.bind(self.x)
-        self._arrays = [*layer.params.values(), *layer.grads.values()]
+        self.y, self.forward, self._bind_backward, self._check = layer.bind(self.x)
+        self._arrays = layer.arrays()
         self._backward: dict[bool, Calls] = {}
 
     def still_fits(self, layer: "Layer") -> bool:
         """Whether the layer's arrays are those that the calls are bound to."""
-        now = [*layer.params.values(), *layer.grads.values()]
+        now = layer.arrays()
         return len(now) == len(self._arrays) and all(map(is_, now, self._arrays))
+
+    def check(self) -> None:
+        """Raise ValueError if the layer, in its mode, cannot run on inputs of this shape."""
+        for call in self._check:
+            call()
 
     def backward(self, input_gradient: bool) -> Calls:
         """The calls that take ``dy`` to the gradients of the parameters and, if it is asked for, to ``dx``."""
@@ -74,7 +83,11 @@ class Pass:
 
 
 class Layer:
-    """The base of this library's layers; one with parameters fills `params` and `grads` in its ``__init__``."""
+    """The base of this library's layers.
+
+    One with parameters fills `params` and `grads` in its ``__init__``; one with a state that is no parameter, such
+    as running statistics, `buffers`.
+    """
 
     training = True
     _passes: dict[Any, Pass]
@@ -83,6 +96,7 @@ class Layer:
     def __init__(self) -> None:
         self.params: dict[str, np.ndarray] = {}
         self.grads: dict[str, np.ndarray] = {}
+        self.buffers: dict[str, np.ndarray] = {}
         self._forget_passes()
 
     def bind(self, x: np.ndarray) -> Bound:
@@ -173,10 +187,7 @@ class Layer:
             raise TypeError(f"X must hold real numbers, not {X.dtype}")
         if X.ndim < 2:
             raise ValueError(f"X has shape {X.shape}: it must have rows and columns")
-        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
-            raise TypeError(f"batch_size must be an int, not {type(batch_size).__name__}")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        whole("batch_size", batch_size, 1)
         dtype = self.dtype or (X.dtype if X.dtype in (np.float32, np.float64) else np.dtype(np.float32))
         outputs: np.ndarray | None = None
         with evaluating(self):
@@ -198,10 +209,17 @@ class Layer:
         key = (x.shape, predicting or x.dtype, predicting is not None, _backends.active)
         found = self._passes.pop(key, None)
         if found is None or not found.still_fits(self):
-            found = Pass(self, x if predicting is None else x.astype(predicting))
+            before = [buffer.copy() for buffer in self.buffers.values()]
+            try:
+                found = Pass(self, x if predicting is None else x.astype(predicting))
+            except BaseException:  # some layers may have run
+                for buffer, value in zip(self.buffers.values(), before, strict=True):
+                    buffer[...] = value
+                raise
             if len(self._passes) >= _KEPT_PASSES:
                 del self._passes[next(iter(self._passes))]
         else:
+            found.check()
             found.x[...] = x
             run(found.forward)
         self._passes[key] = found  # the last used is the last to go
@@ -227,8 +245,17 @@ class Layer:
 
     @property
     def dtype(self) -> np.dtype | None:
-        """The dtype of the parameters; None for a layer that has none, and takes either."""
-        return next((p.dtype for p in self.params.values()), None)
+        """The dtype of the parameters and running statistics; None for a layer without, which takes either."""
+        arrays = (*self.params.values(), *self.buffers.values())
+        return next((array.dtype for array in arrays if array.dtype.kind == "f"), None)
+
+    def kinds(self) -> tuple[tuple[str, dict[str, np.ndarray]], ...]:
+        """The layer's dicts of arrays, by name."""
+        return ("params", self.params), ("grads", self.grads), ("buffers", self.buffers)
+
+    def arrays(self) -> list[np.ndarray]:
+        """The arrays that passes are bound to."""
+        return [array for _, arrays in self.kinds() for array in arrays.values()]
 
     def parameters(self) -> dict[str, np.ndarray]:
         """The parameters by name: always the same dict of the same arrays, for an optimizer to update in place."""
@@ -239,31 +266,32 @@ class Layer:
         return self.grads
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """A copy of every parameter, by name."""
-        return {name: param.copy() for name, param in self.params.items()}
+        """A copy of every parameter and every buffer (running statistics and the like), by name."""
+        return {name: array.copy() for name, array in (*self.params.items(), *self.buffers.items())}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Write the values that `state_dict` gave into the parameters.
+        """Write the values that `state_dict` gave into the parameters and buffers.
 
         Raises
         ------
         TypeError, ValueError
-            If a parameter is missing, unknown, or of another shape or dtype; nothing has then been written.
+            If an array is missing, unknown, or of another shape or dtype; nothing has then been written.
         """
-        missing = [repr(name) for name in self.params if name not in state_dict]
-        unknown = [repr(name) for name in state_dict if name not in self.params]
+        own = {**self.params, **self.buffers}
+        missing = [repr(name) for name in own if name not in state_dict]
+        unknown = [repr(name) for name in state_dict if name not in own]
         if missing or unknown:
             raise ValueError(
                 f"the state dict lacks: {', '.join(missing) or '-'}; has no place for: {', '.join(unknown) or '-'}"
             )
-        for name, param in self.params.items():
+        for name, array in own.items():
             saved = np.asarray(state_dict[name])
-            if saved.shape != param.shape:
-                raise ValueError(f"{name!r} has shape {saved.shape} in the state dict, {param.shape} in the model")
-            if saved.dtype != param.dtype:
-                raise TypeError(f"{name!r} is {saved.dtype} in the state dict, {param.dtype} in the model")
-        for name, param in self.params.items():
-            param[...] = state_dict[name]
+            if saved.shape != array.shape:
+                raise ValueError(f"{name!r} has shape {saved.shape} in the state dict, {array.shape} in the model")
+            if saved.dtype != array.dtype:
+                raise TypeError(f"{name!r} is {saved.dtype} in the state dict, {array.dtype} in the model")
+        for name, array in own.items():
+            array[...] = state_dict[name]
 
     # -- modes --
 
@@ -283,7 +311,7 @@ class Layer:
 
 
 def arrays_of(layer: Any, kind: str) -> dict[str, np.ndarray]:
-    """The dict ``params`` or ``grads`` of a layer; a user's own may be without."""
+    """The dict ``params``, ``grads`` or ``buffers`` of a layer; a user's own may be without."""
     return getattr(layer, kind, None) or {}
 
 

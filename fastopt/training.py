@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from . import _backends
+from ._checks import whole
 from ._layer import Layer, Pass, evaluating
+from ._losses import LOSSES, Loss, finite, real
 from .optim import Optimizer
 
 __all__ = ["History", "fit"]
@@ -21,7 +22,8 @@ class History:
     """What happened in each epoch, as lists with one number per epoch.
 
     The loss and accuracy on the training data are those met while training: each batch's before its step. Those
-    on the validation data are taken at the end of the epoch; their lists are empty if there is none.
+    on the validation data are taken at the end of the epoch, in evaluation mode; their lists are empty if there is
+    none. So are those of the accuracy if the loss is the squared error.
     ``dict(history)`` leaves the empty lists out, so that ``pandas.DataFrame(dict(history))`` is a table.
 
     Attributes
@@ -111,35 +113,6 @@ class History:
         return figure
 
 
-class LogisticLoss:
-    """`fastopt.logistic_loss` of a model's outputs, which are logits, averaged over the batch."""
-
-    def targets(self, name: str, y: Any, output_shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """``y`` in the shape of the outputs and of their dtype, or the error that it calls for."""
-        y = _real(name, y)
-        if y.ndim == 1 and output_shape[1:] == (1,):
-            y = y[:, None]
-        if y.shape != output_shape:
-            raise ValueError(f"{name} has shape {y.shape}, the model's output for as many rows has {output_shape}")
-        if not ((y >= 0) & (y <= 1)).all():
-            raise ValueError(f"{name} must be in [0, 1] for the logistic loss; it goes from {y.min()} to {y.max()}")
-        return np.ascontiguousarray(y, dtype)
-
-    def bind(self, z: np.ndarray, y: np.ndarray, dz: np.ndarray) -> Callable[[], float]:
-        """A call that writes the gradient of the mean into ``dz`` and returns the sum of the losses."""
-        return _backends.active.bind("logistic_loss", z, y, None, dz, 1.0 / z.size)
-
-    def mean(self, z: np.ndarray, y: np.ndarray) -> float:
-        return _backends.active.logistic_loss(z, y, None, np.empty_like(z), 1.0) / z.size
-
-    def accuracy(self, z: np.ndarray, y: np.ndarray) -> float:
-        """The share of outputs on the side of 0 that the target is of 1/2."""
-        return float(np.count_nonzero((z > 0) == (y > 0.5)) / z.size)
-
-
-LOSSES = {"logistic": LogisticLoss}
-
-
 def fit(
     model: Layer,
     X: Any,
@@ -166,13 +139,15 @@ def fit(
         A `fastopt.nn.Sequential`, or a single layer such as `fastopt.nn.Linear`.
     X : array (rows, ...)
         The inputs: real numbers, without NaN and infinities.
-    y : array (rows, outputs)
-        The targets, from 0 to 1; for a model with one output also (rows,).
+    y : array (rows, outputs), or (rows,)
+        The targets: from 0 to 1 for the logistic loss; labels, integers from 0, of shape (rows,) for the cross-entropy;
+        numbers for the squared error. For a model with one output, those of the first and the last may be (rows,).
     optimizer : fastopt.optim.Optimizer
         Made over parameters of this model, all or some of them.
     epochs : int
-    loss : {"logistic"}
-        The model's outputs are taken as logits: `fastopt.logistic_loss`.
+    loss : {"logistic", "cross_entropy", "mse"}
+        `fastopt.logistic_loss` or `fastopt.softmax_cross_entropy`, which take the model's outputs as logits, or
+        `fastopt.mse_loss`.
     batch_size : int
     validation : pair (X, y), optional
         Data to compute loss and accuracy on after every epoch.
@@ -194,7 +169,8 @@ def fit(
     ImportError
         If ``progress`` is True and tqdm is not installed.
     FloatingPointError
-        If a gradient becomes inf or NaN, by the optimizer; the step is not done.
+        If a gradient becomes inf or NaN, by the optimizer; the step is not done. Running statistics have then
+        seen its batch.
 
     Notes
     -----
@@ -218,8 +194,8 @@ def fit(
         raise TypeError(f"model must be a fastopt.nn.Layer, such as a Sequential, not {type(model).__name__}")
     model.check_arrays()
     grads = _gradients_for(optimizer, model)
-    _whole("epochs", epochs, 0)
-    _whole("batch_size", batch_size, 1)
+    whole("epochs", epochs, 0)
+    whole("batch_size", batch_size, 1)
     if not isinstance(loss, str) or loss not in LOSSES:
         raise ValueError(f"loss must be one of {', '.join(map(repr, LOSSES))}, not {loss!r}")
     criterion = LOSSES[loss]()
@@ -237,6 +213,14 @@ def fit(
             passes = [model.run_on(X[begins[0] : begins[0] + batch_size]) for begins in batches]
         except ValueError as error:
             raise ValueError(f"X has shape {X.shape}, which the model does not take: {error}") from error
+    with evaluating(model, training=True):
+        for bound in passes:
+            try:
+                bound.check()
+            except ValueError as error:
+                raise ValueError(
+                    f"{rows} rows in batches of {batch_size} give one of {len(bound.x)}: {error}"
+                ) from error
     output_shape = passes[0].y.shape[1:]
     y = criterion.targets("y", y, (rows, *output_shape), dtype)
     if validation is not None:
@@ -269,12 +253,12 @@ def fit(
                     put[begin * width : begin * width + len(z)] = z
                     if bar is not None:
                         bar.update()
-            history.loss.append(total / outputs.size)
-            history.accuracy.append(criterion.accuracy(outputs, y.take(order, 0)))
+            history.loss.append(total / criterion.count(outputs))
+            history.accuracy += _if_any(criterion.accuracy(outputs, y.take(order, 0)))
             if validation is not None:
                 predicted = model.predict(X_val, max(batch_size, 64))
                 history.val_loss.append(criterion.mean(predicted, y_val))
-                history.val_accuracy.append(criterion.accuracy(predicted, y_val))
+                history.val_accuracy += _if_any(criterion.accuracy(predicted, y_val))
             history.lr.append(lr)
             history.seconds.append(time.perf_counter() - started)
             if bar is not None:
@@ -284,11 +268,15 @@ def fit(
     return history
 
 
+def _if_any(value: float | None) -> list[float]:
+    return [] if value is None else [value]
+
+
 def _bound_step(
     bound: Pass,
     X: np.ndarray,
     y: np.ndarray,
-    criterion: LogisticLoss,
+    criterion: Loss,
     optimizer: Optimizer,
     grads: dict[str, np.ndarray],
 ) -> tuple[Callable[[np.ndarray], float], memoryview]:
@@ -331,33 +319,14 @@ def _gradients_for(optimizer: Any, model: Layer) -> dict[str, np.ndarray]:
     return {n: grads[name_of[id(p)]] for n, p in zip(optimizer._names, optimizer._params, strict=True)}
 
 
-def _real(name: str, values: Any) -> np.ndarray:
-    values = np.asarray(values)
-    if values.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must hold real numbers, not {values.dtype}")
-    return values
-
-
 def _inputs(name: str, X: Any, dtype: np.dtype) -> np.ndarray:
     """``X`` as batches can be taken from it: the same array if it is of the right kind, or else a copy."""
-    X = _real(name, X)
+    X = real(name, X)
     if X.ndim < 2:
         raise ValueError(f"{name} has shape {X.shape}: it must have rows and columns")
     if len(X) == 0:
         raise ValueError(f"{name} has shape {X.shape}: it has no rows")
-    with np.errstate(over="ignore"):
-        X = np.ascontiguousarray(X, dtype)
-    if _backends.active.any_nonfinite(X):
-        row = next(i for i, values in enumerate(X) if not np.isfinite(values).all())
-        raise ValueError(f"{name} holds NaN or infinity (as {dtype}), first in row {row}")
-    return X
-
-
-def _whole(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, not {value}")
+    return finite(name, X, dtype)
 
 
 def _progress_bar(progress: bool | None, steps: int) -> Any:

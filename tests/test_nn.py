@@ -63,6 +63,12 @@ MODELS = {
     "ends in a sigmoid": lambda: nn.Sequential(linear(4, 5), nn.Sigmoid(), linear(5, 3), nn.Sigmoid()),
     "sigmoid alone": lambda: nn.Sequential(nn.Sigmoid(), linear(4, 3), nn.Sigmoid(), nn.Sigmoid()),
     "nested": lambda: nn.Sequential(nn.Sequential(linear(4, 5), nn.Sigmoid()), nn.Sequential(linear(5, 3))),
+    "deep": lambda: nn.Sequential(
+        linear(4, 6), nn.BatchNorm(6, dtype=np.float64), nn.Sigmoid(), nn.Dropout(0.4, rng=1), linear(6, 5), nn.Tanh(),
+        linear(5, 5, bias=False), nn.ReLU(), nn.BatchNorm(5, affine=False, dtype=np.float64), nn.Tanh(), linear(5, 3)),
+    "ends in batch norm": lambda: nn.Sequential(
+        nn.BatchNorm(4, dtype=np.float64), nn.ReLU(), nn.Dropout(0.2, rng=2), linear(4, 3),
+        nn.BatchNorm(3, dtype=np.float64)),
     "own": lambda: nn.Sequential(Scale(4), Square(), linear(4, 5), nn.Sigmoid(), Scale(5), linear(5, 3)),
 }  # fmt: skip
 
@@ -81,12 +87,17 @@ def numeric_gradient(f, array, h=1e-5):
     return result
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_gradients_are_those_of_finite_differences(name, backend):
+@pytest.mark.parametrize(("name", "training"), [*((name, True) for name in MODELS), ("deep", False)])
+def test_gradients_are_those_of_finite_differences(name, training, backend):
     rng = np.random.default_rng(1)
     model, x, weights = MODELS[name](), rng.standard_normal((6, 4)), rng.standard_normal((6, 3))
+    model(x)
+    model.train(training)
 
     def value():
+        for name, buffer in model.buffers.items():
+            if name.endswith("draw"):
+                buffer[...] = 5
         return float((model(x) * weights).sum())
 
     value()
@@ -105,6 +116,9 @@ def test_without_the_input_gradient_those_of_the_parameters_are_the_same(name):
     model.forward(x)
     model.backward(dy)
     full = {name: grad.copy() for name, grad in model.gradients().items()}
+    for name, buffer in model.buffers.items():
+        if name.endswith("draw"):
+            buffer[...] = 0
     for grad in model.gradients().values():
         grad.fill(np.nan)
     model.forward(x)
@@ -114,16 +128,18 @@ def test_without_the_input_gradient_those_of_the_parameters_are_the_same(name):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_fusing_changes_no_bits(dtype, backend):
-    """Linear and Sigmoid in a Sequential run as one; one after the other they give the same."""
+@pytest.mark.parametrize("activation", [nn.Sigmoid, nn.Tanh, nn.ReLU])
+def test_fusing_changes_no_bits(activation, dtype, backend):
+    """Linear and an activation in a Sequential run as one; one after the other they give the same."""
     rng = np.random.default_rng(3)
     x, dy = (rng.standard_normal((9, width)).astype(dtype) for width in (7, 33))
-    model = nn.Sequential(nn.Linear(7, 33, dtype=dtype, rng=0), nn.Sigmoid())
-    lone, sigmoid = nn.Linear(7, 33, dtype=dtype, rng=0), nn.Sigmoid()
-    np.testing.assert_array_equal(model(x), sigmoid(lone(x)))
-    np.testing.assert_array_equal(model(x), fo.sigmoid(x @ lone.weight.T + lone.bias))
-    np.testing.assert_array_equal(model.backward(dy), lone.backward(sigmoid.backward(dy)))
-    dz = fo.sigmoid_backward(dy, model(x))
+    model = nn.Sequential(nn.Linear(7, 33, dtype=dtype, rng=0), activation())
+    lone, after = nn.Linear(7, 33, dtype=dtype, rng=0), activation()
+    function, backward = getattr(fo, after.function), getattr(fo, f"{after.function}_backward")
+    np.testing.assert_array_equal(model(x), after(lone(x)))
+    np.testing.assert_array_equal(model(x), function(x @ lone.weight.T + lone.bias))
+    np.testing.assert_array_equal(model.backward(dy), lone.backward(after.backward(dy)))
+    dz = backward(dy, model(x))
     np.testing.assert_allclose(
         model.gradients()["0.bias"],
         dz.astype(np.float64).sum(axis=0),
@@ -305,6 +321,8 @@ def test_state_dict():
 @pytest.mark.parametrize("name", MODELS)
 def test_copies_are_whole_and_apart(name, duplicate):
     model, x = MODELS[name](), np.random.default_rng(0).standard_normal((6, 4))
+    model(x)
+    model.eval()
     y = model(x)
     twin = duplicate(model)
     np.testing.assert_array_equal(twin(x), y)

@@ -108,7 +108,14 @@ def test_a_step_allocates_nothing_large():
 
     X, y = problem(rows=400)
     model = nn.Sequential(
-        nn.Linear(5, 500), nn.Sigmoid(), nn.Linear(500, 500), nn.Sigmoid(), nn.Linear(500, 1), Probe()
+        nn.Linear(5, 500),
+        nn.Sigmoid(),
+        nn.Dropout(),
+        nn.Linear(500, 500),
+        nn.BatchNorm(500),
+        nn.ReLU(),
+        nn.Linear(500, 1),
+        Probe(),
     )
     opt = fo.optim.SGD(model.parameters(), lr=0.1)
     tracemalloc.start()
@@ -118,6 +125,47 @@ def test_a_step_allocates_nothing_large():
         tracemalloc.stop()
     assert len(peaks) == 9  # bound once, and run eight times
     assert max(peaks[5:]) < 20_000
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "mse"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_other_losses_are_the_loop_one_would_write(name, dtype):
+    def targets(X):
+        return X[:, :3].argmax(axis=1).astype(np.int32) if name == "cross_entropy" else X[:, :3] ** 2
+
+    def model():
+        return nn.Sequential(nn.Linear(5, 9, dtype=dtype), nn.Tanh(), nn.Linear(9, 3, dtype=dtype), rng=0)
+
+    X, X_val = problem()[0].astype(dtype), problem(seed=1)[0].astype(dtype)
+    y, y_val = targets(X), targets(X_val)
+    fitted, written = model(), model()
+    opt = fo.optim.Adam(fitted.parameters(), lr=0.02)
+    history = fo.fit(fitted, X, y, optimizer=opt, epochs=3, loss=name, validation=(X_val, y_val), rng=1)
+    loss_of = fo.softmax_cross_entropy if name == "cross_entropy" else fo.mse_loss
+    opt, generator = fo.optim.Adam(written.parameters(), lr=0.02), np.random.default_rng(1)
+    for epoch in range(3):
+        order, total, right = generator.permutation(len(X)), 0.0, 0
+        for begin in range(0, len(X), 32):
+            batch = order[begin : begin + 32]
+            z = written(X[batch])
+            loss, dz = loss_of(z, y[batch])
+            written.backward(dz)
+            opt.step(written.gradients())
+            total += loss * len(batch)
+            right += (z.argmax(axis=1) == y[batch]).sum() if name == "cross_entropy" else 0
+        z = written(X_val)
+        assert history.loss[epoch] == pytest.approx(total / len(X), rel=1e-12)
+        assert history.val_loss[epoch] == pytest.approx(loss_of(z, y_val)[0], rel=1e-6)
+        if name == "cross_entropy":
+            assert history.accuracy[epoch] == right / len(X)
+            assert history.val_accuracy[epoch] == (z.argmax(axis=1) == y_val).mean()
+    for key, param in written.parameters().items():
+        np.testing.assert_array_equal(fitted.parameters()[key], param, err_msg=key)
+    assert ("accuracy" in history.keys()) == (name == "cross_entropy")  # noqa: SIM118
+    for labels in (y.tolist(), y.astype(np.uint8) if name == "cross_entropy" else y):
+        twin = model()
+        fo.fit(twin, X, labels, optimizer=fo.optim.Adam(twin.parameters(), lr=0.02), epochs=3, loss=name, rng=1)
+        np.testing.assert_array_equal(twin[0].weight, fitted[0].weight)
 
 
 # -- the same bits --
@@ -264,6 +312,7 @@ def test_modes_are_put_back():
 
 X, Y = problem()
 NAN, INFINITE = X.copy(), X.copy()
+CROSS_ENTROPY = {"loss": "cross_entropy"}
 NAN[2, 0] = np.nan
 INFINITE[3, 2] = np.inf
 
@@ -297,8 +346,17 @@ INFINITE[3, 2] = np.inf
         ({"epochs": 1.5}, TypeError, "epochs must be an int, not float"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1, not 0"),
         ({"batch_size": "32"}, TypeError, "batch_size must be an int, not str"),
-        ({"loss": "hinge"}, ValueError, "loss must be one of 'logistic', not 'hinge'"),
+        ({"loss": "hinge"}, ValueError, "loss must be one of 'logistic', 'cross_entropy', 'mse', not 'hinge'"),
         ({"loss": None}, ValueError, "loss must be one of"),
+        ({**CROSS_ENTROPY, "y": Y}, TypeError, "y must hold integer labels for the cross-entropy, not bool"),
+        ({**CROSS_ENTROPY, "y": Y + 0.0}, TypeError, "y must hold integer labels .*, not float64"),
+        ({**CROSS_ENTROPY, "y": Y + 0}, ValueError, r"y must be from 0 to 0, .* 1 outputs; it goes from 0 to 1"),
+        ({**CROSS_ENTROPY, "y": Y - 1}, ValueError, "it goes from -1 to 0"),
+        ({**CROSS_ENTROPY, "y": np.zeros((70, 1), int)}, ValueError, r"y has shape \(70, 1\), .* it is \(70,\)"),
+        ({**CROSS_ENTROPY, "y": np.zeros(69, int)}, ValueError, r"y has shape \(69,\), .* 70 rows"),
+        ({**CROSS_ENTROPY, "y": np.zeros(70, int), "validation": (X, Y + 0)}, ValueError, "validation y must be"),
+        ({"loss": "mse", "y": np.where(Y, np.inf, 0)}, ValueError, r"y holds NaN or infinity \(as float32\), first"),
+        ({"loss": "mse", "y": Y[1:]}, ValueError, r"y has shape \(69, 1\), .* \(70, 1\)"),
         ({"rng": "seed"}, (TypeError, ValueError), None),
         ({"rng": -1}, ValueError, None),
         ({"progress": "yes"}, TypeError, "progress must be True, False or None, not 'yes'"),

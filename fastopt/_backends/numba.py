@@ -343,5 +343,5 @@ def dropout(x: np.ndarray, out: np.ndarray, position: int, seed: int, draw: int,
     _dropout_loop(x.reshape(-1), out.reshape(-1), np.uint64(group), skip, *words, x.dtype.type(scale))
 
 
-def bind(kernel: str, *arguments: Any) -> Callable[[], Any]:
+def bind(kernel: str, *arguments: Any) -> Callable[..., Any]:
     return partial(globals()[kernel], *arguments)

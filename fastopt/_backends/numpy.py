@@ -271,8 +271,8 @@ def dropout(x: np.ndarray, out: np.ndarray, position: int, seed: int, draw: int,
     out[...] = np.where(drop, x.dtype.type(0), x.dtype.type(scale) * x)
 
 
-def bind(kernel: str, *arguments: Any) -> Callable[[], Any]:
-    """The function called ``kernel`` with its arrays, then its scalars, fixed: a call that takes no arguments.
+def bind(kernel: str, *arguments: Any) -> Callable[..., Any]:
+    """The function called ``kernel`` with its arrays, then its scalars, fixed: a call that takes those left out.
 
     For arrays that stay, as a model's do, it saves looking up their addresses and sizes at every call.
     """

@@ -16,6 +16,18 @@ def _word(name: str, value: int) -> int:
     return int(value)
 
 
+def probability(p: float) -> float:
+    p = a_number("p", p, low=0)
+    if p > 1:
+        raise ValueError(f"p must be from 0 to 1, not {p}")
+    return p
+
+
+def threshold_and_scale(p: float) -> tuple[int, float]:
+    """What the kernels take for p below 1: random words of 32 bits below the threshold drop their elements."""
+    return min(round(p * 2**32), 2**32 - 1), 1.0 / (1.0 - p)
+
+
 def dropout(
     x: np.ndarray,
     p: float = 0.5,
@@ -69,9 +81,7 @@ def dropout(
     ([0.0, 1.333], 1.0)
     """
     x = read(x, "x")
-    p = a_number("p", p, low=0)
-    if p > 1:
-        raise ValueError(f"p must be from 0 to 1, not {p}")
+    p = probability(p)
     seed, draw, position = _word("seed", seed), _word("draw", draw), _word("position", position)
     y = np.empty(x.shape, x.dtype) if out is None else output(out, x, "x", x=x)
     if not training or p == 0:
@@ -80,8 +90,7 @@ def dropout(
     elif p == 1:
         y.fill(0)
     else:
-        threshold = min(round(p * 2**32), 2**32 - 1)
-        _backends.active.dropout(x, y, position, seed, draw, threshold, 1.0 / (1.0 - p))
+        _backends.active.dropout(x, y, position, seed, draw, *threshold_and_scale(p))
     return y
 
 

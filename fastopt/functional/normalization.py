@@ -42,7 +42,7 @@ class BatchNormSaved:
         return self.scratch
 
 
-def _layout(x: np.ndarray, axis: int) -> tuple[int, int, int]:
+def channel_layout(x: np.ndarray, axis: int) -> tuple[int, int, int]:
     """x as (outer, channels, inner)."""
     if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
         raise TypeError(f"axis must be an int, not {type(axis).__name__}")
@@ -56,6 +56,12 @@ def _layout(x: np.ndarray, axis: int) -> tuple[int, int, int]:
     return math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
 
 
+def update_fraction(momentum: float) -> float:
+    if not (value := a_number("momentum", momentum, low=0)) <= 1:
+        raise ValueError(f"momentum must be from 0 to 1, not {momentum}")
+    return value
+
+
 def _fraction(momentum: float | None, num_batches_tracked: int | None) -> float:
     if momentum is None:
         if isinstance(num_batches_tracked, bool) or not isinstance(num_batches_tracked, (int, np.integer)):
@@ -64,9 +70,7 @@ def _fraction(momentum: float | None, num_batches_tracked: int | None) -> float:
         if num_batches_tracked < 0:
             raise ValueError(f"num_batches_tracked must be at least 0, not {num_batches_tracked}")
         return 1.0 / (int(num_batches_tracked) + 1)
-    if not (value := a_number("momentum", momentum, low=0)) <= 1:
-        raise ValueError(f"momentum must be from 0 to 1, not {momentum}")
-    return value
+    return update_fraction(momentum)
 
 
 def batch_norm(
@@ -156,7 +160,7 @@ def batch_norm(
     arrays = gamma, beta, running_mean, running_var, out
     known = saved is not None and saved.disjoint is not None and all(map(is_, saved.disjoint, arrays))
     x = read(x, "x")
-    layout = outer, channels, inner = _layout(x, axis)
+    layout = outer, channels, inner = channel_layout(x, axis)
     count = outer * inner
     gamma = None if gamma is None else per_channel(gamma, "gamma", channels, x.dtype)
     beta = None if beta is None else per_channel(beta, "beta", channels, x.dtype)

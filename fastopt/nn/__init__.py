@@ -1,0 +1,37 @@
+"""Neural networks on NumPy arrays: layers, and the sequence of them.
+
+Names, conventions and initial values are those of ``torch.nn``.
+
+A layer of one's own is any object with two methods, ``forward(x)``, which returns the output for a batch, and
+``backward(dy)``, which takes the gradient with respect to that output and returns the one with respect to ``x``.
+If it has parameters, it keeps them in a dict ``params`` and writes their gradients into the arrays of a dict
+``grads`` with the same names. A `Sequential` moves these arrays into its own memory, so the layer is to look
+them up in the dicts each time. Its attribute ``training`` is set by `Sequential.train` and `Sequential.eval`.
+What else is to be saved with the model, such as running statistics, it keeps in arrays in a dict ``buffers``.
+
+>>> import numpy as np, fastopt as fo
+>>> class Scale:
+...     def __init__(self, width):
+...         self.params = {"gain": np.ones(width, np.float32)}
+...         self.grads = {"gain": np.zeros(width, np.float32)}
+...
+...     def forward(self, x):
+...         self.x = x
+...         return x * self.params["gain"]
+...
+...     def backward(self, dy):
+...         self.grads["gain"][...] = (dy * self.x).sum(axis=0)
+...         return dy * self.params["gain"]
+>>> model = fo.nn.Sequential(fo.nn.Linear(3, 2), Scale(2))
+>>> list(model.parameters())
+['0.weight', '0.bias', '1.gain']
+"""
+
+from .._layer import Layer
+from .activations import ReLU, Sigmoid, Tanh
+from .dropout import Dropout
+from .linear import Linear
+from .normalization import BatchNorm
+from .sequential import Sequential
+
+__all__ = ["BatchNorm", "Dropout", "Layer", "Linear", "ReLU", "Sequential", "Sigmoid", "Tanh"]

@@ -1,0 +1,70 @@
+"""Activations as layers."""
+
+import numpy as np
+
+from .. import _backends
+from .._layer import Bound, Calls, Layer, aligned, run
+
+
+class Activation(Layer):
+    """A function of every element, whose gradient follows from its output."""
+
+    function: str  # the name of the kernel
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    def bind(self, x: np.ndarray) -> Bound:
+        backend = _backends.active
+        y = aligned(x.shape, x.dtype)
+
+        def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
+            return [] if dx is None else [backend.bind(f"{self.function}_backward", dy, y, dx)]
+
+        return Bound(y, run([backend.bind(self.function, x, y)]), backward)
+
+
+class Sigmoid(Activation):
+    r"""The logistic function as a layer: :math:`y = 1 / (1 + e^{-x})`, element by element.
+
+    See `fastopt.sigmoid`. In a `Sequential`, directly after a `Linear`, the two run as one: bias and sigmoid in
+    one pass over the matrix product.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.nn.Sigmoid()(np.zeros((1, 2)))
+    array([[0.5, 0.5]])
+    """
+
+    function = "sigmoid"
+
+
+class Tanh(Activation):
+    r"""The hyperbolic tangent as a layer: :math:`y = \tanh(x)`, element by element.
+
+    See `fastopt.tanh`. In a `Sequential`, directly after a `Linear`, the two run as one.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.nn.Tanh()(np.array([[0.0, np.inf]]))
+    array([[0., 1.]])
+    """
+
+    function = "tanh"
+
+
+class ReLU(Activation):
+    r"""The rectified linear unit as a layer: :math:`y = \max(x, 0)`, element by element.
+
+    See `fastopt.relu`. In a `Sequential`, directly after a `Linear`, the two run as one.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.nn.ReLU()(np.array([[-2.0, 0.0, 2.0]]))
+    array([[0., 0., 2.]])
+    """
+
+    function = "relu"

@@ -1,0 +1,104 @@
+"""Dropout as a layer."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import _backends
+from .._layer import Bound, Calls, Layer, aligned, run
+from ..functional._dropout import probability, threshold_and_scale
+
+if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
+    Generator = np.random.Generator
+
+
+class Dropout(Layer):
+    r"""In training, every element is 0 with probability p, or else is multiplied by 1 / (1 - p).
+
+    See `fastopt.dropout`. The mask follows from the layer's seed and from the number of forward passes in training
+    that went before: it is not stored, and a run that is resumed from a state dict draws the masks it would have drawn.
+    In evaluation the output is the input.
+
+    Parameters
+    ----------
+    p : float from 0 to 1
+    rng : int or numpy.random.Generator, optional
+        Where the seed comes from; without it, it differs from run to run, unless the `Sequential` that the layer
+        comes to stand in has one.
+
+    Attributes
+    ----------
+    p : float
+    buffers : dict of ndarray
+        ``"seed"`` and ``"draw"``, two whole numbers: those of the next mask.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``p`` is no number from 0 to 1.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> layer, x = fo.nn.Dropout(0.5, rng=0), np.ones((2, 3))
+    >>> seed = int(layer.buffers["seed"])
+    >>> first, second = layer(x), layer(x)
+    >>> bool((second == fo.dropout(x, 0.5, seed=seed, draw=1)).all())
+    True
+    >>> layer.eval()(x)
+    array([[1., 1., 1.],
+           [1., 1., 1.]])
+
+    References
+    ----------
+    N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15, 2014.
+    """
+
+    def __init__(self, p: float = 0.5, *, rng: "int | Generator | None" = None):
+        super().__init__()
+        self.p = probability(p)
+        self.buffers = {"seed": np.zeros((), np.uint64), "draw": np.zeros((), np.uint64)}
+        self.seeded = rng is not None
+        self.reset_parameters(np.random.default_rng(rng))
+
+    def reset_parameters(self, rng: "Generator") -> None:
+        """Draw the seed anew, and begin with its first mask."""
+        self.buffers["seed"][...] = rng.integers(2**64, dtype=np.uint64)
+        self.buffers["draw"][...] = 0
+
+    def __repr__(self) -> str:
+        return f"Dropout({self.p:g})"
+
+    def bind(self, x: np.ndarray) -> Bound:
+        backend, y, buffers = _backends.active, aligned(x.shape, x.dtype), self.buffers
+        seed, draw = buffers["seed"], buffers["draw"]
+        mask: tuple[int, int] | None = None  # seed and draw of the last forward pass; None in evaluation
+        none, all_of_them = self.p == 0, self.p == 1
+        threshold, scale = (0, 0.0) if all_of_them else threshold_and_scale(self.p)
+
+        def masked(source: np.ndarray, target: np.ndarray) -> Callable[[], None]:
+            kernel, copy = backend.bind("dropout", source, target, 0), partial(np.copyto, target, source)
+
+            def call():
+                if mask is None or none:
+                    copy()
+                elif all_of_them:
+                    target.fill(0)
+                else:
+                    kernel(*mask, threshold, scale)
+
+            return call
+
+        def choose():
+            nonlocal mask
+            mask = None
+            if self.training:
+                mask = seed.item(), draw.item()
+                draw[...] = mask[1] + 1
+
+        def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
+            return [] if dx is None else [masked(dy, dx)]
+
+        return Bound(y, run([choose, masked(x, y)]), backward)

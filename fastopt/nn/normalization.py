@@ -1,0 +1,155 @@
+"""Batch norm as a layer."""
+
+from typing import Any
+
+import numpy as np
+
+from .. import _backends
+from .._checks import a_number, real_dtype, whole
+from .._layer import Bound, Calls, Layer, aligned, run
+from ..functional.normalization import channel_layout, update_fraction
+
+
+class BatchNorm(Layer):
+    r"""Batch normalization: every channel with mean 0 and variance 1, then scaled and shifted.
+
+    .. math:: y = \frac{x - \mathrm{E}[x]}{\sqrt{\mathrm{Var}[x] + \epsilon}} \, w + b
+
+    See `fastopt.batch_norm`. In training, mean and variance are those of each channel over the batch, and the
+    running statistics move towards them; in evaluation these take their place.
+
+    Parameters
+    ----------
+    num_features : int
+        C, for inputs of shape (N, C), (N, C, L), (N, C, H, W) ...
+    eps : float
+        Added to the variance.
+    momentum : float from 0 to 1, or None
+        running = (1 - momentum) * running + momentum * new, as in PyTorch; Keras and ONNX call 1 - momentum so.
+        None: the average of all batches.
+    affine : bool
+        Whether there are :math:`w` and :math:`b`; they begin as 1 and 0.
+    unbiased : bool
+        Whether the running variance takes the batch's n / (n - 1) times (PyTorch), or as it is (Keras, ONNX).
+    dtype : numpy.float32 or numpy.float64
+
+    Attributes
+    ----------
+    weight, bias : ndarray (num_features,) or None
+    running_mean, running_var : ndarray (num_features,)
+    num_batches_tracked : ndarray ()
+        How many batches the running statistics have seen.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of another type, or out of range. A forward pass raises them if the input has another
+        number of channels or another dtype, or, in training, fewer than two values per channel.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> layer = fo.nn.BatchNorm(2, dtype=np.float64)
+    >>> layer(np.array([[1.0, 10.0], [3.0, 30.0]])).round(3)
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    >>> layer.running_mean, layer.running_var
+    (array([0.2, 2. ]), array([ 1.1, 20.9]))
+
+    References
+    ----------
+    S. Ioffe and C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
+    Shift", ICML 2015, Algorithm 1.
+    """
+
+    def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
+                 unbiased: bool = True, dtype: Any = np.float32):  # fmt: skip
+        super().__init__()
+        self.num_features = whole("num_features", num_features, 1)
+        self.eps = a_number("eps", eps, low=0)
+        self.momentum = None if momentum is None else update_fraction(momentum)
+        self.unbiased = bool(unbiased)
+        shape, dtype = (self.num_features,), real_dtype(dtype)
+        if affine:
+            self.params = {name: aligned(shape, dtype) for name in ("weight", "bias")}
+            self.grads = {name: aligned(shape, dtype) for name in ("weight", "bias")}
+            self.params["weight"].fill(1)
+        self.buffers = {name: aligned(shape, dtype) for name in ("running_mean", "running_var")}
+        self.buffers["num_batches_tracked"] = np.zeros((), np.int64)
+        self.reset_running_stats()
+
+    def reset_running_stats(self) -> None:
+        """Forget the batches: a running mean of 0, and a running variance of 1."""
+        self.running_mean.fill(0)
+        self.running_var.fill(1)
+        self.num_batches_tracked.fill(0)
+
+    @property
+    def weight(self) -> np.ndarray | None:
+        return self.params.get("weight")
+
+    @property
+    def bias(self) -> np.ndarray | None:
+        return self.params.get("bias")
+
+    @property
+    def running_mean(self) -> np.ndarray:
+        return self.buffers["running_mean"]
+
+    @property
+    def running_var(self) -> np.ndarray:
+        return self.buffers["running_var"]
+
+    @property
+    def num_batches_tracked(self) -> np.ndarray:
+        return self.buffers["num_batches_tracked"]
+
+    def __repr__(self) -> str:
+        options = {"eps": (self.eps, 1e-5), "momentum": (self.momentum, 0.1), "affine": (bool(self.params), True),
+                   "unbiased": (self.unbiased, True)}  # fmt: skip
+        shown = [f"{name}={value}" for name, (value, default) in options.items() if value != default]
+        return f"BatchNorm({', '.join([str(self.num_features), *shown])})"
+
+    def bind(self, x: np.ndarray) -> Bound:
+        if x.ndim < 2 or x.shape[1] != self.num_features:
+            raise ValueError(f"{self!r} takes (rows, {self.num_features}, ...), and was given {x.shape}")
+        if x.dtype != self.dtype:
+            raise TypeError(f"{self!r} takes {self.dtype}, and was given {x.dtype}")
+        backend, y, weight = _backends.active, aligned(x.shape, x.dtype), self.weight
+        layout = channel_layout(x, 1)
+        count = layout[0] * layout[2]
+        correction = count / (count - 1) if self.unbiased and count > 1 else 1.0
+        statistics = np.empty((3, self.num_features), x.dtype)
+        scratch = np.empty(backend.batch_norm_scratch(*layout))
+        tracked = self.num_batches_tracked
+        kernel = backend.bind("batch_norm", x.reshape(layout), weight, self.bias, self.running_mean, self.running_var,
+                              y.reshape(layout), statistics, scratch)  # fmt: skip
+        trained = True  # whether the last forward pass was one of training: the way back is of the same kind
+
+        def check():
+            if self.training and count < 2:
+                raise ValueError(
+                    f"{self!r} was given {x.shape}: training needs at least 2 values per channel, and there is {count}"
+                )
+
+        def forward():
+            nonlocal trained
+            trained = self.training
+            if trained:
+                batches = tracked.item() + 1
+                tracked[...] = batches
+                fraction = 1.0 / batches if self.momentum is None else self.momentum
+                kernel(True, self.eps, fraction, 1.0 - fraction, correction)
+            else:
+                kernel(False, self.eps, 0.0, 1.0, 1.0)
+
+        def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
+            dx = dy if dx is None else dx
+            grads = [self.grads[name] if self.grads else np.empty(self.num_features, x.dtype)
+                     for name in ("weight", "bias")]  # fmt: skip
+            kernel = backend.bind("batch_norm_backward", dy.reshape(layout), x.reshape(layout), weight, statistics,
+                                  dx.reshape(layout), *grads, scratch)  # fmt: skip
+            return [lambda: kernel(trained)]
+
+        check()
+        return Bound(y, run([forward]), backward, [check])
