@@ -25,7 +25,9 @@ typedef struct loss_task loss_task; /* loss.h */
 
 /* The kernels of one element type: each works on a range within one thread. */
 typedef struct {
-    void (*update[RULE_COUNT])(const fastopt_tensor *tensor, const fastopt_group *group, size_t begin, size_t end);
+    /* elements begin <= i < end, so far as there are, of each of `count` tensors of one group */
+    void (*update[RULE_COUNT])(const fastopt_tensor *tensors, size_t count, const fastopt_group *group, size_t begin,
+                               size_t end);
     /* for rules with a trust ratio (else NULL): the sums of the squares of the parameter and of the direction */
     void (*measure[RULE_COUNT])(const fastopt_tensor *tensor, const fastopt_group *group, size_t begin, size_t end,
                                 double sums[2]);

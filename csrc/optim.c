@@ -93,20 +93,24 @@ typedef struct {
     atomic_int nonfinite;
 } step;
 
-typedef void range_function(step *s, const fastopt_tensor *tensor, size_t begin, size_t end);
+/* Works on elements begin <= i < end, so far as there are, of each of `count` tensors of one group and type. */
+typedef void range_function(step *s, const fastopt_tensor *tensors, size_t count, size_t begin, size_t end);
 
-static void check_range(step *s, const fastopt_tensor *tensor, size_t begin, size_t end)
+static void check_range(step *s, const fastopt_tensor *tensors, size_t count, size_t begin, size_t end)
 {
-    const char *grad = (const char *)tensor->grad + begin * item_size(tensor);
-    const double scale = s->plan->groups[tensor->group].scalars[0] * tensor->grad_factor;
-    if (s->kernels[tensor->dtype]->any_nonfinite(grad, end - begin, scale))
-        atomic_store_explicit(&s->nonfinite, 1, memory_order_relaxed);
+    const fastopt_group *group = &s->plan->groups[tensors->group];
+    for (const fastopt_tensor *tensor = tensors; tensor < tensors + count; tensor++) {
+        const char *grad = (const char *)tensor->grad + begin * item_size(tensor);
+        const size_t n = (end < tensor->size ? end : tensor->size) - begin;
+        if (s->kernels[tensor->dtype]->any_nonfinite(grad, n, group->scalars[0] * tensor->grad_factor))
+            atomic_store_explicit(&s->nonfinite, 1, memory_order_relaxed);
+    }
 }
 
-static void update_range(step *s, const fastopt_tensor *tensor, size_t begin, size_t end)
+static void update_range(step *s, const fastopt_tensor *tensors, size_t count, size_t begin, size_t end)
 {
-    const fastopt_group *group = &s->plan->groups[tensor->group];
-    s->kernels[tensor->dtype]->update[group->rule](tensor, group, begin, end);
+    const fastopt_group *group = &s->plan->groups[tensors->group];
+    s->kernels[tensors->dtype]->update[group->rule](tensors, count, group, begin, end);
 }
 
 /* A sweep over consecutive tensors, whose blocks begin with number first_block. */
@@ -126,16 +130,21 @@ static void visit_block(void *context, size_t i)
     const size_t begin = i ? i * BLOCK + ahead : 0;
     const size_t end = (i + 1) * BLOCK + ahead;
     if (begin < tensor->size)
-        s->visit(s->step, tensor, begin, end < tensor->size ? end : tensor->size);
+        s->visit(s->step, tensor, 1, begin, end);
 }
 
-/* Tensors begin <= t < end: each as a whole in the calling thread, or, if there is enough, blocks on the pool. */
+/* Tensors begin <= t < end: in the calling thread as a whole, all of a kind at once, or, if there is enough to do,
+ * block by block on the pool. */
 static void visit_tensors(step *s, range_function *visit, size_t begin, size_t end, size_t elements)
 {
     const fastopt_tensor *tensors = s->plan->tensors;
     if (elements < SERIAL_BELOW) {
-        for (size_t t = begin; t < end; t++)
-            visit(s, &tensors[t], 0, tensors[t].size);
+        for (size_t t = begin, next; t < end; t = next) {
+            for (next = t + 1; next < end && tensors[next].group == tensors[t].group; next++)
+                if (tensors[next].dtype != tensors[t].dtype)
+                    break;
+            visit(s, &tensors[t], next - t, 0, SIZE_MAX);
+        }
     } else {
         sweep blocks = {s, visit, tensors[begin].first_block};
         fastopt_for_each(end_block(s->plan, end) - blocks.first_block, visit_block, &blocks);

@@ -39,7 +39,7 @@ PERTURBATIONS = {
     ),
     "clipping at one end": ("rules.h", "g = g > h.clip_value ? h.clip_value : g;", "", RULES, EACH_SIZE),
     "no weight decay": ("rules.h", "return g + h.l2 * p;", "return g;", OPTIMIZERS, "plain_formula and l2"),
-    "no tail": ("optim.inc", "n = end - begin; i < n", "n = (end - begin) & ~(size_t)7; i < n", RULES, EACH_SIZE),
+    "no tail": ("optim.inc", "for (size_t i = 0; i < n;", "for (size_t i = 0; i < n / 8 * 8;", RULES, EACH_SIZE),
     "elements left out": ("optim.c", "end = (i + 1) * BLOCK + ahead", "end = (i + 1) * BLOCK", RULES, IN_ONE_CALL),
     "blocks done twice": (
         "threads.c", "j->body(j->context, i);", "j->body(j->context, i), j->body(j->context, i);", RULES, IN_ONE_CALL,
