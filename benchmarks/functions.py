@@ -197,11 +197,14 @@ def bandwidth() -> float:
 
 def medians(candidates: dict[str, Callable[[], object]], elements: int) -> dict[str, float]:
     """In microseconds, all taking turns."""
-    repeat, rounds = max(1, 20_000 // elements), 9 if elements > 10**7 else 21 if elements > 10**5 else 101
+    repeat, rounds = max(1, 20_000 // elements), 9 if elements > 10**7 else 21 if elements > 10**5 else 41
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, candidate in candidates.items():
+            warm = time.perf_counter() + 0.005  # the threads of the one before spin for a while before they sleep
             candidate()
+            while time.perf_counter() < warm:
+                candidate()
             start = time.perf_counter()
             for _ in range(repeat):
                 candidate()
