@@ -6,21 +6,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from helpers import BACKENDS
 
 import fastopt as fo
 from fastopt import nn
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request):
-    before = fo.get_backend()
-    try:
-        fo.set_backend(request.param)
-    except ImportError:
-        pytest.skip(f"the {request.param} backend is not installed")
-    yield request.param
-    fo.set_backend(before)
 
 
 class Scale:
