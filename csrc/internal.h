@@ -62,11 +62,11 @@ typedef struct {
     void (*add_rows)(const void *x, double *sum, size_t rows, size_t stride, size_t width);
     void (*round)(const double *from, void *to, size_t n);
     void (*add_terms[2])(const void *p, const void *q, const double *shift, double *first_sum, double *second_sum,
-                         size_t rows, size_t stride, size_t width);
+                         size_t rows, size_t stride, size_t width, size_t ahead);
     void (*channel_shifts)(const void *from, double *shift, size_t channels, size_t stride);
     void (*finish_channels)(const norm_task *task, size_t begin, size_t end);
     void (*apply[2][3])(const void *p, const void *q, void *out, const void *coefficients, size_t stride_k, size_t rows,
-                        size_t stride, size_t width, int stream); /* to columns, to planes */
+                        size_t stride, size_t width, size_t ahead, int stream); /* to columns, to planes */
 } kernel_table;
 
 /* The kernels of one instruction set, for float and double. */

@@ -7,6 +7,7 @@
 
 enum {
     STREAM_FROM = 8 << 20, /* bytes of a result from which on it goes past the cache */
+    PREFETCH_BYTES = 2048, /* how far ahead memory is asked for what is to come */
     CHANNELS_APART = 8,    /* with fewer channels than this, threads share each of them */
 };
 
@@ -26,12 +27,13 @@ static void cut(norm_task *t)
     }
 }
 
-static void apply(const norm_task *t, size_t offset, size_t channel, size_t rows, size_t stride, size_t width)
+static void apply(const norm_task *t, size_t offset, size_t channel, size_t rows, size_t stride, size_t width,
+                  size_t ahead)
 {
     const int way = !t->dy ? 0 : t->training ? 1 : 2;
     t->kernels->apply[t->inner > 1][way]((t->dy ? t->dy : t->x) + offset, t->x + offset, t->out + offset,
                                          (const char *)t->coefficients + channel * t->item, t->width, rows, stride,
-                                         width, t->stream);
+                                         width, ahead, t->stream);
 }
 
 /* ---- columns ---------------------------------------------------------------------------------- */
@@ -43,12 +45,13 @@ static void sum_columns(const norm_task *t, size_t b, size_t begin, size_t width
     const size_t full = rows / t->order.lanes, rest = rows % t->order.lanes * t->channels;
     const size_t offset = (first_row * t->channels + begin) * t->item, tail = full * t->width * t->item;
     const char *x = t->x + offset, *p = t->dy ? t->dy + offset : x;
+    const size_t ahead = blocks_of(PREFETCH_BYTES / t->item, 4 * width) * 4 * t->width;
     double first[COLUMN_TILE], second[COLUMN_TILE];
     for (size_t c = 0; c < width; c++)
         first[c] = second[c] = 0;
-    t->kernels->add_terms[t->dy != NULL](p, x, t->shift + begin, first, second, full, t->width, width);
+    t->kernels->add_terms[t->dy != NULL](p, x, t->shift + begin, first, second, full, t->width, width, ahead);
     if (rest)
-        t->kernels->add_terms[t->dy != NULL](p + tail, x + tail, t->shift, first, second, 1, 0, rest);
+        t->kernels->add_terms[t->dy != NULL](p + tail, x + tail, t->shift, first, second, 1, 0, rest, 0);
     fold_columns(first, t->order.lanes, t->channels);
     fold_columns(second, t->order.lanes, t->channels);
     double *sums = t->sums + 2 * b * t->channels + begin;
@@ -76,15 +79,14 @@ static size_t rows_of_apply(const norm_task *t)
     return (BLOCK < t->width ? 1 : BLOCK / t->width) * t->order.lanes;
 }
 
-/* The last rows first: they are the ones still in cache. */
 static void apply_to_rows(void *task, size_t i)
 {
     const norm_task *t = task;
-    const size_t size = rows_of_apply(t), first_row = (blocks_of(t->outer, size) - 1 - i) * size;
+    const size_t size = rows_of_apply(t), first_row = i * size;
     const size_t rows = smaller(size, t->outer - first_row), full = rows / t->order.lanes;
     const size_t offset = first_row * t->channels * t->item;
-    apply(t, offset, 0, full, t->width, t->width);
-    apply(t, offset + full * t->width * t->item, 0, 1, 0, rows % t->order.lanes * t->channels);
+    apply(t, offset, 0, full, t->width, t->width, PREFETCH_BYTES / t->item);
+    apply(t, offset + full * t->width * t->item, 0, 1, 0, rows % t->order.lanes * t->channels, 0);
     stream_end();
 }
 
@@ -121,6 +123,12 @@ static size_t block_of_planes(const norm_task *t, size_t b, size_t c, size_t *co
     return ((plane * t->channels + c) * t->inner + begin) * t->item;
 }
 
+/* How far ahead lies what comes PREFETCH_BYTES later: where planes are short, in the next one. */
+static size_t ahead_in_planes(const norm_task *t, size_t n)
+{
+    return n * t->item <= 2 * PREFETCH_BYTES ? t->channels * t->inner : PREFETCH_BYTES / t->item;
+}
+
 /* Element i of a plane goes to lane i mod COLUMN_LANES, as if the plane were a column: so planes are added up as
  * matrices of COLUMN_LANES columns. */
 static void sum_planes(const norm_task *t, size_t b, size_t c)
@@ -128,17 +136,19 @@ static void sum_planes(const norm_task *t, size_t b, size_t c)
     size_t count, n;
     const size_t offset = block_of_planes(t, b, c, &count, &n), stride = t->channels * t->inner;
     const char *x = t->x + offset, *p = t->dy ? t->dy + offset : x;
+    const size_t ahead = ahead_in_planes(t, n);
     double first[COLUMN_LANES] = {0}, second[COLUMN_LANES] = {0}, shift[COLUMN_LANES];
     for (size_t l = 0; l < COLUMN_LANES; l++)
         shift[l] = t->shift[c];
     if (n <= COLUMN_LANES)
-        t->kernels->add_terms[t->dy != NULL](p, x, shift, first, second, count, stride, n);
+        t->kernels->add_terms[t->dy != NULL](p, x, shift, first, second, count, stride, n, 4 * stride);
     else
         for (size_t plane = 0; plane < count; plane++, p += stride * t->item, x += stride * t->item) {
             const size_t full = n / COLUMN_LANES, rest = n % COLUMN_LANES, tail = (n - rest) * t->item;
-            t->kernels->add_terms[t->dy != NULL](p, x, shift, first, second, full, COLUMN_LANES, COLUMN_LANES);
+            t->kernels->add_terms[t->dy != NULL](p, x, shift, first, second, full, COLUMN_LANES, COLUMN_LANES,
+                                                ahead);
             if (rest)
-                t->kernels->add_terms[t->dy != NULL](p + tail, x + tail, shift, first, second, 1, 0, rest);
+                t->kernels->add_terms[t->dy != NULL](p + tail, x + tail, shift, first, second, 1, 0, rest, 0);
         }
     fold_columns(first, COLUMN_LANES, 1);
     fold_columns(second, COLUMN_LANES, 1);
@@ -150,7 +160,7 @@ static void apply_to_planes(const norm_task *t, size_t b, size_t c)
 {
     size_t count, n;
     const size_t offset = block_of_planes(t, b, c, &count, &n);
-    apply(t, offset, c, count, t->channels * t->inner, n);
+    apply(t, offset, c, count, t->channels * t->inner, n, ahead_in_planes(t, n));
 }
 
 /* All of a few channels, the last planes first on the way back: they are the ones still in the first caches. */
