@@ -158,13 +158,13 @@ def logistic_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: n
 
 _BY_SHAPE = {"batch_norm", "batch_norm_backward", "bias_add", "bias_relu", "bias_sigmoid", "bias_tanh", "column_sums",
              "softmax_cross_entropy"}  # fmt: skip
-_POINTER = {"float32": "float[]", "float64": "double[]", "int64": "int64_t[]"}
+_POINTER = {np.dtype(np.float32): "float[]", np.dtype(np.float64): "double[]", np.dtype(np.int64): "int64_t[]"}
 
 
 def bind(kernel: str, *arguments: Any) -> Callable[..., Any]:
     first = arguments[0]
     arrays = [a for a in arguments if a is None or isinstance(a, np.ndarray)]
-    pointers = [ffi.NULL if a is None else _address(_POINTER[a.dtype.name], a) for a in arrays]
+    pointers = [ffi.NULL if a is None else _address(_POINTER[a.dtype], a) for a in arrays]
     sizes = first.shape if kernel in _BY_SHAPE else (first.size,)
     scalars = arguments[len(pointers) :]
     return partial(getattr(lib, f"fastopt_{kernel}"), _DTYPE[first.dtype], *pointers, *sizes, *scalars)

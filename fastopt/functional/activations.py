@@ -3,22 +3,28 @@
 import numpy as np
 
 from .. import _backends
-from ._arrays import output, read, read_like
+from ._arrays import output, plainly_fits, read, read_like
 
 
 def _forward(kernel, x: np.ndarray, out: np.ndarray | None) -> np.ndarray:
     x = read(x, "x")
-    y = np.empty(x.shape, x.dtype) if out is None else output(out, x, "x", x=x)
-    kernel(x, y)
-    return y
+    if out is None:
+        out = np.empty(x.shape, x.dtype)
+    elif not plainly_fits(out, x):
+        output(out, x, "x", x=x)
+    kernel(x, out)
+    return out
 
 
 def _backward(kernel, dy: np.ndarray, value: np.ndarray, name: str, out: np.ndarray | None) -> np.ndarray:
     value = read(value, name)
     dy = read_like(dy, "dy", value, name)
-    dx = np.empty(value.shape, value.dtype) if out is None else output(out, value, name, dy=dy, **{name: value})
-    kernel(dy, value, dx)
-    return dx
+    if out is None:
+        out = np.empty(value.shape, value.dtype)
+    elif not plainly_fits(out, value, dy):
+        output(out, value, name, dy=dy, **{name: value})
+    kernel(dy, value, out)
+    return out
 
 
 def sigmoid(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -51,10 +57,7 @@ def sigmoid(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     >>> fo.sigmoid(np.array([-np.inf, 0.0, np.inf]))
     array([0. , 0.5, 1. ])
     """
-    x = read(x, "x")
-    y = np.empty(x.shape, x.dtype) if out is None else output(out, x, "x", x=x)
-    _backends.active.sigmoid(x, y)
-    return y
+    return _forward(_backends.active.sigmoid, x, out)
 
 
 def sigmoid_backward(dy: np.ndarray, y: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import _backends
 from .._checks import a_number
-from ._arrays import disjoint, output, read, read_like
+from ._arrays import disjoint, output, plainly_fits, read, read_like
 
 
 def _check_reduction(reduction: str, size: int, shape: tuple[int, ...]) -> None:
@@ -129,7 +129,7 @@ def logistic_loss(z, y, *, weight=None, pos_weight=None, targets="0/1", reductio
     if targets != "0/1" and targets != "-1/+1":
         raise ValueError(f'targets must be "0/1" or "-1/+1", not {targets!r}')
     if weight is None and pos_weight is None and targets == "0/1":
-        dz = np.empty(z.shape, z.dtype) if out is None else output(out, z, "z", z=z, y=y)
+        dz = out if out is not None and plainly_fits(out, z, y) else output(out, z, "z", z=z, y=y)
         return _reduced(lambda losses, scale: _backends.active.logistic_loss(z, y, losses, dz, scale), z, dz, reduction)
     weight = None if weight is None else _weight(weight, "weight", z)
     pos_weight = None if pos_weight is None else _weight(pos_weight, "pos_weight", z)
@@ -303,9 +303,12 @@ def softmax_cross_entropy(
         total_weight = math.fsum(weight.tolist())
     if reduction == "mean" and denominator == 0:
         raise ValueError("the labels' weights add up to 0, or all labels are ignore_index: their mean is undefined")
-    dz = np.empty(z.shape, z.dtype) if out is None else output(out, z, "z", z=z)
-    if out is not None:
-        disjoint({"out": out}, {"labels": labels, "weight": weight})
+    if out is not None and plainly_fits(out, z, labels, *(() if weight is None else (weight,))):
+        dz = out
+    else:
+        dz = output(out, z, "z", z=z)
+        if out is not None:
+            disjoint({"out": out}, {"labels": labels, "weight": weight})
     losses = np.empty(rows, z.dtype) if reduction == "none" else None
     scale = 1.0 / denominator if reduction == "mean" else 1.0
     total = _backends.active.softmax_cross_entropy(
