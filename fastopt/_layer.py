@@ -51,11 +51,6 @@ def run(calls: Calls) -> Calls:
     return calls
 
 
-def quiet() -> np.errstate:
-    """NumPy silent like the kernels: what overflows ends in a gradient that is not finite, of which optimizers tell."""
-    return np.errstate(over="ignore", invalid="ignore")
-
-
 class Pass:
     """A layer bound to buffers for inputs of one shape; it has run on ``x`` once."""
 
@@ -167,8 +162,7 @@ class Layer:
             raise ValueError(f"dy has shape {dy.shape}, the output has {last.y.shape}")
         calls = last.backward(input_gradient)
         last.dy[...] = dy
-        with quiet():
-            run(calls)
+        run(calls)
         return last.dx.copy() if input_gradient else None
 
     def predict(self, X: Any, batch_size: int = 64) -> np.ndarray:
@@ -218,8 +212,7 @@ class Layer:
         if found is None or not found.still_fits(self):
             before = [buffer.copy() for buffer in self.buffers.values()]
             try:
-                with quiet():
-                    found = Pass(self, x if predicting is None else x.astype(predicting))
+                found = Pass(self, x if predicting is None else x.astype(predicting))
             except BaseException:  # some layers may have run
                 for buffer, value in zip(self.buffers.values(), before, strict=True):
                     buffer[...] = value
@@ -229,8 +222,7 @@ class Layer:
         else:
             found.check()
             found.x[...] = x
-            with quiet():
-                run(found.forward)
+            run(found.forward)
         self._passes[key] = found  # the last used is the last to go
         if found is self._last:
             self._last = None

@@ -264,13 +264,12 @@ def test_a_step_allocates_nothing_large():
     assert max(peaks[1:]) < 20_000
 
 
-def test_what_overflows_passes_in_silence():
-    x = np.full((2, 4), 2e38, np.float32)
-    x[0, 0] = np.inf
-    for layer in (nn.Residual(Double()), nn.Highway(4, Double(), gate_bias=0.0), nn.Linear(4, 4)):
-        assert not np.isfinite(layer(x)).all()
-        assert not np.isfinite(layer.backward(x)).all()
-        assert not np.isfinite(layer.predict(x)).all()
+def test_training_that_overflows_ends_with_the_gradients_and_without_warnings():
+    model = nn.Sequential(nn.Residual(Double()), nn.Highway(4, Double(), dtype=np.float32), nn.Linear(4, 1), rng=0)
+    opt = fo.optim.SGD(model.parameters(), lr=1e30)
+    with pytest.raises(FloatingPointError, match="gradient"):
+        fo.fit(model, batch(np.float32, 64), np.ones(64), loss="mse", optimizer=opt, epochs=9, batch_size=8, rng=0)
+    assert opt.step_count >= 1
 
 
 # -- what is refused --
@@ -323,6 +322,23 @@ def test_a_pass_that_is_refused_leaves_the_running_statistics():
         model(batch())
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(value, before[name])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda norm: nn.Residual(norm),
+        lambda norm: nn.Residual(nn.Tanh(), shortcut=norm),
+        lambda norm: nn.Highway(4, norm),
+        lambda norm: nn.Sequential(nn.Residual(nn.Residual(norm))),
+    ],
+)
+def test_one_row_is_refused_in_training_by_a_batch_norm_within(make):
+    model = make(nn.BatchNorm(4))
+    x = batch(np.float32, rows=1)
+    assert model.eval()(x).shape == (1, 4)  # makes the buffers that training would use
+    with pytest.raises(ValueError, match="training needs at least 2 values per channel, and there is 1"):
+        model.train()(x)
 
 
 def test_an_own_layer_cannot_spoil_what_others_read():

@@ -1,4 +1,4 @@
-"""Neural networks on NumPy arrays: layers, and the sequence of them.
+"""Neural networks on NumPy arrays: layers, and what is made of them.
 
 Names, conventions and initial values are those of ``torch.nn``.
 
@@ -8,8 +8,8 @@ A layer of one's own is any object with two methods, ``forward(x)``, which retur
 dict ``params`` and writes their gradients into the arrays of a dict ``grads`` with the same names. A `Sequential`
 moves these arrays into its own memory, so the layer is to look them up in the dicts each time.
 
-It may have more: its attribute ``training`` is set by `Sequential.train` and `Sequential.eval`; what else is to be
-saved with the model, such as running statistics, it keeps in arrays in a dict ``buffers``; a method
+It may have more: its attribute ``training``, True at first, is set by `Sequential.train` and `Sequential.eval`; what
+else is to be saved with the model, such as running statistics, it keeps in arrays in a dict ``buffers``; a method
 ``reset_parameters(rng)`` draws its initial values when the model is given an ``rng``. `check_gradients` tells whether
 its two methods agree.
 

@@ -94,8 +94,11 @@ class Container(Layer):
     # -- memory --
 
     def _assemble(self, rng: "int | Generator | None") -> None:
-        """To be called when the children are there: move the arrays, and with ``rng``, draw initial values."""
+        """What ends a container's ``__init__``: move the arrays, and with ``rng``, draw initial values."""
         self._move_into_arena()
+        for part in self.parts():
+            if not hasattr(part, "training"):
+                part.training = True
         if rng is not None:
             rng = np.random.default_rng(rng)
             # dropout comes last: with it and without it, a model begins with the same weights
