@@ -4,7 +4,7 @@ Every optimizer of the canon as one fused update in place, losses and layers for
 same bits from the C core, the Numba fallback and the NumPy reference.
 """
 
-from . import nn, optim
+from . import init, nn, optim
 from ._backends import get_backend, set_backend
 from ._runtime import (
     get_instruction_set,
@@ -52,6 +52,7 @@ __all__ = [
     "get_instruction_set",
     "get_num_threads",
     "global_norm",
+    "init",
     "instruction_sets",
     "load",
     "log_sigmoid",

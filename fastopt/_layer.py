@@ -33,8 +33,9 @@ class Bound(NamedTuple):
     """A layer bound to an input array, on which it has run once.
 
     ``forward`` repeats that, and fills ``y``. ``backward(dy, dx)`` gives the calls that write the gradients of
-    the parameters and, unless it is None, ``dx``, from the gradient in ``dy``, which they may overwrite. ``check``
-    comes before ``forward`` is repeated, and raises if the layer's mode does not allow that.
+    the parameters and, unless it is None, ``dx``, from the gradient in ``dy``, which they may overwrite; ``dx`` is
+    another array. The input is never written to: others may read it too. ``check`` comes before ``forward`` is
+    repeated, and raises if the layer's mode does not allow that.
     """
 
     y: np.ndarray
@@ -275,8 +276,11 @@ class Layer:
         Raises
         ------
         TypeError, ValueError
-            If an array is missing, unknown, or of another shape or dtype; nothing has then been written.
+            If an array is missing, unknown, of another shape or dtype, or cannot be written to; nothing has then been
+            written.
         """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"state_dict must be a dict of arrays, not {type(state_dict).__name__}")
         own = {**self.params, **self.buffers}
         missing = [repr(name) for name in own if name not in state_dict]
         unknown = [repr(name) for name in state_dict if name not in own]
@@ -284,14 +288,17 @@ class Layer:
             raise ValueError(
                 f"the state dict lacks: {', '.join(missing) or '-'}; has no place for: {', '.join(unknown) or '-'}"
             )
+        given = {name: np.asarray(state_dict[name]) for name in own}
         for name, array in own.items():
-            saved = np.asarray(state_dict[name])
+            saved = given[name]
             if saved.shape != array.shape:
                 raise ValueError(f"{name!r} has shape {saved.shape} in the state dict, {array.shape} in the model")
             if saved.dtype != array.dtype:
                 raise TypeError(f"{name!r} is {saved.dtype} in the state dict, {array.dtype} in the model")
+            if not array.flags.writeable:
+                raise ValueError(f"{name!r} of the model is read-only")
         for name, array in own.items():
-            array[...] = state_dict[name]
+            array[...] = given[name]
 
     # -- modes --
 
@@ -334,6 +341,8 @@ def bind(layer: Any, x: np.ndarray) -> Bound:
 
 def _bind_own(layer: Any, x: np.ndarray) -> Bound:
     name = type(layer).__name__
+    shown = x.view()
+    shown.flags.writeable = False  # the layer before may need it on the way back, and a layer beside may read it
 
     def output(what: str, result: Any, shape: tuple[int, ...] | None) -> np.ndarray:
         if not isinstance(result, np.ndarray) or result.dtype != x.dtype:
@@ -343,12 +352,12 @@ def _bind_own(layer: Any, x: np.ndarray) -> Bound:
             raise ValueError(f"{name}.{what} returned shape {result.shape}, not {shape}")
         return result
 
-    first = output("forward", layer.forward(x), None)
+    first = output("forward", layer.forward(shown), None)
     y = aligned(first.shape, x.dtype)
     y[...] = first
 
     def forward():
-        y[...] = output("forward", layer.forward(x), y.shape)
+        y[...] = output("forward", layer.forward(shown), y.shape)
 
     def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
         grads = dict(arrays_of(layer, "grads"))

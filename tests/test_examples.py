@@ -27,6 +27,36 @@ def test_breast_cancer(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "breast_cancer.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_initialization(tmp_path, capsys):
+    from fastopt.examples import initialization
+
+    initialization.main(["--output", str(tmp_path / "picture.png")])
+    printed = capsys.readouterr().out
+    row = r"^(sigmoid|tanh|ReLU) +(too small|too large|Xavier|He)\b.*?(batch norm)? +(\S+) +(\S+)$"
+    spreads = {
+        (activation, begin, bool(norm)): (float(outputs), float(gradients))
+        for activation, begin, norm, outputs, gradients in re.findall(row, printed, re.MULTILINE)
+    }
+    assert len(spreads) == 24
+    for (activation, begin, norm), (outputs, gradients) in spreads.items():
+        if norm:  # whatever the beginning, nothing vanishes and nothing explodes
+            assert 0.1 < outputs < 1
+            assert 0.5 < gradients < 100
+        elif activation == "sigmoid" or begin == "too small":
+            assert gradients < 1e-6
+    assert max(spreads["tanh", "too small", False][0], spreads["ReLU", "too small", False][0]) < 1e-12
+    assert min(spreads["ReLU", "too large", False]) > 100
+    assert spreads["tanh", "too large", False][1] > 10
+    assert all(0.1 < value < 10 for value in spreads["tanh", "Xavier", False])
+    assert all(0.1 < value < 10 for value in spreads["ReLU", "He", False])
+    assert max(spreads["ReLU", "Xavier", False]) < 0.1
+    ends = dict(re.findall(r"^(.*clipped.*?)  +\S+  (.*)$", printed, re.MULTILINE))
+    assert float(ends["He: N(0, 2/m), not clipped"]) < 1
+    assert ends["too large: N(0, 0.2²), not clipped"].startswith("overflows in step")
+    assert float(ends["too large: N(0, 0.2²), clipped to norm 1"]) < 2
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_breast_cancer_without_its_libraries(tmp_path):
     code = (
         "import sys; sys.modules['sklearn'] = None\n"

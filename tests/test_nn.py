@@ -175,11 +175,11 @@ def test_arenas(dtype):
     assert list(params) == list(grads) == ["0.weight", "0.bias", "2.0.gain", "2.1.weight", "2.1.bias"]
     assert params is model.parameters()
     assert grads is model.gradients()
-    for arrays in (params, grads):
-        spans = [(a.__array_interface__["data"][0], a.nbytes) for a in arrays.values()]
-        assert all(start % 64 == 0 for start, _ in spans)
-        assert all(0 <= b - (a + n) < 64 for (a, n), (b, _) in pairwise(spans))
-        assert all(a.dtype == dtype and a.flags.c_contiguous and a.flags.writeable for a in arrays.values())
+    arrays = [*params.values(), *grads.values()]  # one block, parameters before gradients
+    spans = [(a.__array_interface__["data"][0], a.nbytes) for a in arrays]
+    assert all(start % 64 == 0 for start, _ in spans)
+    assert all(0 <= b - (a + n) < 64 for (a, n), (b, _) in pairwise(spans))
+    assert all(a.dtype == dtype and a.flags.c_contiguous and a.flags.writeable for a in arrays)
     assert model[0].weight is params["0.weight"]
     assert model[2].parameters()["0.gain"] is params["2.0.gain"] is model[2][0].params["gain"]
     before = [*params.values(), *grads.values()]
@@ -257,6 +257,7 @@ def test_predict_runs_in_evaluation_mode_in_batches():
 
     mode = Mode()
     model = nn.Sequential(nn.Linear(3, 2, rng=0), mode)
+    assert mode.training
     X = np.random.default_rng(0).standard_normal((10, 3)).astype(np.float32)
     np.testing.assert_allclose(model.predict(X, batch_size=4), model(X), rtol=1e-6)
     assert mode.seen
@@ -303,6 +304,14 @@ def test_state_dict():
             model.load_state_dict(broken)
         for name, param in model.parameters().items():
             np.testing.assert_array_equal(param, saved[name])
+    for wrong in ([*saved], None, 3):
+        with pytest.raises(TypeError, match="state_dict must be a dict of arrays, not"):
+            model.load_state_dict(wrong)
+    model.parameters()["5.bias"].flags.writeable = False
+    with pytest.raises(ValueError, match=r"'5\.bias' of the model is read-only"):
+        model.load_state_dict({name: value + 1 for name, value in saved.items()})
+    for name, param in model.parameters().items():
+        np.testing.assert_array_equal(param, saved[name])
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])

@@ -1,13 +1,17 @@
-"""Neural networks on NumPy arrays: layers, and the sequence of them.
+"""Neural networks on NumPy arrays: layers, and what is made of them.
 
 Names, conventions and initial values are those of ``torch.nn``.
 
 A layer of one's own is any object with two methods, ``forward(x)``, which returns the output for a batch, and
 ``backward(dy)``, which takes the gradient with respect to that output and returns the one with respect to ``x``.
-If it has parameters, it keeps them in a dict ``params`` and writes their gradients into the arrays of a dict
-``grads`` with the same names. A `Sequential` moves these arrays into its own memory, so the layer is to look
-them up in the dicts each time. Its attribute ``training`` is set by `Sequential.train` and `Sequential.eval`.
-What else is to be saved with the model, such as running statistics, it keeps in arrays in a dict ``buffers``.
+``forward`` may keep ``x``, which is read-only, until ``backward``. If the layer has parameters, it keeps them in a
+dict ``params`` and writes their gradients into the arrays of a dict ``grads`` with the same names. A `Sequential`
+moves these arrays into its own memory, so the layer is to look them up in the dicts each time.
+
+It may have more: its attribute ``training``, True at first, is set by `Sequential.train` and `Sequential.eval`; what
+else is to be saved with the model, such as running statistics, it keeps in arrays in a dict ``buffers``; a method
+``reset_parameters(rng)`` draws its initial values when the model is given an ``rng``. `check_gradients` tells whether
+its two methods agree.
 
 >>> import numpy as np, fastopt as fo
 >>> class Scale:
@@ -25,13 +29,18 @@ What else is to be saved with the model, such as running statistics, it keeps in
 >>> model = fo.nn.Sequential(fo.nn.Linear(3, 2), Scale(2))
 >>> list(model.parameters())
 ['0.weight', '0.bias', '1.gain']
+>>> fo.nn.check_gradients(Scale(2), np.array([[1.0, 2.0], [3.0, 4.0]])).ok
+True
 """
 
 from .._layer import Layer
 from .activations import ReLU, Sigmoid, Tanh
 from .dropout import Dropout
+from .gradients import GradientCheck, check_gradients
 from .linear import Linear
 from .normalization import BatchNorm
+from .residual import Highway, Residual
 from .sequential import Sequential
 
-__all__ = ["BatchNorm", "Dropout", "Layer", "Linear", "ReLU", "Sequential", "Sigmoid", "Tanh"]
+__all__ = ["BatchNorm", "Dropout", "GradientCheck", "Highway", "Layer", "Linear", "ReLU", "Residual", "Sequential",
+           "Sigmoid", "Tanh", "check_gradients"]  # fmt: skip

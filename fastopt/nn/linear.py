@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import _backends
+from .. import _backends, init
 from .._checks import real_dtype, whole
 from .._layer import Bound, Calls, Layer, aligned, run
 
@@ -40,7 +40,8 @@ class Linear(Layer):
     Notes
     -----
     Weight and bias begin as :math:`U(-1/\sqrt{n}, 1/\sqrt{n})`, n being ``in_features``: the default of
-    ``torch.nn.Linear`` (which arrives at it as ``kaiming_uniform_`` with ``a=sqrt(5)``).
+    ``torch.nn.Linear`` (which arrives at it as ``kaiming_uniform_`` with ``a=sqrt(5)``). `fastopt.init` has other
+    values to write over these.
 
     Examples
     --------
@@ -75,7 +76,7 @@ class Linear(Layer):
         """Draw the initial values anew."""
         bound = self.in_features**-0.5
         for param in self.params.values():
-            param[...] = rng.uniform(-bound, bound, param.shape)
+            init.uniform_(param, -bound, bound, rng=rng)
 
     @property
     def weight(self) -> np.ndarray:
