@@ -4,7 +4,7 @@ Every optimizer of the canon as one fused update in place, losses and layers for
 same bits from the C core, the Numba fallback and the NumPy reference.
 """
 
-from . import nn, optim
+from . import nn, optim, schedules
 from ._backends import get_backend, set_backend
 from ._runtime import (
     get_instruction_set,
@@ -64,6 +64,7 @@ __all__ = [
     "relu",
     "relu_backward",
     "save",
+    "schedules",
     "set_backend",
     "set_instruction_set",
     "set_num_threads",
