@@ -3,7 +3,6 @@
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -138,6 +137,8 @@ class Schedule:
             If matplotlib is not installed.
         """
         values = [self(t) for t in range(whole("steps", steps, 1))]
+        from textwrap import fill
+
         try:
             from matplotlib.figure import Figure
             from matplotlib.ticker import MaxNLocator
