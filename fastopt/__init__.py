@@ -4,6 +4,9 @@ Every optimizer of the canon as one fused update in place, losses and layers for
 same bits from the C core, the Numba fallback and the NumPy reference.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from . import init, nn, optim
 from ._backends import get_backend, set_backend
 from ._runtime import (
@@ -39,8 +42,14 @@ from .functional import (
 from .optim import clip_grad_norm, global_norm
 from .training import History, fit
 
+if TYPE_CHECKING:
+    from . import schedules
+    from .batches import minibatches
+    from .features import Standardizer
+
 __all__ = [
     "History",
+    "Standardizer",
     "__version__",
     "batch_norm",
     "batch_norm_backward",
@@ -58,6 +67,7 @@ __all__ = [
     "log_sigmoid",
     "log_sigmoid_backward",
     "logistic_loss",
+    "minibatches",
     "mse_loss",
     "nn",
     "num_threads",
@@ -65,6 +75,7 @@ __all__ = [
     "relu",
     "relu_backward",
     "save",
+    "schedules",
     "set_backend",
     "set_instruction_set",
     "set_num_threads",
@@ -77,3 +88,18 @@ __all__ = [
     "tanh",
     "tanh_backward",
 ]
+
+# Loaded when they are first used, so that importing fastopt costs little more than importing NumPy.
+_LATER = {"Standardizer": ".features", "minibatches": ".batches", "schedules": ".schedules"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(_LATER[name], __name__)
+    globals()[name] = value = getattr(module, name, module)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

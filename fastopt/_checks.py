@@ -1,6 +1,7 @@
-"""Checks of single numbers that several parts share."""
+"""Checks of single values that several parts share."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,17 @@ def whole(name: str, value: Any, least: int) -> int:
     if value < least:
         raise ValueError(f"{name} must be at least {least}, not {value}")
     return int(value)
+
+
+def one_of(*choices: Any) -> Callable[[str, Any], Any]:
+    """A check that the value is one of ``choices``, type and all."""
+
+    def check(name: str, value: Any) -> Any:
+        if not any(type(value) is type(choice) and value == choice for choice in choices):
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+        return value
+
+    return check
 
 
 def real_dtype(dtype: Any) -> np.dtype:

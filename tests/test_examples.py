@@ -57,10 +57,39 @@ def test_initialization(tmp_path, capsys):
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_breast_cancer_without_its_libraries(tmp_path):
+def test_digits(tmp_path, capsys):
+    from fastopt.examples import digits
+
+    picture = tmp_path / "read.png"
+    digits.main(["--output", str(picture), "--seeds", "1"])
+    printed = capsys.readouterr().out
+    own, peer = (
+        float(re.search(rf"^{name} +([\d.]+)%", printed, re.MULTILINE).group(1)) for name in ("fastopt", "scikit-learn")
+    )
+    assert own > 97
+    assert own > peer - 1
+    assert str(picture) in printed
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_large_batch(tmp_path, capsys):
+    from fastopt.examples import large_batch
+
+    picture = tmp_path / "batches.png"
+    large_batch.main(["--output", str(picture), "--quick"])
+    printed = capsys.readouterr().out
+    for name in large_batch.OPTIMIZERS:
+        small, whole = re.search(rf"^{name} +([\d.]+)% .* ([\d.]+)% ", printed, re.MULTILINE).groups()
+        assert float(small) > 90, name  # in 116 steps
+        assert 20 < float(whole) < float(small), name  # in 4
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("example", ["breast_cancer", "digits", "large_batch"])
+def test_without_its_libraries(tmp_path, example):
     code = (
         "import sys; sys.modules['sklearn'] = None\n"
-        "from fastopt.examples.breast_cancer import main\n"
+        f"from fastopt.examples.{example} import main\n"
         "main(['--output', 'picture.png'])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)

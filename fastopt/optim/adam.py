@@ -22,7 +22,7 @@ class Adam(Optimizer):
     params, lr, weight_decay, weight_decay_mode, maximize
         As for `SGD`.
     betas : pair of floats
-        The decay rates of the two averages, in [0, 1).
+        The decay rates of the two averages, in [0, 1); each may be a schedule.
     eps : float
         Outside the root.
     amsgrad : bool or "corrected"

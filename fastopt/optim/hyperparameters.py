@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from functools import partial
 from typing import Any
 
-from .._checks import a_number, positive
+from .._checks import a_number, one_of, positive
 
 
 def _fraction(name: str, value: Any) -> float:
@@ -23,19 +23,10 @@ def or_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
     return lambda name, value: None if value is None else check(name, value)
 
 
-def one_of(*choices: Any) -> Callable[[str, Any], Any]:
-    def check(name: str, value: Any) -> Any:
-        if not any(type(value) is type(choice) and value == choice for choice in choices):
-            raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
-        return value
-
-    return check
-
-
 _not_negative = partial(a_number, low=0)
 yes_or_no = one_of(False, True)
 
-# Numbers, which may change from step to step, or be given by a schedule.
+# Numbers, which may change from step to step, or be given by a schedule (in a pair, each by its own).
 _NUMBERS: dict[str, Callable[[str, Any], Any]] = {
     "alpha": _fraction,
     "betas": _betas,
@@ -70,6 +61,13 @@ FIXED: dict[str, Callable[[str, Any], Any]] = {
 }
 
 
+class Pair(tuple[Any, ...]):
+    """A pair of which one or both are schedules, as a schedule of pairs."""
+
+    def __call__(self, step: int) -> tuple[Any, ...]:
+        return tuple(v(step) if callable(v) else v for v in self)
+
+
 class Group(MutableMapping[str, Any]):
     """The hyperparameters of a group of tensors; setting one checks it."""
 
@@ -84,6 +82,9 @@ class Group(MutableMapping[str, Any]):
         """``value`` if ``name`` may have it, or an error; a schedule's values are checked when it is called."""
         if name in FIXED:
             return self._optimizer.checks.get(name, FIXED[name])(name, value)
+        if isinstance(value, (tuple, list)) and any(map(callable, value)):
+            _NUMBERS[name](name, [0.0 if callable(v) else v for v in value])
+            return Pair(value)
         return value if callable(value) else _NUMBERS[name](name, value)
 
     def replace(self, changed: dict[str, Any]) -> None:

@@ -2,9 +2,10 @@
 
 import math
 
+from .._checks import one_of
 from .adam import check_eps
 from .base import Optimizer
-from .hyperparameters import one_of, yes_or_no
+from .hyperparameters import yes_or_no
 from .sgd import check_nesterov, first_undamped, look_ahead
 
 _decay_modes = one_of("direction", "l2", "decoupled", "independent")
