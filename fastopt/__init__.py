@@ -7,7 +7,7 @@ same bits from the C core, the Numba fallback and the NumPy reference.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import init, nn, optim
+from . import init, losses, nn, optim
 from ._backends import get_backend, set_backend
 from ._runtime import (
     get_instruction_set,
@@ -40,7 +40,7 @@ from .functional import (
     tanh_backward,
 )
 from .optim import clip_grad_norm, global_norm
-from .training import History, fit
+from .training import EarlyStopping, History, fit, lr_range_test
 
 if TYPE_CHECKING:
     from . import schedules
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .features import Standardizer
 
 __all__ = [
+    "EarlyStopping",
     "History",
     "Standardizer",
     "__version__",
@@ -67,6 +68,8 @@ __all__ = [
     "log_sigmoid",
     "log_sigmoid_backward",
     "logistic_loss",
+    "losses",
+    "lr_range_test",
     "minibatches",
     "mse_loss",
     "nn",

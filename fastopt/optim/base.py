@@ -186,6 +186,31 @@ class Optimizer:
         self.grad_norm = norm
         self._step_count = done + 1
 
+    def _repeatable(self, grads: Any, on_nonfinite: str) -> Callable[[float], bool]:
+        """`step` on arrays that stay, without the checks of them, which `_check_arrays` makes for many steps at once.
+
+        It is given ``grad_scale``, and answers whether the step was done.
+        """
+        self._check_arrays(grads)
+        groups, finish, update, no_limit = self.groups, self._finish, self._plan.update, math.inf
+
+        def step(grad_scale: float) -> bool:
+            done = self._step_count
+            if not update([finish(group, done, grad_scale, no_limit) for group in groups], True):
+                self._refuse(on_nonfinite, f"the gradients overflow when scaled by {grad_scale}")
+                return False
+            self.grad_norm = None
+            self._step_count = done + 1
+            return True
+
+        return step
+
+    def _check_arrays(self, grads: Any) -> None:
+        """Point the plan at ``grads``, and refuse parameters that were replaced or made read-only."""
+        self._bind(grads)
+        for name, param in zip(self._names, self._params, strict=True):
+            check_writeable("parameter", name, param)
+
     def _finish(self, group: Group, done: int, grad_scale: float, limit: float) -> tuple[float, ...]:
         """All scalars of a group for the step after ``done`` steps."""
         h = group.at(done)

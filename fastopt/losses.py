@@ -1,0 +1,431 @@
+r"""Losses for `fastopt.fit`, as objects that carry their options.
+
+``fit`` takes them by name (``"logistic"``, ``"cross_entropy"``, ``"mse"``: without options), as objects of this module,
+as a function, or as an object of a class of one's own.
+
+A function is given the outputs and the targets of a batch, and returns the mean loss and its gradient with respect to
+the outputs, as `fastopt.mse_loss` and its kin do: ``loss=lambda z, y: fo.logistic_loss(z, y, targets="-1/+1")``.
+
+A class of one's own derives from `Loss` and has one method, `Loss.losses`. It can do what the others can: it takes
+sample weights, and may check its targets (`Loss.targets`) and say what is right (`Loss.accuracy`).
+
+>>> import numpy as np, fastopt as fo
+>>> class Huber(fo.losses.Loss):
+...     def losses(self, z, y, dz):
+...         residual = z - y
+...         np.clip(residual, -1, 1, out=dz)
+...         return np.where(abs(residual) < 1, residual**2 / 2, abs(residual) - 0.5)
+>>> X = np.arange(8.0)[:, None]
+>>> model = fo.nn.Linear(1, 1, dtype=np.float64, rng=0)
+>>> opt = fo.optim.Adam(model.parameters(), lr=0.1)
+>>> history = fo.fit(model, X, 2 * X - 1, loss=Huber(), optimizer=opt, epochs=300, rng=0)
+>>> model.weight.round(1), model.bias.round(1)
+(array([[2.]]), array([-1.]))
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from . import _backends
+from ._checks import a_number
+
+__all__ = ["CrossEntropy", "LogisticLoss", "Loss", "SquaredError"]
+
+
+def real(name: str, values: Any) -> np.ndarray:
+    """``values`` as an array, if they are real numbers."""
+    values = np.asarray(values)
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold real numbers, not {values.dtype}")
+    return values
+
+
+def finite(name: str, values: np.ndarray, dtype: Any) -> np.ndarray:
+    """``values`` as a contiguous array of ``dtype``, the same if it is one, if all of them are finite."""
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(values, dtype)
+    if _backends.active.any_nonfinite(values):
+        row = next(i for i, row in enumerate(values) if not np.isfinite(row).all())
+        raise ValueError(f"{name} holds NaN or infinity (as {values.dtype}), first in row {row}")
+    return values
+
+
+class Loss:
+    """The base of all losses of a model's outputs, averaged over the batch; for one's own, see `fastopt.losses`."""
+
+    def losses(self, z: np.ndarray, y: np.ndarray, dz: np.ndarray) -> np.ndarray:
+        """The losses of a batch; their gradient goes into ``dz``.
+
+        Parameters
+        ----------
+        z : ndarray (rows, ...)
+            The model's outputs.
+        y : ndarray
+            The targets, as `targets` returned them.
+        dz : ndarray like ``z``
+            Where to put the gradient of the sum of the losses.
+
+        Returns
+        -------
+        ndarray (rows,), or like ``z``
+            A loss for each row, or for each output.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no method losses(z, y, dz)")
+
+    def targets(self, name: str, y: Any, output_shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """The targets as `losses` takes them, or the error that they call for.
+
+        Parameters
+        ----------
+        name : str
+            What to call them in an error.
+        y : array
+            What the user gave. Of shape (rows,) it is taken for (rows, 1) if that is the outputs' shape.
+        output_shape : tuple of int
+            That of the model's outputs for as many rows.
+        dtype : numpy.dtype
+            That of the outputs.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the targets are not numbers, not finite, or not as many as the outputs.
+        """
+        y = real(name, y)
+        if y.ndim == 1 and output_shape[1:] == (1,):
+            y = y[:, None]
+        if y.shape != output_shape:
+            raise ValueError(f"{name} has shape {y.shape}, the model's output for as many rows has {output_shape}")
+        return finite(name, y, dtype)
+
+    def accuracy(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float | None:
+        """The share of what is right, by weight (rows,) if there is one; None where there is no right and wrong."""
+        return None
+
+    def row_weights(self, y: np.ndarray) -> np.ndarray | None:
+        """How much each row counts in the mean, (rows,); None if all count alike."""
+        return None
+
+    def per_row(self, z: np.ndarray) -> int:
+        """How many losses a row has: the mean is over all of them."""
+        return z[0].size
+
+    def bind(
+        self, z: np.ndarray, y: np.ndarray, dz: np.ndarray, weight: np.ndarray | None = None, scale: float | None = None
+    ) -> Callable[[], float]:
+        """A call that writes the gradient into ``dz`` and returns the sum of the losses, for arrays that stay.
+
+        The gradient is that of ``scale`` times the sum; of the mean if there is none. ``weight`` (rows,) multiplies the
+        losses of each row.
+        """
+        each = self._checked(self.losses(z, y, dz), z)
+        share_of_row = self.per_row(z) / (each.size // len(z))
+        factor = share_of_row * (1.0 / (self.per_row(z) * len(z)) if scale is None else scale)
+        column = 1.0 if weight is None else _column(weight, dz)
+
+        def call() -> float:
+            each = self._checked(self.losses(z, y, dz), z)
+            if weight is not None:
+                np.multiply(dz, column, out=dz)
+                each = each * _column(weight, each)
+            np.multiply(dz, dz.dtype.type(factor), out=dz)
+            return share_of_row * float(each.sum(dtype=np.float64))
+
+        return call
+
+    def _checked(self, losses: Any, z: np.ndarray) -> np.ndarray:
+        if not isinstance(losses, np.ndarray) or losses.shape not in (z.shape, z.shape[:1]):
+            given = losses.shape if isinstance(losses, np.ndarray) else type(losses).__name__
+            raise ValueError(
+                f"{type(self).__name__}.losses must return an array of shape {z.shape[:1]} or {z.shape}, not {given}"
+            )
+        return losses
+
+    def sum_of_weights(self, z: np.ndarray, y: np.ndarray) -> float:
+        """What the mean of the losses is the sum divided by."""
+        rows = self.row_weights(y)
+        return self.per_row(z) * (float(len(y)) if rows is None else float(rows.sum()))
+
+    def mean(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float:
+        """The mean loss; with ``weight`` (rows,), whose mean is 1, the weighted one."""
+        return self.bind(z, y, np.empty_like(z), weight)() / self.sum_of_weights(z, y)
+
+
+def _column(weight: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """A weight for each row, in a shape that multiplies ``like``."""
+    return weight.reshape(-1, *(1,) * (like.ndim - 1))
+
+
+def _weighted(kernel: Callable[[], Any], each: np.ndarray, dz: np.ndarray, weight: np.ndarray) -> Callable[[], float]:
+    """``kernel``, which fills ``each`` and ``dz``, with a weight for each row."""
+    weight_of_loss, weight_of_gradient = _column(weight, each), _column(weight, dz)
+
+    def call() -> float:
+        kernel()
+        np.multiply(dz, weight_of_gradient, out=dz)
+        np.multiply(each, weight_of_loss, out=each)
+        return float(each.sum(dtype=np.float64))
+
+    return call
+
+
+def share(right: np.ndarray, weight: np.ndarray | None) -> float:
+    """The share of what is right, by the rows' weights if there are any."""
+    if weight is None:
+        return float(np.count_nonzero(right) / right.size)
+    return float((right.reshape(len(right), -1).mean(axis=1) * weight).sum() / weight.sum(dtype=np.float64))
+
+
+class LogisticLoss(Loss):
+    r"""The logistic loss (binary cross-entropy): the model's outputs are logits.
+
+    .. math:: \ell_i = -w y_i \log \sigma(z_i) - (1 - y_i) \log(1 - \sigma(z_i))
+
+    See `fastopt.logistic_loss`.
+
+    Parameters
+    ----------
+    pos_weight : float or array, optional
+        w: the weight of the positive targets, one for all outputs or one for each. Above 1 it weighs recall.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the weight is not of numbers of at least 0; by `fastopt.fit`, if they are not as many as the outputs, or a
+        target is not in [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> X, y = np.array([[0.0], [1.0], [1.0]]), np.array([0, 0, 1])
+    >>> model = fo.nn.Linear(1, 1, dtype=np.float64, rng=0)
+    >>> opt = fo.optim.Adam(model.parameters(), lr=0.1)
+    >>> _ = fo.fit(model, X, y, loss=fo.losses.LogisticLoss(pos_weight=3.0), optimizer=opt, epochs=400, batch_size=None)
+    >>> fo.sigmoid(model(X))[1].round(2)  # three to one, by weight
+    array([0.75])
+    """
+
+    def __init__(self, pos_weight: Any = None):
+        self.pos_weight = None if pos_weight is None else _nonnegative("pos_weight", pos_weight)
+
+    def __repr__(self) -> str:
+        return f"LogisticLoss({'' if self.pos_weight is None else f'pos_weight={self.pos_weight.tolist()}'})"
+
+    def targets(self, name: str, y: Any, output_shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        values = real(name, y)
+        if values.size and not ((values >= 0) & (values <= 1)).all():
+            low, high = values.min(), values.max()
+            raise ValueError(f"{name} must be in [0, 1] for the logistic loss; it goes from {low} to {high}")
+        if self.pos_weight is not None and self.pos_weight.size not in (1, int(np.prod(output_shape[1:]))):
+            raise ValueError(
+                f"pos_weight has shape {self.pos_weight.shape}, the model's output for a row has {output_shape[1:]}"
+            )
+        return super().targets(name, values, output_shape, dtype)
+
+    def bind(self, z, y, dz, weight=None, scale=None):
+        scale = 1.0 / z.size if scale is None else scale
+        if weight is None and self.pos_weight is None:
+            return _backends.active.bind("logistic_loss", z, y, None, dz, scale)
+        pos_weight = None if self.pos_weight is None else self.pos_weight.astype(z.dtype)
+        each = None if weight is None else np.empty_like(z)
+        kernel = partial(_backends.active.weighted_logistic_loss, z, y, None, pos_weight, each, dz, scale, 1.0, 0.0)
+        return kernel if each is None else _weighted(kernel, each, dz, weight)
+
+    def accuracy(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float:
+        """The share of outputs on the side of 0 that the target is of 1/2."""
+        return share((z > 0) == (y > 0.5), weight)
+
+
+class SquaredError(Loss):
+    """The squared error, averaged over rows and outputs: see `fastopt.mse_loss`.
+
+    Examples
+    --------
+    >>> import fastopt as fo
+    >>> fo.losses.SquaredError()
+    SquaredError()
+    """
+
+    def __repr__(self) -> str:
+        return "SquaredError()"
+
+    def bind(self, z, y, dz, weight=None, scale=None):
+        scale = 2.0 * (1.0 / z.size if scale is None else scale)
+        if weight is None:
+            return _backends.active.bind("mse_loss", z, y, None, dz, scale)
+        each = np.empty_like(z)
+        return _weighted(_backends.active.bind("mse_loss", z, y, each, dz, scale), each, dz, weight)
+
+
+class CrossEntropy(Loss):
+    r"""The cross-entropy of softmax with integer labels: the model's outputs are logits, one for each class.
+
+    See `fastopt.softmax_cross_entropy`.
+
+    Parameters
+    ----------
+    label_smoothing : float from 0 to 1
+        The share of a label that goes to all classes in equal parts.
+    ignore_index : int
+        Rows with this label count for nothing, in the loss and in the accuracy.
+    weight : array (classes,), optional
+        The weights of the classes. The mean over a batch is over the sum of its labels' weights, as in PyTorch.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is out of range; by `fastopt.fit`, if there are not as many weights as outputs, or a label is not
+        one of the classes.
+
+    Examples
+    --------
+    >>> import fastopt as fo
+    >>> fo.losses.CrossEntropy(label_smoothing=0.1)
+    CrossEntropy(label_smoothing=0.1)
+
+    References
+    ----------
+    C. Szegedy et al., "Rethinking the Inception architecture for computer vision", CVPR 2016, section 7, for the
+    smoothing. PyTorch: ``torch.nn.CrossEntropyLoss``.
+    """
+
+    def __init__(self, *, label_smoothing: float = 0.0, ignore_index: int = -100, weight: Any = None):
+        self.label_smoothing = a_number("label_smoothing", label_smoothing, low=0)
+        if self.label_smoothing > 1:
+            raise ValueError(f"label_smoothing must be from 0 to 1, not {label_smoothing}")
+        if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)):
+            raise TypeError(f"ignore_index must be an int, not {type(ignore_index).__name__}")
+        self.ignore_index = int(ignore_index)
+        self.weight = None if weight is None else _nonnegative("weight", weight)
+        if self.weight is not None and self.weight.ndim != 1:
+            raise ValueError(f"weight has shape {self.weight.shape}; it must be (classes,)")
+
+    def __repr__(self) -> str:
+        options = {"label_smoothing": (self.label_smoothing, 0.0), "ignore_index": (self.ignore_index, -100),
+                   "weight": (None if self.weight is None else self.weight.tolist(), None)}  # fmt: skip
+        shown = [f"{name}={value}" for name, (value, default) in options.items() if value != default]
+        return f"CrossEntropy({', '.join(shown)})"
+
+    def targets(self, name: str, y: Any, output_shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        labels = np.asarray(y)
+        if labels.dtype.kind not in "iu":
+            raise TypeError(f"{name} must hold integer labels for the cross-entropy, not {labels.dtype}")
+        if len(output_shape) != 2:
+            raise ValueError(f"the model's output has shape {output_shape}, the cross-entropy takes (rows, classes)")
+        rows, classes = output_shape
+        if self.weight is not None and self.weight.shape != (classes,):
+            raise ValueError(f"weight has shape {self.weight.shape}, the model has {classes} outputs")
+        if labels.shape != (rows,):
+            raise ValueError(f"{name} has shape {labels.shape}, for the cross-entropy of {rows} rows it is ({rows},)")
+        used = labels[labels != self.ignore_index]
+        low, high = (used.min(), used.max()) if used.size else (0, 0)
+        if low < 0 or high >= classes:
+            raise ValueError(
+                f"{name} must be from 0 to {classes - 1}, one for each of the model's {classes} outputs;"
+                f" it goes from {low} to {high}"
+            )
+        labels = np.ascontiguousarray(labels, np.int64)
+        counted = self.row_weights(labels)
+        if counted is not None and not counted.any():
+            raise ValueError(f"all labels of {name} are ignore_index={self.ignore_index}, or of classes of weight 0")
+        return labels
+
+    def per_row(self, z: np.ndarray) -> int:
+        return 1
+
+    def row_weights(self, y: np.ndarray) -> np.ndarray | None:
+        used = y != self.ignore_index
+        if self.weight is None:
+            return None if used.all() else used.astype(np.float64)
+        return np.where(used, self.weight.take(y, mode="clip"), 0.0)
+
+    def bind(self, z, y, dz, weight=None, scale=None):
+        classes = None if self.weight is None else self.weight.astype(z.dtype)
+        total_weight = float(z.shape[1]) if classes is None else float(classes.sum(dtype=np.float64))
+        each = None if weight is None else np.empty(len(z), z.dtype)
+        kernel = _backends.active.bind("softmax_cross_entropy", z, y, classes, each, dz)
+        options = total_weight, self.label_smoothing, self.ignore_index
+
+        def call() -> float:
+            factor = scale
+            if factor is None:
+                counted = self.row_weights(y)
+                total = len(z) if counted is None else counted.sum()
+                factor = 1.0 / total if total else 0.0
+            return kernel(factor, *options)
+
+        return call if each is None else _weighted(call, each, dz, weight)
+
+    def accuracy(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float:
+        """The share of rows, of those that count, whose largest output is that of the label."""
+        right, used = z.argmax(axis=1) == y, y != self.ignore_index
+        if not used.all():
+            right, weight = right[used], None if weight is None else weight[used]
+        return share(right, weight)
+
+
+def _nonnegative(name: str, values: Any) -> np.ndarray:
+    values = real(name, values).astype(np.float64)
+    if values.size == 0 or not (np.isfinite(values) & (values >= 0)).all():
+        raise ValueError(f"{name} must hold finite numbers of at least 0, not {values.tolist()}")
+    return values
+
+
+class FunctionLoss(Loss):
+    """A function of outputs and targets that returns the mean loss and its gradient."""
+
+    def __init__(self, function: Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]]):
+        self.function = function
+
+    def targets(self, name: str, y: Any, output_shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Whole numbers as they are, others as ``dtype``; (rows,) becomes (rows, 1) for one output, unless whole."""
+        y = real(name, y)
+        if len(y) != output_shape[0]:
+            raise ValueError(f"{name} has shape {y.shape}, for {output_shape[0]} rows")
+        if y.dtype.kind in "iu":
+            return np.ascontiguousarray(y)
+        return finite(name, y[:, None] if y.ndim == 1 and output_shape[1:] == (1,) else y, dtype)
+
+    def per_row(self, z: np.ndarray) -> int:
+        return 1
+
+    def bind(self, z, y, dz, weight=None, scale=None):
+        if weight is not None:
+            raise ValueError("sample_weight needs a loss of fastopt.losses, or of a class of one's own: not a function")
+        rows = len(z)
+
+        def call() -> float:
+            value, gradient = self.function(z, y)
+            np.multiply(gradient, gradient.dtype.type(1.0 if scale is None else scale * rows), out=dz)
+            return float(value) * rows
+
+        result = self.function(z, y)
+        if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], np.ndarray):
+            raise TypeError(f"the loss must return a pair of the mean loss and its gradient, not {result!r}")
+        if result[1].shape != z.shape or result[1].dtype != z.dtype:
+            raise ValueError(
+                f"the loss returned a gradient of {result[1].dtype} and shape {result[1].shape}, the outputs are"
+                f" {z.dtype} of shape {z.shape}"
+            )
+        return call
+
+
+LOSSES: dict[str, type[Loss]] = {"logistic": LogisticLoss, "cross_entropy": CrossEntropy, "mse": SquaredError}
+
+
+def as_loss(loss: Any) -> Loss:
+    """The loss that ``loss`` names, or is."""
+    if isinstance(loss, Loss):
+        return loss
+    if isinstance(loss, str) and loss in LOSSES:
+        return LOSSES[loss]()
+    if isinstance(loss, type) and issubclass(loss, Loss):
+        raise TypeError(f"loss must be an object: {loss.__name__}(), not the class")
+    if callable(loss):
+        return FunctionLoss(loss)
+    raise ValueError(
+        f"loss must be one of {', '.join(map(repr, LOSSES))}, an object of fastopt.losses, or a function, not {loss!r}"
+    )

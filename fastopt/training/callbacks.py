@@ -1,0 +1,218 @@
+"""What runs beside the training: callbacks, and early stopping among them."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .._checks import a_number, whole
+from .._layer import Layer
+from ..optim import Optimizer
+from .history import History
+
+EVENTS = ("start", "batch", "epoch", "end")
+
+
+class Run:
+    """What a callback is given: where training stands, and the means to stop it.
+
+    Attributes
+    ----------
+    model : fastopt.nn.Layer
+    optimizer : fastopt.optim.Optimizer
+    history : History
+        Of the epochs that are over.
+    epoch, epochs : int
+        How many epochs are over, and how many there are to be.
+    batch : int
+        How many steps of the present epoch are over.
+    batch_loss : float
+        The mean loss of the last step's rows, before that step; NaN before the first.
+    """
+
+    def __init__(self, model: Layer, optimizer: Optimizer, history: History, epochs: int):
+        self.model, self.optimizer, self.history, self.epochs = model, optimizer, history, epochs
+        self.epoch = self.batch = 0
+        self.batch_loss = float("nan")
+        self.stopping = False
+
+    def stop(self, reason: str = "stopped by a callback") -> None:
+        """End training after this event; of an epoch that is not over, the history has nothing."""
+        self.stopping = True
+        self.history.stopped = reason
+
+
+class EarlyStopping:
+    """Ends training when it no longer gets better, and puts the best weights back.
+
+    Give it to `fastopt.fit` among the ``callbacks``.
+
+    Parameters
+    ----------
+    monitor : str
+        What is to get better: a name in the `History`, such as "val_loss" or "val_accuracy". Accuracies are to rise,
+        everything else is to fall. NaN is never better.
+    patience : int
+        After how many epochs in a row without improvement to stop.
+    min_delta : float
+        By how much it must be better than the best so far to be an improvement.
+    restore_best : bool
+        Whether, when training ends, for whatever reason but an error, the model gets the weights of the best epoch
+        back, with their running statistics. The optimizer stays as it is.
+
+    Attributes
+    ----------
+    best : float or None
+        The best value so far.
+    best_epoch : int
+        Where it was, counted from 1; also in the `History`, whose picture marks it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of another type, or out of range; by ``fit``, if ``monitor`` is not what it records.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> X = np.random.default_rng(0).standard_normal((60, 20))
+    >>> y = X[:, 0] > 0  # few rows, and many columns that do not matter
+    >>> model = fo.nn.Sequential(fo.nn.Linear(20, 50), fo.nn.ReLU(), fo.nn.Linear(50, 1), rng=0)
+    >>> opt = fo.optim.Adam(model.parameters(), lr=0.02)
+    >>> stopping = fo.EarlyStopping(patience=5)
+    >>> history = fo.fit(model, X, y, optimizer=opt, epochs=200, validation=0.3, callbacks=[stopping], rng=0)
+    >>> len(history) == history.best_epoch + 5
+    True
+    >>> history.val_loss[history.best_epoch - 1] == min(history.val_loss) == stopping.best
+    True
+
+    References
+    ----------
+    L. Prechelt, "Early stopping - but when?" (1998).
+    """
+
+    def __init__(
+        self, monitor: str = "val_loss", patience: int = 10, min_delta: float = 0.0, restore_best: bool = True
+    ):
+        if not isinstance(monitor, str):
+            raise TypeError(f"monitor must be a str, not {type(monitor).__name__}")
+        self.monitor = monitor
+        self.patience = whole("patience", patience, 1)
+        self.min_delta = a_number("min_delta", min_delta, low=0)
+        if not isinstance(restore_best, (bool, np.bool_)):
+            raise TypeError(f"restore_best must be True or False, not {restore_best!r}")
+        self.restore_best = bool(restore_best)
+        self._sign = -1.0 if monitor.endswith("accuracy") else 1.0
+        self._begin()
+
+    def _begin(self) -> None:
+        self.best: float | None = None
+        self.best_epoch = 0
+        self._weights: dict[str, np.ndarray] = {}
+
+    def on_start(self, run: Run) -> None:
+        if run.epoch == 0:
+            self._begin()
+        else:  # resumed, and perhaps from where it had stopped
+            self._stop_if_idle(run)
+
+    def on_epoch(self, run: Run) -> None:
+        value = run.history[self.monitor][-1]
+        gain = math.inf if self.best is None else self._sign * (self.best - value)
+        if gain > self.min_delta and not math.isnan(value):
+            self.best, self.best_epoch = value, run.epoch
+            run.history.best_epoch = run.epoch
+            if self.restore_best:
+                self._keep(run.model)
+        self._stop_if_idle(run)
+
+    def _keep(self, model: Layer) -> None:
+        if not self._weights:
+            self._weights = model.state_dict()
+        else:
+            for name, array in (*model.params.items(), *model.buffers.items()):
+                np.copyto(self._weights[name], array)
+
+    def _stop_if_idle(self, run: Run) -> None:
+        if run.epoch - self.best_epoch >= self.patience:
+            run.stop(f"no better {self.monitor} for {self.patience} epoch{'' if self.patience == 1 else 's'}")
+
+    def on_end(self, run: Run) -> None:
+        if self._weights:
+            run.model.load_state_dict(self._weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"monitor": self.monitor, "best": self.best, "best_epoch": self.best_epoch,
+                "weights": {name: array.copy() for name, array in self._weights.items()}}  # fmt: skip
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from there: `state_dict` is a checkpoint's."""
+        if state_dict["monitor"] != self.monitor:
+            raise ValueError(f"the checkpoint monitors {state_dict['monitor']!r}, this run {self.monitor!r}")
+        self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
+        self._weights = dict(state_dict["weights"])
+
+
+class Callbacks:
+    """All callbacks of a run, by event."""
+
+    def __init__(self, given: Any):
+        if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
+            given = [given]  # one by itself
+        # the best weights are put back before others look at them
+        self.given = sorted(given, key=lambda callback: not isinstance(callback, EarlyStopping))
+        self._of: dict[str, list[Callable[[Run], Any]]] = {event: [] for event in EVENTS}
+        for callback in self.given:
+            for event, function in _functions(callback).items():
+                self._of[event].append(function)
+        self.watches_batches = bool(self._of["batch"])
+
+    def check_monitors(self, recorded: Sequence[str]) -> None:
+        for callback in self.given:
+            if isinstance(callback, EarlyStopping) and callback.monitor not in recorded:
+                raise ValueError(
+                    f"early stopping monitors {callback.monitor!r}, which is not recorded: {', '.join(recorded)} are"
+                    + ("; val_... needs validation data" if callback.monitor.startswith("val_") else "")
+                )
+
+    def call(self, event: str, run: Run) -> None:
+        for function in self._of[event]:
+            function(run)
+
+    def state_dict(self) -> list[Any]:
+        """The states of those that have one."""
+        return [callback.state_dict() for callback in self._stateful()]
+
+    def load_state_dict(self, states: Sequence[Any]) -> None:
+        stateful = self._stateful()
+        if len(states) != len(stateful):
+            raise ValueError(
+                f"the checkpoint has the states of {len(states)} callbacks, this run {len(stateful)} with any"
+            )
+        for callback, state in zip(stateful, states, strict=True):
+            callback.load_state_dict(state)
+
+    def _stateful(self) -> list[Any]:
+        return [c for c in self.given if hasattr(c, "state_dict") and hasattr(c, "load_state_dict")]
+
+
+def _functions(callback: Any) -> dict[str, Callable[[Run], Any]]:
+    """The functions of a callback, by event."""
+    if isinstance(callback, Mapping):
+        if unknown := [repr(event) for event in callback if event not in EVENTS]:
+            raise ValueError(f"a callback has functions for {', '.join(EVENTS)}, not for {', '.join(unknown)}")
+        found = dict(callback)
+    elif isinstance(callback, type):
+        raise TypeError(f"a callback must be an object: {callback.__name__}(), not the class")
+    else:
+        found = {event: getattr(callback, f"on_{event}") for event in EVENTS if hasattr(callback, f"on_{event}")}
+    if not found:
+        raise TypeError(
+            f"a callback must be a dict of functions, or an object with methods on_{', on_'.join(EVENTS)},"
+            f" not {callback!r}"
+        )
+    for event, function in found.items():
+        if not callable(function):
+            raise TypeError(f"a callback's function for {event!r} must be callable, not {function!r}")
+    return found

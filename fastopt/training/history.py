@@ -1,0 +1,184 @@
+"""What happened in training, epoch by epoch."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .figure import new_figure
+
+_LISTS = ("loss", "accuracy", "val_loss", "val_accuracy", "lr", "grad_norm", "skipped_steps", "seconds")
+_RATIO = "trust_ratio "  # before a parameter's name, the name of its column
+_CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+
+@dataclass(repr=False)
+class History:
+    """What happened in each epoch, as lists with one number per epoch.
+
+    The loss and accuracy on the training data are those met while training: each batch's before its step. Those
+    on the validation data are taken at the end of the epoch, in evaluation mode. Lists of what there was not are empty:
+    of the accuracy with the squared error, of the gradients' norm if it was not computed.
+    A history is a mapping of the lists that are not empty: ``pandas.DataFrame(dict(history))`` is a table.
+
+    Attributes
+    ----------
+    loss, accuracy, val_loss, val_accuracy : list of float
+    lr : list of float
+        The learning rate of the epoch's first step.
+    grad_norm : list of float
+        The mean, over the epoch's steps, of the norm of all gradients together before clipping.
+    trust_ratios : dict of list of float
+        For LARS and LAMB: the trust ratio of every parameter in the epoch's last step, by the parameter's name. In the
+        mapping, the list of the parameter ``"0.weight"`` is ``"trust_ratio 0.weight"``.
+    skipped_steps : list of int
+        With ``on_nonfinite="skip"``: how many steps were refused.
+    seconds : list of float
+        The time the epoch took, validation included.
+    best_epoch : int or None
+        The epoch, counted from 1, that early stopping found best.
+    stopped : str
+        Why training ended before its last epoch; empty if it did not.
+    interrupted : bool
+        Whether that was Ctrl-C. Of the epoch it came in there is nothing here.
+
+    Examples
+    --------
+    >>> import fastopt as fo
+    >>> history = fo.History(loss=[0.7, 0.3], accuracy=[0.5, 0.9])
+    >>> history
+    History(2 epochs: loss 0.7 -> 0.3, accuracy 0.5 -> 0.9)
+    >>> history["loss"]
+    [0.7, 0.3]
+    """
+
+    loss: list[float] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    val_accuracy: list[float] = field(default_factory=list)
+    lr: list[float] = field(default_factory=list)
+    grad_norm: list[float] = field(default_factory=list)
+    trust_ratios: dict[str, list[float]] = field(default_factory=dict)
+    skipped_steps: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    best_epoch: int | None = None
+    stopped: str = ""
+    interrupted: bool = False
+
+    def append(self, measured: Mapping[str, float], trust_ratios: Mapping[str, float]) -> None:
+        """Add an epoch: a number for each list."""
+        for name, value in measured.items():
+            getattr(self, name).append(value)
+        for name, value in trust_ratios.items():
+            self.trust_ratios.setdefault(name, []).append(value)
+
+    def _columns(self) -> dict[str, list[Any]]:
+        lists = {name: getattr(self, name) for name in _LISTS if getattr(self, name)}
+        return {**lists, **{f"{_RATIO}{name}": ratios for name, ratios in self.trust_ratios.items()}}
+
+    def keys(self) -> list[str]:
+        """The names of the lists that are not empty."""
+        return list(self._columns())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns())
+
+    def __getitem__(self, name: str) -> list[float]:
+        columns = self._columns()
+        if name not in columns:
+            raise KeyError(f"the history has no {name!r}, only {', '.join(columns) or 'empty lists'}")
+        return columns[name]
+
+    def __len__(self) -> int:
+        """How many epochs there were."""
+        return len(self.loss)
+
+    def __repr__(self) -> str:
+        curves = [name for name in _CURVES if getattr(self, name)]
+        parts = [f"{name} {self[name][0]:.4g} -> {self[name][-1]:.4g}" for name in curves]
+        parts += [f"best in epoch {self.best_epoch}"] if self.best_epoch else []
+        parts += [self.stopped] if self.stopped else []
+        parts += [f"{sum(self.seconds):.3g} s"] if self.seconds else []
+        epochs = f"{len(self)} epoch{'' if len(self) == 1 else 's'}"
+        return f"History({epochs}{': ' if parts else ''}{', '.join(parts)})"
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write a table with a line for each epoch: its number, counted from 1, and what is in the mapping.
+
+        Numbers are written with all their digits: reading them gives the same floats.
+
+        Examples
+        --------
+        >>> import fastopt as fo, tempfile, os
+        >>> path = os.path.join(tempfile.mkdtemp(), "history.csv")
+        >>> fo.History(loss=[0.7, 0.3], lr=[0.1, 0.1]).to_csv(path)
+        >>> print(open(path).read(), end="")
+        epoch,loss,lr
+        1,0.7,0.1
+        2,0.3,0.1
+        """
+        import csv
+
+        columns = self._columns()
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["epoch", *columns])
+            writer.writerows(zip(range(1, len(self) + 1), *columns.values(), strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of everything, for `fastopt.save`."""
+        lists = {name: list(getattr(self, name)) for name in _LISTS}
+        ratios = {name: list(values) for name, values in self.trust_ratios.items()}
+        return {**lists, "trust_ratios": ratios, "best_epoch": self.best_epoch, "stopped": self.stopped,
+                "interrupted": self.interrupted}  # fmt: skip
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Become what the history was that `state_dict` came from.
+
+        Raises
+        ------
+        ValueError
+            If something is missing or unknown.
+        """
+        own = self.state_dict().keys()
+        if state_dict.keys() != own:
+            raise ValueError(f"a history has {', '.join(own)}; the state dict has {', '.join(state_dict) or 'nothing'}")
+        for name, value in state_dict.items():
+            setattr(self, name, value)
+
+    def plot(self) -> Any:
+        """Draw the learning curves: loss and accuracy over the epochs, for training and validation data.
+
+        A dotted line marks the epoch that early stopping found best.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            To be saved (``figure.savefig("curves.png")``) or shown by a notebook; it belongs to no window.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        figure, both = new_figure((9, 3.6), 2)
+        from matplotlib.ticker import MaxNLocator
+
+        for axes, name in zip(both, ("loss", "accuracy"), strict=True):
+            for curve, label, color in ((name, "training", "#1f5fa8"), (f"val_{name}", "validation", "#d1661f")):
+                values = getattr(self, curve)
+                if values:
+                    epochs = range(1, len(values) + 1)
+                    marker = "o" if len(values) == 1 else None
+                    axes.plot(epochs, values, color=color, linewidth=1.8, marker=marker)
+                    axes.plot([], [], color=color, linewidth=1.8, label=f"{label}: {values[-1]:.3f} at the end")
+            if self.best_epoch is not None and axes.lines:
+                best = f"best: epoch {self.best_epoch}"
+                axes.axvline(self.best_epoch, color="0.35", linewidth=1.2, linestyle=":", label=best)
+            axes.set(title=name.capitalize(), xlabel="epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+            if name == "loss":
+                axes.set_ylim(bottom=0)
+            if axes.lines:
+                axes.legend(frameon=False)
+        return figure

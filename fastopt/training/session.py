@@ -1,0 +1,152 @@
+"""What a training run works with: checked, and bound to one another."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .._checks import positive, whole
+from .._layer import Layer
+from ..losses import Loss, as_loss
+from ..optim import Optimizer
+from .data import Batches, Data, bound_to_batches, inputs, sample_weights, split, with_mean_one
+from .steps import Part, Update, parts_of_an_epoch
+
+
+class Session:
+    """Model, data, loss and optimizer, checked, and bound to one another."""
+
+    def __init__(
+        self,
+        model: Layer,
+        X: Any,
+        y: Any,
+        optimizer: Any,
+        loss: Any,
+        batch_size: int | None,
+        validation: Any,
+        sample_weight: Any,
+        accumulate: int,
+    ):
+        if not isinstance(model, Layer):
+            raise TypeError(f"model must be a fastopt.nn.Layer, such as a Sequential, not {type(model).__name__}")
+        model.check_arrays()
+        self.model, self.optimizer, self._accumulate = model, optimizer, accumulate
+        self._grads = _gradients_for(optimizer, model)
+        # what the optimizer's step is given
+        self.stepped = self._grads if accumulate == 1 else {name: np.zeros_like(g) for name, g in self._grads.items()}
+        batch_size = None if batch_size is None else whole("batch_size", batch_size, 1)
+        self.criterion = criterion = as_loss(loss)
+        dtype = model.dtype or np.dtype(np.float32)
+        X = inputs("X", X, dtype)
+        weight = sample_weights("sample_weight", sample_weight, len(X))
+        fraction = validation is not None and not isinstance(validation, (tuple, list, np.ndarray))
+        rows, held_out = split(validation, len(X)) if fraction else (np.arange(len(X)), np.arange(0))
+        passes = bound_to_batches(model, X, len(rows), batch_size)
+        output_shape = passes[0].y.shape[1:]
+        y = criterion.targets("y", y, (len(X), *output_shape), dtype)
+        counted = criterion.row_weights(y)
+        self.validation: Data | None = None
+        if fraction:
+            held_out_weight = with_mean_one("sample_weight of the validation rows", weight, held_out, counted, dtype)
+            self.validation = Data(X, y, held_out_weight).of(held_out)
+        elif validation is not None:
+            self.validation = _validation(validation, X.shape, output_shape, criterion, dtype)
+        weight = with_mean_one("sample_weight", weight, rows, counted, dtype)
+        self.batches = Batches(passes, Data(X, y, weight), rows)
+        self.sum_of_weights = criterion.sum_of_weights(self.batches.outputs, self.batches.targets)
+        # few enough rows that the products of small networks stay in one thread, enough for those of large ones
+        self._predicted_at_once = max(64, min(self.batches.size, 1024))
+
+    def check_arrays(self) -> None:
+        """Refuse to go on where arrays have been replaced, or made read-only, since."""
+        self.model.check_arrays()
+        self.optimizer._check_arrays(self.stepped)
+
+    def recorded(self) -> list[str]:
+        """What there is to record of every epoch."""
+        curves = ["loss", *self.accuracy("accuracy")]
+        return [*curves, "lr", *(f"val_{name}" for name in curves if self.validation is not None)]
+
+    def update(self, on_nonfinite: str, clipping: dict[str, float | None], user_code_between_steps: bool) -> Update:
+        """The optimizer's step."""
+        optimizer, stepped = self.optimizer, self.stepped
+        options = {name: positive(name, value) for name, value in clipping.items() if value is not None}
+        if {"clip_norm", "clip_norm_per_tensor"} <= options.keys():
+            clip_norm, per_tensor = options["clip_norm"], options["clip_norm_per_tensor"]
+            raise ValueError(f"clip_norm={clip_norm} and clip_norm_per_tensor={per_tensor}: give one of them")
+        if on_nonfinite not in ("raise", "skip"):
+            raise ValueError(f'on_nonfinite must be "raise" or "skip", not {on_nonfinite!r}')
+        if not options and not user_code_between_steps:
+            return optimizer._repeatable(stepped, on_nonfinite)
+
+        def update(grad_scale: float) -> bool:
+            before = optimizer.step_count
+            optimizer.step(stepped, grad_scale=grad_scale, on_nonfinite=on_nonfinite, **options)
+            return optimizer.step_count > before
+
+        return update
+
+    def parts(self, update: Update) -> list[Part]:
+        """An epoch."""
+        return parts_of_an_epoch(
+            self.model, self.batches, self.criterion, update, self._accumulate, self._grads, self.stepped
+        )
+
+    def accuracy(self, name: str) -> dict[str, float]:
+        """The epoch's, under this name, if the loss knows what is right."""
+        batches = self.batches
+        value = self.criterion.accuracy(batches.outputs, batches.targets, batches.weights)
+        return {} if value is None else {name: value}
+
+    def mean_loss(self, value: float, begin: int, rows: int) -> float:
+        """Of the sum of the losses of some of the epoch's rows, the mean."""
+        batches = self.batches
+        total = self.criterion.sum_of_weights(batches.outputs, batches.targets[begin : begin + rows])
+        return value / total if total else math.nan
+
+    def validate(self) -> dict[str, float]:
+        """Loss and accuracy on the validation data, if there is any."""
+        if self.validation is None:
+            return {}
+        X, y, weight = self.validation
+        z = self.model.predict(X, self._predicted_at_once)
+        accuracy = self.criterion.accuracy(z, y, weight)
+        measured = {"val_loss": self.criterion.mean(z, y, weight)}
+        return measured if accuracy is None else {**measured, "val_accuracy": accuracy}
+
+
+def _validation(
+    validation: Any, shape: tuple[int, ...], output_shape: tuple[int, ...], criterion: Loss, dtype: np.dtype
+) -> Data:
+    if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+        raise TypeError(
+            "validation must be a pair (X, y), a triple (X, y, sample_weight) or a fraction,"
+            f" not {type(validation).__name__}"
+        )
+    X = inputs("validation X", validation[0], dtype)
+    if X.shape[1:] != shape[1:]:
+        raise ValueError(f"validation X has shape {X.shape}, X has {shape}: all but the rows must agree")
+    y = criterion.targets("validation y", validation[1], (len(X), *output_shape), dtype)
+    name, rows = "validation sample_weight", np.arange(len(X))
+    weight = sample_weights(name, validation[2] if len(validation) == 3 else None, len(X))
+    return Data(X, y, with_mean_one(name, weight, rows, criterion.row_weights(y), dtype))
+
+
+def _gradients_for(optimizer: Any, model: Layer) -> dict[str, np.ndarray]:
+    """The model's gradients of the optimizer's parameters, by the optimizer's names for them."""
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer must be one of fastopt.optim, not {type(optimizer).__name__}")
+    name_of = {id(param): name for name, param in model.parameters().items()}
+    foreign = [
+        repr(name) for name, param in zip(optimizer._names, optimizer._params, strict=True) if id(param) not in name_of
+    ]
+    if foreign or not optimizer._params:
+        raise ValueError(
+            f"the optimizer is over {', '.join(foreign) or 'nothing'}, which is not of this model, whose parameters are"
+            f" {', '.join(map(repr, model.parameters())) or 'none'}: make it from model.parameters()"
+        )
+    grads = model.gradients()
+    if optimizer._names == tuple(grads):
+        return grads
+    return {n: grads[name_of[id(p)]] for n, p in zip(optimizer._names, optimizer._params, strict=True)}
