@@ -80,11 +80,10 @@ class Adam(Optimizer):
                 step_size *= math.sqrt(unbiased2)
             else:
                 correction2 = 1.0 / unbiased2
-        averages = (beta1, 1.0 - beta1, beta2, 1.0 - beta2)
         if not h["amsgrad"]:
-            return *averages, correction2, h["eps_root"], h["eps"], step_size
+            return beta1, 1.0 - beta1, beta2, 1.0 - beta2, correction2, h["eps_root"], h["eps"], step_size
         before, after = (correction2, 1.0) if h["amsgrad"] == "corrected" else (1.0, correction2)
-        return *averages, before, after, h["eps_root"], h["eps"], step_size
+        return beta1, 1.0 - beta1, beta2, 1.0 - beta2, before, after, h["eps_root"], h["eps"], step_size
 
 
 class AdamW(Adam):

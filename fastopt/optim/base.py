@@ -225,7 +225,7 @@ class Optimizer:
         scale = -grad_scale if h["maximize"] else grad_scale
         if not -_SCALAR_LIMIT < sum(own, scale + l2 + keep) < _SCALAR_LIMIT:
             raise ValueError(f"step {done + 1}: these hyperparameters give numbers beyond float32: {dict(h)}")
-        return (scale, limit, l2, keep, *own, *self.trust(h))
+        return (scale, limit, l2, keep, *own, *self.trust(h)) if group.adapts else (scale, limit, l2, keep, *own)
 
     @staticmethod
     def _clip_factors(sums, norm, scale, clip_norm, clip_norm_per_tensor):

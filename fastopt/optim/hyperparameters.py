@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from .._checks import a_number, one_of, positive
+from ..rules import RULES
 
 
 def _fraction(name: str, value: Any) -> float:
@@ -77,6 +78,7 @@ class Group(MutableMapping[str, Any]):
         self.replace({name: self.checked(name, value) for name, value in hyperparameters.items()})
         optimizer.check(self)
         self.rule: str = optimizer.rule(self)
+        self.adapts = RULES[self.rule].direction is not None  # whether there is a trust ratio
 
     def checked(self, name: str, value: Any) -> Any:
         """``value`` if ``name`` may have it, or an error; a schedule's values are checked when it is called."""
