@@ -1,0 +1,93 @@
+"""What fastopt.fit refuses, before anything changes."""
+
+import numpy as np
+import pytest
+from fitting import network, problem
+
+import fastopt as fo
+from fastopt import nn
+
+X, Y = problem()
+NAN, INFINITE = X.copy(), X.copy()
+CROSS_ENTROPY = {"loss": "cross_entropy"}
+NAN[2, 0] = np.nan
+INFINITE[3, 2] = np.inf
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"X": NAN}, ValueError, r"X holds NaN or infinity \(as float32\), first in row 2"),
+        ({"X": INFINITE}, ValueError, "X holds NaN or infinity .* row 3"),
+        ({"X": X.astype(np.float64) * 1e300}, ValueError, r"X holds NaN or infinity \(as float32\)"),
+        ({"X": X[:, :4]}, ValueError, r"X has shape \(70, 4\), which the model does not take: Linear\(5, 9\)"),
+        ({"X": X[:, 0]}, ValueError, r"X has shape \(70,\)"),
+        ({"X": X[:0], "y": Y[:0]}, ValueError, r"X has shape \(0, 5\): it has no rows"),
+        ({"X": X.astype(str)}, TypeError, "X must hold real numbers, not <U"),
+        ({"X": X.astype(complex)}, TypeError, "X must hold real numbers, not complex128"),
+        ({"X": [[1, 2], [3]]}, (TypeError, ValueError), None),
+        ({"y": Y[:-1]}, ValueError, r"y has shape \(69, 1\), .* \(70, 1\)"),
+        ({"y": np.stack([Y, Y], 1)}, ValueError, r"y has shape \(70, 2\), .* \(70, 1\)"),
+        ({"y": Y * 2}, ValueError, r"y must be in \[0, 1\] .* from 0 to 2"),
+        ({"y": np.where(Y, 1, -1)}, ValueError, r"y must be in \[0, 1\] .* from -1 to 1"),
+        ({"y": np.where(Y, np.nan, 0)}, ValueError, r"y must be in \[0, 1\]"),
+        ({"y": np.where(Y, "malignant", "benign")}, TypeError, "y must hold real numbers, not <U9"),
+        ({"y": np.array([None] * 70)}, TypeError, "y must hold real numbers, not object"),
+        ({"validation": (X[:, :4], Y)}, ValueError, r"validation X has shape \(70, 4\), X has \(70, 5\)"),
+        ({"validation": (X, Y[1:])}, ValueError, r"validation y has shape \(69, 1\), .* \(70, 1\)"),
+        ({"validation": (X, Y + 1)}, ValueError, r"validation y must be in \[0, 1\]"),
+        ({"validation": (INFINITE, Y)}, ValueError, "validation X holds NaN"),
+        ({"validation": (X[:0], Y[:0])}, ValueError, "validation X has shape .* no rows"),
+        ({"validation": X}, TypeError, "validation must be a pair"),
+        ({"epochs": -1}, ValueError, "epochs must be at least 0, not -1"),
+        ({"epochs": 1.5}, TypeError, "epochs must be an int, not float"),
+        ({"batch_size": 0}, ValueError, "batch_size must be at least 1, not 0"),
+        ({"batch_size": "32"}, TypeError, "batch_size must be an int, not str"),
+        ({"loss": "hinge"}, ValueError, "loss must be one of 'logistic', 'cross_entropy', 'mse', .* not 'hinge'"),
+        ({"loss": None}, ValueError, "loss must be one of"),
+        ({**CROSS_ENTROPY, "y": Y}, TypeError, "y must hold integer labels for the cross-entropy, not bool"),
+        ({**CROSS_ENTROPY, "y": Y + 0.0}, TypeError, "y must hold integer labels .*, not float64"),
+        ({**CROSS_ENTROPY, "y": Y + 0}, ValueError, r"y must be from 0 to 0, .* 1 outputs; it goes from 0 to 1"),
+        ({**CROSS_ENTROPY, "y": Y - 1}, ValueError, "it goes from -1 to 0"),
+        ({**CROSS_ENTROPY, "y": np.zeros((70, 1), int)}, ValueError, r"y has shape \(70, 1\), .* it is \(70,\)"),
+        ({**CROSS_ENTROPY, "y": np.zeros(69, int)}, ValueError, r"y has shape \(69,\), .* 70 rows"),
+        ({**CROSS_ENTROPY, "y": np.zeros(70, int), "validation": (X, Y + 0)}, ValueError, "validation y must be"),
+        ({"loss": "mse", "y": np.where(Y, np.inf, 0)}, ValueError, r"y holds NaN or infinity \(as float32\), first"),
+        ({"loss": "mse", "y": Y[1:]}, ValueError, r"y has shape \(69, 1\), .* \(70, 1\)"),
+        ({"rng": "seed"}, (TypeError, ValueError), None),
+        ({"rng": -1}, ValueError, None),
+        ({"progress": "yes"}, TypeError, "progress must be True, False or None, not 'yes'"),
+        ({"optimizer": None}, TypeError, "optimizer must be one of fastopt.optim, not NoneType"),
+        ({"model": nn.Sequential}, TypeError, "model must be a fastopt.nn.Layer"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_before_anything_changes(change, error, message):
+    model = network()
+    opt = fo.optim.Adam(model.parameters())
+    before = model.state_dict()
+    arguments = {"model": model, "X": X, "y": Y, "optimizer": opt, "epochs": 2, **change}
+    with pytest.raises(error, match=message):
+        fo.fit(**arguments)
+    assert opt.step_count == 0
+    for name, param in model.parameters().items():
+        np.testing.assert_array_equal(param, before[name])
+
+
+def test_an_optimizer_over_other_parameters_is_refused():
+    model, other = network(), network()
+    before, theirs = model.state_dict(), other.state_dict()
+    for params in (
+        other.parameters(),
+        {**model.parameters(), "more": np.zeros(3, np.float32)},
+        {name: param.copy() for name, param in model.parameters().items()},
+        {},
+    ):
+        with pytest.raises(ValueError, match=r"which is not of this model, whose parameters are '0\.weight'"):
+            fo.fit(model, X, Y, optimizer=fo.optim.Adam(params), epochs=1)
+    opt = fo.optim.Adam(model.parameters())
+    wider = nn.Sequential(model, nn.Sigmoid())  # takes the parameters over
+    with pytest.raises(ValueError, match="which is not of this model"):
+        fo.fit(wider, X, Y, optimizer=opt, epochs=1)
+    for values, network_ in ((before, model), (theirs, other)):
+        for name, param in network_.parameters().items():
+            np.testing.assert_array_equal(param, values[name])
