@@ -1,13 +1,16 @@
 """The History, its picture and its table; and the progress bar."""
 
 import builtins
+import csv
 import io
 import sys
 
+import numpy as np
 import pytest
-from fitting import assert_same_bits, trained
+from fitting import assert_same_bits, problem, trained
 
 import fastopt as fo
+from fastopt import nn
 
 
 def test_history():
@@ -36,6 +39,53 @@ def test_history_plots_its_curves():
     figure.savefig(io.BytesIO(), format="png")
     for history in (fo.History(), fo.History(loss=[1.0])):
         history.plot().savefig(io.BytesIO(), format="png")
+
+
+def test_everything_that_can_be_recorded():
+    model = nn.Sequential(nn.Linear(5, 1), rng=0)
+    X, y = problem()
+    history = fo.fit(model, X, y, optimizer=fo.optim.LAMB(model.parameters()), epochs=2, clip_norm=1.0,
+                     on_nonfinite="skip", validation=0.2)  # fmt: skip
+    assert list(history) == [
+        "loss", "accuracy", "val_loss", "val_accuracy", "lr", "grad_norm", "skipped_steps", "seconds",
+        "trust_ratio 0.weight", "trust_ratio 0.bias",
+    ]  # fmt: skip
+    assert {len(values) for values in dict(history).values()} == {2}
+
+
+def test_a_table(tmp_path):
+    """Every number comes back from the file as it was, and so it does from an epoch that has none."""
+    history = trained(epochs=3)[1]
+    history.loss[1] = float("nan")
+    history.to_csv(tmp_path / "history.csv")
+    with open(tmp_path / "history.csv", newline="") as file:
+        header, *lines = csv.reader(file)
+    assert header == ["epoch", *history]
+    assert [line[0] for line in lines] == ["1", "2", "3"]
+    for name, *values in zip(header[1:], *(line[1:] for line in lines), strict=True):
+        np.testing.assert_array_equal([float(value) for value in values], history[name])
+    fo.History().to_csv(tmp_path / "empty.csv")
+    assert (tmp_path / "empty.csv").read_text() == "epoch\n"
+
+
+def test_a_round_trip_through_a_file(tmp_path):
+    history = fo.History(loss=[0.1, float("inf")], trust_ratios={"w": [1.5, 0.1 + 0.2]}, best_epoch=2, stopped="so")
+    fo.save(tmp_path / "history.npz", history.state_dict())
+    again = fo.History()
+    again.load_state_dict(fo.load(tmp_path / "history.npz"))
+    assert again == history
+    with pytest.raises(ValueError, match=r"a history has loss, .*; the state dict has loss$"):
+        again.load_state_dict({"loss": []})
+    assert again == history
+
+
+def test_the_best_epoch_is_marked():
+    pytest.importorskip("matplotlib")
+    figure = fo.History(loss=[3.0, 2.0, 1.0], val_loss=[3.0, 2.0, 4.0], accuracy=[0.1, 0.2, 0.3], best_epoch=2).plot()
+    for axes in figure.axes:
+        labels = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert labels[-1] == "best: epoch 2"
+        assert list(axes.lines[-1].get_xdata()) == [2, 2]
 
 
 class Stderr(io.StringIO):

@@ -87,7 +87,7 @@ class Batches:
         self.targets = np.empty((count, *self._y.shape[1:]), self._y.dtype)
         self.weights = None if self._weight is None else np.empty(count, self._weight.dtype)
         first = passes[0].y
-        self.outputs = np.empty((count, *first.shape[1:]), first.dtype)
+        self.outputs = np.zeros((count, *first.shape[1:]), first.dtype)
         self.gather()
 
     def gather(self) -> None:

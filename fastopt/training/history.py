@@ -109,10 +109,10 @@ class History:
 
         Examples
         --------
-        >>> import fastopt as fo, tempfile, os
-        >>> path = os.path.join(tempfile.mkdtemp(), "history.csv")
+        >>> import fastopt as fo, pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "history.csv")
         >>> fo.History(loss=[0.7, 0.3], lr=[0.1, 0.1]).to_csv(path)
-        >>> print(open(path).read(), end="")
+        >>> print(path.read_text(), end="")
         epoch,loss,lr
         1,0.7,0.1
         2,0.3,0.1

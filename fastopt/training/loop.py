@@ -173,7 +173,7 @@ def fit(
     checkpoints = Checkpoints(model, optimizer, average, generator, watchers, len(session.batches.order))
     if resume_from is not None:
         checkpoints.load(resume_from, run)
-    bar = _progress_bar(progress, (epochs - run.epoch) * sum(len(part.arrays[0]) for part in parts))
+    bar = _progress_bar(progress, (epochs - run.epoch) * _steps_of(parts))
 
     # what overflows ends in a gradient that is not finite, of which the optimizer tells
     quiet = np.errstate(over="ignore", invalid="ignore")
@@ -240,7 +240,13 @@ def _epoch(
                 begin += part.rows
             if (interrupts.requested or run.stopping) and not (part is parts[-1] and next(batches, None) is None):
                 return None
+    run.batch = _steps_of(parts)
     return total
+
+
+def _steps_of(parts: list[Part]) -> int:
+    """How many steps an epoch has."""
+    return sum(len(part.arrays[0]) for part in parts)
 
 
 def _recording(
