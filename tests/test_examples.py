@@ -96,3 +96,22 @@ def test_without_its_libraries(tmp_path, example):
     assert done.returncode == 1
     assert "this example needs sklearn: pip install fastopt[examples]" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_lr_range_test(tmp_path, capsys, monkeypatch):
+    from fastopt.examples import lr_range_test
+
+    monkeypatch.chdir(tmp_path)
+    lr_range_test.main([])
+    printed = capsys.readouterr().out
+    found = float(re.search(r"steepest descent at ([\d.]+)", printed).group(1))
+    assert 0.02 < found < 0.3  # of the powers of ten, 0.1 is the best
+    accuracy = {
+        name: float(re.search(rf"^{name} .* ([\d.]+)%", printed, re.MULTILINE).group(1))
+        for name in ("a hundredth of it", "suggested", "ten times it")
+    }
+    assert accuracy["suggested"] > 96
+    assert accuracy["suggested"] > accuracy["a hundredth of it"] + 5
+    assert accuracy["suggested"] > accuracy["ten times it"] + 20
+    assert str(tmp_path / "lr_range_test.png") in printed
+    assert (tmp_path / "lr_range_test.png").read_bytes().startswith(b"\x89PNG")

@@ -103,11 +103,17 @@ def test_other_losses_are_the_loop_one_would_write(name, dtype):
 
 # -- the same bits --
 
+EVERYTHING = {
+    "loss": fo.losses.LogisticLoss(pos_weight=2.0), "sample_weight": np.arange(70), "accumulate": 2, "clip_norm": 0.5,
+    "ema": 0.9, "callbacks": fo.EarlyStopping(patience=2),
+}  # fmt: skip
+
 
 @pytest.mark.parametrize(
     ("dtype", "backends"), [(np.float32, ["c", "numba", "numpy"]), (np.float64, ["c", "numpy"])]
 )  # numba's float64 kernels are compared in test_nn
-def test_all_backends_give_the_same_bits(dtype, backends):
+@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
+def test_all_backends_give_the_same_bits(dtype, backends, options):
     before, results = fo.get_backend(), []
     try:
         for name in backends:
@@ -115,7 +121,7 @@ def test_all_backends_give_the_same_bits(dtype, backends):
                 fo.set_backend(name)
             except ImportError:
                 continue
-            results.append(trained(dtype=dtype, batch_size=16))
+            results.append(trained(dtype=dtype, batch_size=16, **options))
     finally:
         fo.set_backend(before)
     for other in results[1:]:

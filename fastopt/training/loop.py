@@ -157,7 +157,7 @@ def fit(
     checkpoint_every = whole("checkpoint_every", checkpoint_every, 1)
     check_paths(checkpoint, resume_from)
     average_of = None if ema is None else a_number("ema", ema, 0, 1)
-    watchers = Callbacks(callbacks)
+    watchers, tqdm = Callbacks(callbacks), _tqdm(progress)
     clipping = {"clip_norm": clip_norm, "clip_norm_per_tensor": clip_norm_per_tensor, "clip_value": clip_value}
     if grad_norm and clip_norm is None and clip_norm_per_tensor is None:
         clipping["clip_norm"] = math.inf
@@ -173,7 +173,8 @@ def fit(
     checkpoints = Checkpoints(model, optimizer, average, generator, watchers, len(session.batches.order))
     if resume_from is not None:
         checkpoints.load(resume_from, run)
-    bar = _progress_bar(progress, (epochs - run.epoch) * _steps_of(parts))
+    steps = (epochs - run.epoch) * _steps_of(parts)
+    bar = None if tqdm is None else tqdm(total=steps, unit="step", dynamic_ncols=True)
 
     # what overflows ends in a gradient that is not finite, of which the optimizer tells
     quiet = np.errstate(over="ignore", invalid="ignore")
@@ -275,8 +276,8 @@ def _trust_ratios(optimizer: Optimizer) -> dict[str, float]:
     return optimizer.trust_ratios
 
 
-def _progress_bar(progress: bool | None, steps: int) -> Any:
-    """A bar of ``steps`` steps, or None."""
+def _tqdm(progress: bool | None) -> Any:
+    """What makes a progress bar, or None if there is to be none."""
     if progress not in (None, True, False):
         raise TypeError(f"progress must be True, False or None, not {progress!r}")
     if progress is False or (progress is None and not (sys.stderr and sys.stderr.isatty())):
@@ -287,4 +288,4 @@ def _progress_bar(progress: bool | None, steps: int) -> Any:
         if progress is None:
             return None
         raise ImportError(f"progress=True needs tqdm: pip install fastopt[examples] ({error})") from error
-    return tqdm(total=steps, unit="step", dynamic_ncols=True)
+    return tqdm

@@ -94,6 +94,11 @@ class RangeTest:
             If matplotlib is not installed.
         """
         figure, (axes,) = new_figure((7, 4), 1)
+        self.draw(axes)
+        return figure
+
+    def draw(self, axes: Any) -> None:
+        """`plot` into axes of a figure of one's own."""
         axes.plot(self.lrs, self.losses, ".", color="0.65", markersize=4, label="each step")
         axes.plot(self.lrs, self.smoothed, color="#1f5fa8", linewidth=1.8, label="smoothed")
         if self.mode == "exponential":
@@ -112,7 +117,6 @@ class RangeTest:
             axes.set_ylim(low - 0.1 * margin, high + 0.5 * margin)
         axes.set(title="Learning-rate range test", xlabel="learning rate", ylabel="loss")
         axes.legend(frameon=False)
-        return figure
 
 
 def lr_range_test(
