@@ -113,14 +113,20 @@ def test_also_after_an_error_and_after_ctrl_c(error):
 
 
 def test_it_stops_when_the_loss_diverges():
-    model = network()
+    """At the first step at which the average of the losses before has become four times its least."""
+    model = network(dtype=np.float64)
     result = fo.lr_range_test(model, X, X[:, 0], loss="mse", optimizer=fo.optim.SGD(model.parameters()), low=1e-3,
-                              high=1e4, validation=(X, X[:, 0]), rng=0)  # fmt: skip
+                              high=1e3, validation=(X, X[:, 0]), rng=0)  # fmt: skip
+    averages = [np.average(result.losses[: k + 1], weights=0.8 ** np.arange(k, -1, -1)) for k in range(len(result.lrs))]
+    beyond = np.array(averages) > 4 * np.minimum.accumulate(averages)
+    assert beyond.tolist() == [False] * (len(beyond) - 1) + [True]
     assert result.diverged
-    assert 20 < len(result.lrs) < 100
-    assert np.isfinite(result.losses).all()
-    assert len(result.lrs) == len(result.losses) == len(result.smoothed)
+    assert len(result.lrs) == len(result.losses) == len(result.smoothed) < 100
     assert "diverged" in repr(result)
+    unlimited = fo.lr_range_test(model, X, X[:, 0], loss="mse", optimizer=fo.optim.SGD(model.parameters()), low=1e-3,
+                                 high=1e3, validation=(X, X[:, 0]), rng=0, divergence=np.inf)  # fmt: skip
+    assert len(unlimited.lrs) > len(result.lrs)
+    np.testing.assert_array_equal(unlimited.losses[: len(result.lrs)], result.losses)
 
 
 def test_it_stops_when_a_gradient_is_not_finite():
