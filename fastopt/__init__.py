@@ -7,7 +7,7 @@ same bits from the C core, the Numba fallback and the NumPy reference.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import init, losses, nn, optim
+from . import init, nn, optim
 from ._backends import get_backend, set_backend
 from ._runtime import (
     get_instruction_set,
@@ -40,12 +40,12 @@ from .functional import (
     tanh_backward,
 )
 from .optim import clip_grad_norm, global_norm
-from .training import EarlyStopping, History, fit, lr_range_test
 
 if TYPE_CHECKING:
-    from . import schedules
+    from . import losses, schedules, training
     from .batches import minibatches
     from .features import Standardizer
+    from .training import EarlyStopping, History, fit, lr_range_test
 
 __all__ = [
     "EarlyStopping",
@@ -90,10 +90,21 @@ __all__ = [
     "softplus_backward",
     "tanh",
     "tanh_backward",
+    "training",
 ]
 
 # Loaded when they are first used, so that importing fastopt costs little more than importing NumPy.
-_LATER = {"Standardizer": ".features", "minibatches": ".batches", "schedules": ".schedules"}
+_LATER = {
+    "EarlyStopping": ".training",
+    "History": ".training",
+    "Standardizer": ".features",
+    "fit": ".training",
+    "losses": ".losses",
+    "lr_range_test": ".training",
+    "minibatches": ".batches",
+    "schedules": ".schedules",
+    "training": ".training",
+}
 
 
 def __getattr__(name: str) -> Any:

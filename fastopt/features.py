@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ._checks import whole
-from ._losses import finite, real
 from .functional._arrays import output
+from .losses import finite, real
 
 _BLOCK = 1 << 14  # elements at a time, in float64: what is computed with stays in cache
 

@@ -12,6 +12,7 @@ from fitting import assert_same_bits, network, problem, trained
 
 import fastopt as fo
 from fastopt import nn
+from fastopt.training import session
 
 X, Y = problem()
 
@@ -121,6 +122,19 @@ def test_what_a_callback_breaks_is_noticed(event):
     np.testing.assert_array_equal(model[0].weight, kept[-1]["0.weight"])
 
 
+def test_an_optimizer_with_a_step_of_its_own_is_asked_for_it():
+    steps = []
+
+    class Counting(fo.optim.SGD):
+        def step(self, *arguments, **options):
+            steps.append(self.step_count)
+            super().step(*arguments, **options)
+
+    model = network()
+    fo.fit(model, X, Y, optimizer=Counting(model.parameters()), epochs=2, rng=0)
+    assert steps == list(range(6))
+
+
 def test_an_optimizer_that_a_callback_used_goes_on_with_the_models_gradients():
     plain, used = network(), network()
     fit(plain)
@@ -169,10 +183,8 @@ def stopped(values, monkeypatch, **options):
     """A training whose validation losses, or accuracies, are these."""
     monitor = options.get("monitor", "val_loss")
     left = iter(values)
-    validate = fo.training.session.Session.validate
-    monkeypatch.setattr(
-        fo.training.session.Session, "validate", lambda session: {**validate(session), monitor: next(left)}
-    )
+    validate = session.Session.validate
+    monkeypatch.setattr(session.Session, "validate", lambda self: {**validate(self), monitor: next(left)})
     model = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm(4), nn.Linear(4, 1), rng=0)
     weights = []
     watch = {"epoch": lambda run: weights.append(run.model.state_dict())}
@@ -225,10 +237,8 @@ def test_others_see_the_best_weights_at_the_end(monkeypatch):
     last = {}
     stopping = fo.EarlyStopping(patience=1)
     values = iter([1.0, 2.0])
-    validate = fo.training.session.Session.validate
-    monkeypatch.setattr(
-        fo.training.session.Session, "validate", lambda session: {**validate(session), "val_loss": next(values)}
-    )
+    validate = session.Session.validate
+    monkeypatch.setattr(session.Session, "validate", lambda self: {**validate(self), "val_loss": next(values)})
     model = network()
     fit(
         model,

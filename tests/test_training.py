@@ -6,6 +6,7 @@ from fitting import assert_same_bits, network, problem, trained
 
 import fastopt as fo
 from fastopt import nn
+from fastopt.training import data
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -201,7 +202,7 @@ def test_data_may_be_of_any_kind_and_is_not_changed():
 
 def test_data_of_the_models_dtype_is_not_copied():
     X, _ = problem()
-    assert fo.training.data.inputs("X", X, X.dtype) is X
+    assert data.inputs("X", X, X.dtype) is X
 
 
 def test_soft_targets_and_several_outputs():

@@ -77,7 +77,10 @@ class Session:
             raise ValueError(f"clip_norm={clip_norm} and clip_norm_per_tensor={per_tensor}: give one of them")
         if on_nonfinite not in ("raise", "skip"):
             raise ValueError(f'on_nonfinite must be "raise" or "skip", not {on_nonfinite!r}')
-        if not options and not user_code_between_steps:
+        own_step = (
+            getattr(optimizer.step, "__func__", None) is not Optimizer.step
+        )  # of a user's class, or put in its place
+        if not (options or user_code_between_steps or own_step):
             return optimizer._repeatable(stepped, on_nonfinite)
 
         def update(grad_scale: float) -> bool:
