@@ -180,5 +180,5 @@ class History:
             if name == "loss":
                 axes.set_ylim(bottom=0)
             if axes.lines:
-                axes.legend(frameon=False)
+                axes.legend(facecolor="white", edgecolor="none", framealpha=0.85)
         return figure

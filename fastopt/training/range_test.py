@@ -116,7 +116,7 @@ class RangeTest:
             margin = (high - low) or abs(high) or 1.0
             axes.set_ylim(low - 0.1 * margin, high + 0.5 * margin)
         axes.set(title="Learning-rate range test", xlabel="learning rate", ylabel="loss")
-        axes.legend(frameon=False)
+        axes.legend(facecolor="white", edgecolor="none", framealpha=0.85)
 
 
 def lr_range_test(
