@@ -17,7 +17,7 @@ from .. import _backends
 from .._checks import a_number, positive
 from ..rules import RULES
 from .hyperparameters import FIXED, Group
-from .tensors import check_array, check_disjoint, check_writeable, named_arrays, same_arrays, span, state_like
+from .tensors import check_array, check_disjoint, check_writeable, hold, named_arrays, same_arrays, span, state_like
 
 Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
 Groups = Sequence[Mapping[str, Any]]
@@ -79,6 +79,8 @@ class Optimizer:
         plain = [np.asarray(param) for param in self._params]
         self._plan = _backends.active.Plan([group.rule for group in self.groups], plain, states, group_of)
         self._grads: list[Any] = [_NOT_BOUND] * len(self._params)  # the arrays the plan points at
+        self._param_holds = [hold(param) for param in self._params]
+        self._grad_holds: list[Any] = [None] * len(self._params)
 
         self._step_count = 0
         self.skipped_steps = 0
@@ -278,6 +280,7 @@ class Optimizer:
         for i, (given, grad) in enumerate(zip(grads, readable, strict=True)):
             self._plan.bind(i, np.asarray(grad))
             self._grads[i] = given if given is grad else _NOT_BOUND  # a copy serves for one step
+            self._grad_holds[i] = hold(grad)
 
     def _readable(self, name: str, grad: Any, param: np.ndarray) -> np.ndarray:
         if not isinstance(grad, np.ndarray):
