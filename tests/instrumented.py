@@ -1,11 +1,12 @@
-"""Runs the C core under gcc's or clang's sanitizers.
+"""Runs the C core under gcc's or clang's sanitizers, and measures what part of it the tests reach.
 
-    python tests/sanitize.py address [arguments of pytest]   the tests, on a core built with AddressSanitizer and
-                                                             UndefinedBehaviorSanitizer
-    python tests/sanitize.py thread                          hammer.c, with ThreadSanitizer
+    python tests/instrumented.py address [arguments of pytest]    the tests, with AddressSanitizer and
+                                                                  UndefinedBehaviorSanitizer in the core
+    python tests/instrumented.py thread                           hammer.c, with ThreadSanitizer
+    python tests/instrumented.py coverage [arguments of pytest]   the tests, and the lines of C they did not reach
 
 The core is built from a copy of the sources, by setup.py itself, so that flags and files are those of every build and
-the installation at hand is left alone. The first finding ends the run.
+the installation at hand is left alone. The first finding of a sanitizer ends the run.
 """
 
 import os
@@ -28,8 +29,8 @@ def change_source(csrc, change):
     (csrc / name).write_text(text.replace(old, new, 1))
 
 
-def build(folder, change=None):
-    """The package, installed in a folder of ``folder``, with the sanitizers in its core."""
+def build(folder, flags, change=None):
+    """The package, installed in a folder of ``folder``, its core compiled with more flags."""
     source, site = folder / "source", folder / "site"
     ignored = shutil.ignore_patterns("_core*", "__pycache__", "*.egg-info")
     for name in ("csrc", "fastopt"):
@@ -39,31 +40,53 @@ def build(folder, change=None):
     if change:
         change_source(source / "csrc", change)
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(source)]
-    subprocess.run(command, check=True, env={**os.environ, "CFLAGS": ADDRESS, "LDFLAGS": ADDRESS})
+    subprocess.run(command, check=True, env={**os.environ, "CFLAGS": flags, "LDFLAGS": flags})
     if not list(site.glob("fastopt/_core*")):
-        sys.exit("the core could not be built with -fsanitize=address,undefined")
+        sys.exit(f"the core could not be built with {flags}")
     return site
+
+
+def run_pytest(site, arguments, **environment):
+    """pytest's exit code, on the package in ``site``."""
+    # pytest's own capture would swallow the finding that ends the process
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--capture=sys", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(site), "FASTOPT_BACKEND": "c", **environment}
+    return subprocess.run(command, cwd=ROOT, env=environment).returncode
 
 
 def address(arguments, change=None):
     """pytest's exit code."""
-    # numba's C++ exceptions pass through the sanitizer, which wants to know their library beforehand
-    find = [COMPILER, "-print-file-name=libasan.so", "-print-file-name=libstdc++.so"]
-    libraries = [
-        subprocess.run([find[0], name], check=True, capture_output=True, text=True).stdout.strip() for name in find[1:]
-    ]
+    find = [COMPILER, "-print-file-name=libasan.so"], [COMPILER, "-print-file-name=libstdc++.so"]
+    libraries = [subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() for command in find]
     with tempfile.TemporaryDirectory() as folder:
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(build(Path(folder), change)),
-            "LD_PRELOAD": " ".join(libraries),
-            "ASAN_OPTIONS": "detect_leaks=0",  # Python itself frees little at its end
-            "UBSAN_OPTIONS": "print_stacktrace=1",
-            "FASTOPT_BACKEND": "c",
-        }
-        # pytest's capture would swallow the finding that ends the process
-        command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--capture=sys", *arguments]
-        return subprocess.run(command, cwd=ROOT, env=environment).returncode
+        return run_pytest(
+            build(Path(folder), ADDRESS, change),
+            arguments,
+            # Numba's C++ exceptions pass through the sanitizer, which wants their library to be there before it
+            LD_PRELOAD=" ".join(libraries),
+            ASAN_OPTIONS="detect_leaks=0",  # Python itself frees little at its end
+            UBSAN_OPTIONS="print_stacktrace=1",
+        )
+
+
+def coverage(arguments):
+    """gcovr's exit code, or pytest's."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder).resolve() / "source"
+        if code := run_pytest(build(source.parent, "--coverage -fprofile-update=atomic"), arguments):
+            return code
+        command = [
+            sys.executable,
+            "-m",
+            "gcovr",
+            "--root",
+            str(source),
+            "--filter",
+            f"{source}/csrc/",
+            "--txt-metric",
+            "line",
+        ]
+        return subprocess.run([*command, "--merge-mode-functions", "separate", str(source)]).returncode
 
 
 def thread(*flags):
@@ -83,6 +106,8 @@ def main():
     match sys.argv[1:]:
         case ["address", *arguments]:
             sys.exit(address(arguments))
+        case ["coverage", *arguments]:
+            sys.exit(coverage(arguments))
         case ["thread"]:
             result = thread()
             print(result.stdout, result.stderr, f"exit code {result.returncode}")
