@@ -48,8 +48,10 @@ def build(folder, flags, change=None):
 
 def run_pytest(site, arguments, **environment):
     """pytest's exit code, on the package in ``site``."""
-    # pytest's own capture would swallow the finding that ends the process
-    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--capture=sys", *arguments]
+    # Not python -m pytest, which would find the fastopt of this folder first; and pytest's own capture of file
+    # descriptors would swallow the finding that ends the process.
+    command = [sys.executable, str(Path(sys.executable).with_name("pytest"))]
+    command += ["-q", "-p", "no:cacheprovider", "--capture=sys", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(site), "FASTOPT_BACKEND": "c", **environment}
     return subprocess.run(command, cwd=ROOT, env=environment).returncode
 

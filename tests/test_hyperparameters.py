@@ -110,3 +110,17 @@ def test_what_decides_the_state_cannot_be_changed_later():
     opt.groups[0]["momentum"] = 0.5
     with pytest.raises(KeyError, match="no hyperparameter 'betas'"):
         opt.groups[0]["betas"] = (0.9, 0.99)
+
+
+def test_what_a_group_refuses():
+    opt = fo.optim.SGD(np.ones(2))
+    with pytest.raises(KeyError, match="SGD has no hyperparameter 'betas', only lr"):
+        opt.groups[0]["betas"] = (0.9, 0.99)
+    with pytest.raises(TypeError, match="lr cannot be removed"):
+        del opt.groups[0]["lr"]
+    with pytest.raises(TypeError, match="step_count must be an int, not float"):
+        opt.step_count = 1.0
+    with pytest.raises(TypeError, match="the state dict must be a dict, not list"):
+        opt.load_state_dict([])
+    with pytest.raises(ValueError, match=r"lr_in_buffer has no dampening, so dampening must be 0, not 0\.1"):
+        fo.optim.SGD(np.ones(2), momentum=0.9, dampening=0.1, lr_in_buffer=True)
