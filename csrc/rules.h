@@ -85,7 +85,7 @@ static inline real TYPED(rmsprop_centered_rule)(struct TYPED(rmsprop_centered) h
     *square_avg = h.alpha * *square_avg + h.one_minus_alpha * (g * g);
     *grad_avg = h.alpha * *grad_avg + h.one_minus_alpha * g;
     real square = *grad_avg * *grad_avg;
-    real variance = (*square_avg > square ? *square_avg : square) - square;
+    real variance = (*square_avg < square ? square : *square_avg) - square; /* a NaN square_avg stays */
     return p - h.lr * g / (SQRT(variance + h.eps_root) + h.eps);
 }
 
@@ -113,7 +113,7 @@ static inline real TYPED(rmsprop_centered_momentum_rule)(struct TYPED(rmsprop_ce
     *square_avg = h.alpha * *square_avg + h.one_minus_alpha * (g * g);
     *grad_avg = h.alpha * *grad_avg + h.one_minus_alpha * g;
     real square = *grad_avg * *grad_avg;
-    real variance = (*square_avg > square ? *square_avg : square) - square;
+    real variance = (*square_avg < square ? square : *square_avg) - square; /* a NaN square_avg stays */
     real step = g / (SQRT(variance + h.eps_root) + h.eps);
     *momentum_buffer = h.momentum * *momentum_buffer + step;
     return p - h.lr * (h.from_step * step + h.from_buffer * *momentum_buffer);

@@ -7,13 +7,22 @@ from typing import Any
 import numpy as np
 
 
+def _as_float(value: Any) -> float:
+    """A number as a float; an int beyond all floats is inf."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
 def a_number(name: str, value: Any, low: float = -math.inf, below: float = math.inf) -> float:
     """``value`` as a float, if it is a number, finite, at least ``low`` and less than ``below``."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    if not low <= value < below or math.isinf(value):
+    number = _as_float(value)
+    if not low <= number < below or math.isinf(number):
         raise ValueError(f"{name} must be a finite number in [{low:g}, {below:g}), not {value}")
-    return float(value)
+    return number
 
 
 def positive(name: str, value: Any) -> float:
@@ -22,7 +31,7 @@ def positive(name: str, value: Any) -> float:
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
     if not value > 0:
         raise ValueError(f"{name} must be above 0, not {value}")
-    return float(value)
+    return _as_float(value)
 
 
 def whole(name: str, value: Any, least: int) -> int:

@@ -1,12 +1,16 @@
 """Saving and loading what a resumed run needs: arrays by name, and the numbers beside them, in one ``.npz`` file."""
 
+import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from zipfile import ZipFile, ZipInfo
 
 _FORMAT = "fastopt 1"
 
@@ -68,24 +72,45 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     import json
     import zipfile
 
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            if "fastopt" not in archive:
-                raise ValueError("it holds no fastopt state")
-            content = json.loads(str(archive["fastopt"]))
-            if content.get("format") != _FORMAT:
-                raise ValueError(f"its format is {content.get('format')!r}, not {_FORMAT!r}")
-            return _with_arrays(content["tree"], archive)
-    except (
-        ValueError,
-        KeyError,
-        EOFError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-        NotImplementedError,
-    ) as error:
-        raise ValueError(f"{os.fspath(path)} is not a whole file of fastopt's: {error}") from error
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                members = _members(archive, os.fstat(file.fileno()).st_size)
+                if "fastopt" not in members:
+                    raise ValueError("it holds no fastopt state")
+                content = json.loads(str(_read(members.pop("fastopt"), archive)))
+                if content["format"] != _FORMAT:
+                    raise ValueError(f"its format is {content['format']!r}, not {_FORMAT!r}")
+                return _with_arrays(content["tree"], members, archive)
+        except MemoryError:
+            raise
+        except Exception as error:  # zipfile, json and numpy raise a dozen kinds of them for what is damaged
+            raise ValueError(f"{os.fspath(path)} is not a whole file of fastopt's: {error}") from error
+
+
+def _members(archive: "ZipFile", file_size: int) -> "dict[str, ZipInfo]":
+    """The arrays of an archive by name, if together they are no larger than the file, and none is there twice."""
+    members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    if len(members) < len(archive.infolist()):
+        raise ValueError("it holds two arrays of the same name")
+    if any(info.compress_type for info in members.values()):
+        raise ValueError("it is compressed")
+    if sum(info.file_size for info in members.values()) > file_size:
+        raise ValueError("its arrays are said to be larger than the file")
+    return members
+
+
+def _read(info: "ZipInfo", archive: "ZipFile") -> np.ndarray:
+    """One array; memory is asked for only if the archive has that many bytes."""
+    with archive.open(info) as file:
+        version = np.lib.format.read_magic(file)
+        one = version == (1, 0)  # of later ones only the encoding of field names differs
+        read_header = np.lib.format.read_array_header_1_0 if one else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+        if math.prod(shape) * dtype.itemsize != info.file_size - file.tell():
+            raise ValueError(f"{info.filename} of shape {shape} should not be {info.file_size} bytes long")
+    with archive.open(info) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _without_arrays(node: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
@@ -93,6 +118,8 @@ def _without_arrays(node: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(node, np.ndarray):
         if node.dtype.hasobject:
             raise TypeError(f"{name or 'the state dict'} is an array of objects, which cannot be saved")
+        while name in arrays:  # {"a/b": ..., "a": {"b": ...}}
+            name += "'"
         arrays[name] = node
         return {"array": name}
     if isinstance(node, Mapping):
@@ -106,12 +133,13 @@ def _without_arrays(node: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     raise TypeError(f"{name or 'the state dict'} is a {type(node).__name__}, which cannot be saved")
 
 
-def _with_arrays(node: Any, archive: Mapping[str, np.ndarray]) -> Any:
+def _with_arrays(node: Any, members: "dict[str, ZipInfo]", archive: "ZipFile") -> Any:
+    """The tree with the arrays in their places; each is there once, as `save` has it."""
     if not isinstance(node, dict):
         return node
     ((kind, content),) = node.items()
     if kind == "array":
-        return archive[content]
+        return _read(members.pop(content), archive)
     if kind == "dict":
-        return {key: _with_arrays(value, archive) for key, value in content.items()}
-    return [_with_arrays(value, archive) for value in content]
+        return {key: _with_arrays(value, members, archive) for key, value in content.items()}
+    return [_with_arrays(value, members, archive) for value in content]

@@ -351,6 +351,22 @@ def test_a_negative_step_count():
     assert (p == 1).all()
 
 
+def test_a_step_count_beyond_counting():
+    opt = fo.optim.Adam(np.ones(2))
+    with pytest.raises(ValueError, match=r"step_count must be from 0 to 2\*\*53"):
+        opt.step_count = 2**53 + 1
+
+
+def test_the_largest_step_count_is_no_work(backend):
+    """NAdam's product of momenta is not taken factor by factor for ever, once it no longer changes."""
+    for name in OPTIMIZERS:
+        p = np.ones(2)
+        opt = getattr(fo.optim, name)(p)
+        opt.step_count = 2**53 - 1
+        opt.step(np.ones(2))
+        assert np.isfinite(p).all()
+
+
 def test_a_group_checks_every_way_to_set_a_hyperparameter():
     opt = fo.optim.SGD(np.ones(2))
     with pytest.raises(ValueError, match="lr"):
@@ -373,6 +389,7 @@ BAD_OPTIONS = [
     ({"clip_value": "1"}, TypeError, "clip_value must be a number, not str"),
     ({"grad_scale": math.nan}, ValueError, "grad_scale must be a finite number"),
     ({"grad_scale": math.inf}, ValueError, "grad_scale must be a finite number"),
+    ({"grad_scale": 10**400}, ValueError, "grad_scale must be a finite number"),
     ({"grad_scale": None}, TypeError, "grad_scale must be a number, not NoneType"),
     ({"grad_scale": 1e39}, ValueError, "beyond float32"),
     ({"on_nonfinite": "ignore"}, ValueError, "on_nonfinite must be"),
@@ -453,9 +470,11 @@ BAD_STATES = {
     "nothing": (lambda d: {}, "has no groups, skipped_steps, state, step_count"),
     "no state": (lambda d: without(d, "state"), "has no state"),
     "step_count": (lambda d: {**d, "step_count": -1}, "step_count and skipped_steps must be whole numbers from 0"),
+    "beyond counting": (lambda d: {**d, "skipped_steps": 2**54}, r"must be whole numbers from 0 to 2\*\*53"),
     "fraction": (lambda d: {**d, "step_count": 1.5}, "must be whole numbers"),
     "more groups": (lambda d: {**d, "groups": d["groups"] * 2}, "has 2 groups, the optimizer 1"),
     "lr": (lambda d: with_options(d, lr=-1.0), "lr must be"),
+    "0 / 0": (lambda d: with_options(d, eps=0.0), "or 0 / 0 can occur"),
     "unknown": (lambda d: with_options(d, nu=1.0), "hyperparameters this optimizer has not: nu"),
     "maximize": (lambda d: with_options(d, maximize=True), "has maximize=True, the optimizer False"),
     "no W": (lambda d: {**d, "state": without(d["state"], "W")}, r"parameters \['b'\], the optimizer of \['W', 'b'\]"),

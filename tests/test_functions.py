@@ -36,7 +36,8 @@ def ulps(found, expected):
 
 # ---- accuracy in float32 --------------------------------------------------------------------------
 
-# The true value in double, whose own error of an ulp or two there is nothing in float32; limit in ulp.
+# The true value in double, whose own error of an ulp or two there is nothing in float32; limit in ulp. On all of them:
+# test_float32_sweeps.py.
 FLOAT32 = {
     "exp": (np.exp, 1),
     "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), 2),
@@ -63,19 +64,6 @@ def test_float32_accuracy_on_a_sample(name):
     for patterns in (few, middle, middle | np.uint32(0x80000000)):
         worst, argument = sweep(name, patterns)
         assert worst <= FLOAT32[name][1], f"{name}({argument!r}) is off by {worst} ulp"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FLOAT32)
-def test_float32_accuracy_everywhere(name):
-    """All 2**32 of them."""
-    block = 2**22
-    worst = max(
-        sweep(name, np.arange(begin, begin + block, dtype=np.uint64).astype(np.uint32))
-        for begin in range(0, EVERY_FLOAT32, block)
-    )
-    print(f"{name}: at most {worst[0]} ulp, at {worst[1]!r} ({worst[1].hex()})")
-    assert worst[0] <= FLOAT32[name][1]
 
 
 def test_float32_accuracy_of_log1p_unit():

@@ -90,7 +90,8 @@ def test_numba_is_not_imported_where_the_core_serves():
 # ---- show_config ----------------------------------------------------------------------------------
 
 
-def test_show_config(capsys):
+def test_show_config(capsys, monkeypatch):
+    monkeypatch.delenv("FASTOPT_ISA", raising=False)
     use(BACKENDS[0], threads=2)
     fo.show_config()
     printed = capsys.readouterr().out

@@ -200,9 +200,10 @@ def _mu_product(beta1, decay, t):
     if decay is None:
         return beta1**t
     products = _products(beta1, decay)
-    while len(products) <= t:
+    # The mu do not fall: a product that one of them leaves as it is, such as the smallest float, stays so.
+    while len(products) <= t and products[-1:] != products[-2:-1]:
         products.append(products[-1] * np.float32(_mu(beta1, decay, len(products))))
-    return float(products[t])
+    return float(products[min(t, len(products) - 1)])
 
 
 @lru_cache(maxsize=16)

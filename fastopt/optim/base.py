@@ -17,12 +17,13 @@ from .. import _backends
 from .._checks import a_number, positive
 from ..rules import RULES
 from .hyperparameters import FIXED, Group
-from .tensors import check_array, check_disjoint, check_writeable, named_arrays, same_arrays, span, state_like
+from .tensors import check_array, check_disjoint, check_writeable, hold, named_arrays, same_arrays, span, state_like
 
 Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
 Groups = Sequence[Mapping[str, Any]]
 
 _SCALAR_LIMIT = 3.4028234663852886e38  # the largest float32: a scalar beyond it would become inf there
+_MOST_STEPS = 2**53  # bias corrections and schedules know the step as a double
 _NOT_BOUND = object()  # no gradient is this
 
 
@@ -78,6 +79,8 @@ class Optimizer:
         plain = [np.asarray(param) for param in self._params]
         self._plan = _backends.active.Plan([group.rule for group in self.groups], plain, states, group_of)
         self._grads: list[Any] = [_NOT_BOUND] * len(self._params)  # the arrays the plan points at
+        self._param_holds = [hold(param) for param in self._params]
+        self._grad_holds: list[Any] = [None] * len(self._params)
 
         self._step_count = 0
         self.skipped_steps = 0
@@ -302,6 +305,7 @@ class Optimizer:
         for i, (given, grad) in enumerate(zip(grads, readable, strict=True)):
             self._plan.bind(i, np.asarray(grad))
             self._grads[i] = given if given is grad else _NOT_BOUND  # a copy serves for one step
+            self._grad_holds[i] = hold(grad)
 
     def _readable(self, name: str, grad: Any, param: np.ndarray) -> np.ndarray:
         if not isinstance(grad, np.ndarray):
@@ -336,8 +340,8 @@ class Optimizer:
     def step_count(self, count: int) -> None:
         if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
             raise TypeError(f"step_count must be an int, not {type(count).__name__}")
-        if count < 0:
-            raise ValueError(f"step_count must be at least 0, not {count}")
+        if not 0 <= count <= _MOST_STEPS:
+            raise ValueError(f"step_count must be from 0 to 2**53, not {count}")
         self._step_count = int(count)
 
     @property
@@ -381,8 +385,10 @@ class Optimizer:
         if missing:
             raise ValueError(f"the state dict has no {', '.join(sorted(missing))}")
         counts = [state_dict[key] for key in ("step_count", "skipped_steps")]
-        if not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 0 for n in counts):
-            raise ValueError(f"step_count and skipped_steps must be whole numbers from 0, not {counts}")
+        if not all(
+            isinstance(n, (int, np.integer)) and not isinstance(n, bool) and 0 <= n <= _MOST_STEPS for n in counts
+        ):
+            raise ValueError(f"step_count and skipped_steps must be whole numbers from 0 to 2**53, not {counts}")
         for key, wanted in (("groups", list), ("state", Mapping)):
             if not isinstance(state_dict[key], wanted):
                 raise TypeError(f"{key} must be a {wanted.__name__}, not {type(state_dict[key]).__name__}")
@@ -402,6 +408,7 @@ class Optimizer:
                     raise ValueError(f"the state dict has {name}={value!r}, the optimizer {group[name]!r}")
             kept = {n: group[n] if callable(group[n]) else group.checked(n, v) for n, v in saved.items()}
             changed = {**group, **kept}
+            self.check(changed)
             if self.rule(changed) != group.rule:
                 raise ValueError(f"the state dict is of rule {self.rule(changed)!r}, the optimizer of {group.rule!r}")
             groups.append(changed)

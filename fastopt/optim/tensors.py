@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -49,6 +50,15 @@ def check_disjoint(spans: list[tuple[int, int, str]]) -> None:
             raise ValueError(
                 f"parameters {name!r} and {other!r} overlap in memory: each element can be updated only once"
             )
+
+
+def hold(array: np.ndarray) -> tuple[Any, ...]:
+    """What keeps an array's memory where it is for as long as it is kept.
+
+    NumPy refuses to resize an array in place that has weak references, even with ``refcheck=False``. A view's memory is
+    that of its base.
+    """
+    return (ref(array), ref(array.base)) if isinstance(array.base, np.ndarray) else (ref(array),)
 
 
 def state_like(param: np.ndarray, fill: float) -> np.ndarray:

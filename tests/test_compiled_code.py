@@ -1,0 +1,144 @@
+"""That the compiled kernels are as wide as the instruction set, and do no more work than they did: nothing here looks
+at a clock. Run it with: pytest -m guard
+
+What is executed is found by running every function in single steps (instruction_counts.py), what stands in the library
+by reading its object code (object_code.py). After a change that is meant, record the counts anew:
+
+    python tests/golden/record_instruction_counts.py
+"""
+
+import json
+from pathlib import Path
+
+import instruction_counts
+import object_code
+import pytest
+
+import fastopt as fo
+from fastopt.rules import RULES
+
+pytestmark = [
+    pytest.mark.guard,
+    pytest.mark.skipif(bool(object_code.why_not()), reason=object_code.why_not()),
+]
+SINGLE_STEPS = pytest.mark.skipif(bool(instruction_counts.why_not()), reason=instruction_counts.why_not())
+SETS = [] if object_code.why_not() else list(object_code.REGISTER)
+CASES = [] if object_code.why_not() or instruction_counts.why_not() else instruction_counts.cases()
+RECORDED = json.loads(Path(__file__).with_name("golden").joinpath("instruction_counts.json").read_text())
+
+# Functions whose steady state is not wholly made of full vectors in every instruction set, and why.
+PER_ROW = "few columns leave vectors half empty: a row at a time"
+BROADCAST = "the baseline loads the channel's coefficients anew for every vector, one number at a time"
+NOT_FULL = {
+    "bias_add of few columns": PER_ROW,
+    "bias_relu of few columns": PER_ROW,
+    "bias_sigmoid of few columns": PER_ROW,
+    "bias_tanh of few columns": PER_ROW,
+    "batch_norm of planes": BROADCAST,
+    "batch_norm of planes in evaluation": BROADCAST,
+    "batch_norm_backward of planes": BROADCAST,
+    "batch_norm_backward of planes in evaluation": BROADCAST,
+    "column_sums": "columns.c adds up the blocks' sums, and is compiled for the baseline only",
+    "dropout": "the random words are 64-bit products, half of them shuffled; the baseline selects one by one",
+    "softmax_cross_entropy": "the search for the largest logit",
+    "softmax_cross_entropy of few classes": "rows are transposed one number at a time",
+    "weighted_logistic_loss": "weights are copied one by one, as they repeat",
+}
+# Kernels without any loop over full vectors, and why.
+NO_FULL_LOOP = {
+    "channel_shifts": "gathers one element per channel",
+    "dropout": "the loop over a group of random words is unrolled",
+    "finish_channels": "a few operations per channel",
+    "round": "a copy, done by memcpy or in two halves",
+}
+
+
+def is_full(profile):
+    return profile.scalar <= 0.1 and profile.full_width >= 0.5
+
+
+def available(isa):
+    if isa not in fo.instruction_sets():
+        pytest.skip(f"this CPU has no {isa}")
+
+
+# ---- what is executed -----------------------------------------------------------------------------
+
+
+@SINGLE_STEPS
+@pytest.mark.parametrize("isa", SETS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_steady_state_is_full_vectors(case, isa):
+    available(isa)
+    found = instruction_counts.profile(case, isa)
+    if case.name in NOT_FULL and not is_full(found):
+        pytest.skip(f"known: {NOT_FULL[case.name]}")
+    assert is_full(found), (
+        f"{case} with {isa}: {found.scalar:.2f} scalar floating-point instructions per element,"
+        f" and {found.full_width:.0%} of the vector instructions use {object_code.REGISTER[isa]} registers"
+    )
+
+
+@SINGLE_STEPS
+@pytest.mark.parametrize("name", NOT_FULL)
+def test_what_is_known_not_to_be_full_is_so(name):
+    """An entry of the table is taken out when its kernel has become better."""
+    found = [
+        instruction_counts.profile(case, isa) for case in CASES if case.name == name for isa in fo.instruction_sets()
+    ]
+    assert found, f"there is no case {name!r}: take it out of NOT_FULL"
+    assert not all(map(is_full, found)), f"{name} is full vectors everywhere now: take it out of NOT_FULL"
+
+
+@SINGLE_STEPS
+@pytest.mark.parametrize("isa", SETS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_no_more_instructions_per_element_than_recorded(case, isa):
+    available(isa)
+    if object_code.compiler() != RECORDED["compiler"]:
+        pytest.skip(f"the core was compiled by {object_code.compiler()}, the counts are for {RECORDED['compiler']}")
+    recorded = RECORDED["instructions per element"][isa].get(str(case))
+    found = instruction_counts.profile(case, isa).instructions
+    assert recorded is not None, f"{case} is not recorded for {isa}: run golden/record_instruction_counts.py"
+    assert found <= 1.1 * recorded, f"{case} with {isa}: {found:.2f} instructions per element; recorded are {recorded}"
+
+
+@SINGLE_STEPS
+@pytest.mark.parametrize("isa", SETS)
+def test_every_kernel_is_reached(isa):
+    available(isa)
+    reached = {name for case in CASES for name in instruction_counts.profile(case, isa).kernels}
+    missed = object_code.kernels(isa).keys() - reached
+    assert not missed, f"no case of instruction_counts.py calls {', '.join(sorted(missed))}"
+
+
+# ---- what stands in the object code ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("isa", SETS)
+def test_every_kernel_has_a_loop_over_full_vectors(isa):
+    missing = []
+    for name, address in object_code.kernels(isa).items():
+        loops = object_code.loops(object_code.functions()[address])
+        if not any(i.register == object_code.REGISTER[isa] and not i.scalar for loop in loops for i in loop):
+            missing.append(name)
+    unknown = [name for name in missing if name.rpartition("_")[0] not in NO_FULL_LOOP]
+    assert not unknown, f"{isa}: no loop of {', '.join(unknown)} uses {object_code.REGISTER[isa]} registers"
+
+
+@pytest.mark.parametrize("isa", SETS)
+def test_kernels_neither_contract_nor_leave_the_library(isa):
+    """A fused multiply-add rounds once instead of twice; the bits of expf depend on the platform."""
+    code = object_code.code_of(isa)
+    assert len(code) > 1000
+    fused = {i.mnemonic for i in code if i.mnemonic.startswith(("vfmadd", "vfmsub", "vfnmadd", "vfnmsub"))}
+    assert not fused, f"{isa}: {', '.join(sorted(fused))}"
+    outside = {i.called for i in code if "@plt" in i.operands and i.called} - {"memcpy", "memmove", "memset"}
+    assert not outside, f"{isa}: calls of {', '.join(sorted(outside))}"
+
+
+def test_the_tables_are_read():
+    """The guard of the guard: the kernels of every rule and type are in every table."""
+    for isa in SETS:
+        names = {f"{rule}_update_{real}" for rule in RULES for real in ("float", "double")}
+        assert names <= object_code.kernels(isa).keys()
