@@ -9,18 +9,14 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
 
-from docutils import nodes  # noqa: E402
-from docutils.utils.math import MathError  # noqa: E402
-from docutils.utils.math.latex2mathml import tex2mathml  # noqa: E402
 from reference import pages  # noqa: E402
-from sphinx.util.logging import getLogger  # noqa: E402
 
 import fastopt  # noqa: E402
 
 project = "fastopt"
 author = "the fastopt developers"
 version = release = fastopt.__version__
-extensions = ["sphinx.ext.autodoc", "numpydoc", "myst_parser"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc", "myst_parser"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"fastopt {release}"
@@ -40,25 +36,12 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 
-html_math_renderer = "mathml"  # which browsers draw themselves: no script to be fetched, no TeX to be installed
-
-
-def visit_math(translator, node):
-    display = isinstance(node, nodes.math_block)
-    try:
-        translator.body.append(tex2mathml(node.astext(), as_block=display))
-    except MathError as error:
-        getLogger(__name__).warning("%s in %s", error, node.astext(), location=node)
-    raise nodes.SkipNode
-
-
 def without_factories(app, what, name, value, options, signature, returns):
     """A dataclass's lists and dicts are new ones: "loss=...", not "loss=<factory>"."""
     return signature and signature.replace("<factory>", "..."), returns
 
 
 def setup(app):
-    app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
     app.connect("autodoc-process-signature", without_factories)
     folder = DOCS / "reference"
     folder.mkdir(exist_ok=True)
