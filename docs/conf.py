@@ -29,13 +29,20 @@ nitpick_ignore_regex = [
 ]
 autodoc_typehints = "none"  # the docstrings say the types
 autodoc_inherit_docstrings = False  # what a class takes over is documented where it comes from
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_preserve_defaults = True  # "dtype=np.float32", as it is written
+autodoc_default_options = {"members": True}
 numpydoc_show_class_members = False
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 
+def without_factories(app, what, name, value, options, signature, returns):
+    """A dataclass's lists and dicts are new ones: "loss=...", not "loss=<factory>"."""
+    return signature and signature.replace("<factory>", "..."), returns
+
+
 def setup(app):
+    app.connect("autodoc-process-signature", without_factories)
     folder = DOCS / "reference"
     folder.mkdir(exist_ok=True)
     for name, text in pages().items():

@@ -24,9 +24,15 @@ def heading(text: str, line: str) -> str:
     return f"{text}\n{line * len(text)}\n\n"
 
 
-def entry(qualified: str, value: object, options: str = "") -> str:
-    kind = "autoclass" if inspect.isclass(value) else "autofunction" if callable(value) else "autodata"
-    return f".. {kind}:: {qualified}\n{options}\n"
+def entry(qualified: str, value: object) -> str:
+    if not inspect.isclass(value):
+        return f".. {'autofunction' if callable(value) else 'autodata'}:: {qualified}\n\n"
+    public = [getattr(module, name) for module in modules().values() for name in module.__all__]
+    base = next(b for b in value.__mro__[1:] if b in public or not b.__module__.startswith("fastopt"))
+    options = "   :show-inheritance:\n" if value.__base__ in public else ""
+    if base is not value.__base__:  # what comes from a class without an entry of its own is told here
+        options += f"   :inherited-members: {base.__name__}\n"
+    return f".. autoclass:: {qualified}\n{options}\n"
 
 
 def page_of_module(name: str, module: ModuleType) -> str:

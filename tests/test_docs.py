@@ -1,14 +1,17 @@
 """The documentation says what is so: its examples run and print what it prints, and no public name is missing."""
 
+import ast
 import contextlib
 import doctest
 import importlib
 import io
+import json
 import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 import fastopt as fo
@@ -44,7 +47,8 @@ def test_docstring_examples(module, name):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_name_modules_that_exist(page):
-    for module in re.findall(r"python -m ([a-z_][\w.]*)", page.read_text(encoding="utf-8")):
+    text = re.sub(r"<!--.*?-->", "", page.read_text(encoding="utf-8"))
+    for module in re.findall(r"python -m ([a-z_][\w.]*)", text):
         if module.split(".")[0] in ("fastopt", "benchmarks"):
             path = ROOT / module.replace(".", "/")
             assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
@@ -60,3 +64,23 @@ def test_every_public_name_is_on_a_page(monkeypatch):
             assert re.search(rf"(:: {qualified}|``{qualified}``)$|``{qualified}``:", text, re.MULTILINE), qualified
         else:
             assert f".. automodule:: {module}.{name}\n" in text
+
+
+def test_every_option_for_another_library_is_in_a_recorded_run():
+    """A row's options are among those that give a recorded run of that library's optimizer: test_optimizer_options."""
+    with np.load(ROOT / "tests" / "golden" / "other_libraries.npz") as recorded:
+        cases = json.loads(str(recorded["cases"]))
+    page = (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\w, -]+): (\w+) \| .* \| `(.*)` \|$", page, re.MULTILINE)
+    assert len(rows) == len(re.findall(r"^\| .* \| `.*` \|$", page, re.MULTILINE)) > 0
+    for libraries, optimizer, constructor in rows:
+        call = ast.parse(constructor, mode="eval").body
+        options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+        for library in libraries.lower().split(", "):
+            assert any(
+                case["library"] == library
+                and case["optimizer"].lower().startswith(optimizer.lower())
+                and case["here"] == call.func.id
+                and options.items() <= case["arguments"].items()
+                for case in cases
+            ), f"no recorded run of {library}'s {optimizer} is that of {constructor}"

@@ -1,4 +1,4 @@
-"""The README says what is so: its commands are those of CI, its table has every optimizer (examples: test_docs.py)."""
+"""The README says what is so: CI runs its commands, its tables are complete (examples: test_docs.py)."""
 
 import inspect
 import re
@@ -21,6 +21,11 @@ def test_every_optimizer_has_a_row():
     rows = set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE))
     classes = {name for name in fo.optim.__all__ if name[0].isupper()} - {"Optimizer"}
     assert rows == classes
+
+
+def test_every_example_has_a_row():
+    rows = set(re.findall(r"^\| `fastopt\.examples\.(\w+)` \|", README, re.MULTILINE))
+    assert rows == {path.stem for path in (ROOT / "fastopt" / "examples").glob("[!_]*.py")}
 
 
 def test_every_option_is_in_its_row():

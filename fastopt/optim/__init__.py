@@ -1,6 +1,6 @@
-"""The optimizers. Each class says which rule of ``fastopt.rules`` its options ask for, and finishes its scalars.
+"""The optimizers: made once over arrays, which each step updates in place.
 
-Names, defaults and results are those of ``torch.optim`` where that has the optimizer.
+Names, defaults and results are those of ``torch.optim`` where that has the optimizer. What all have is `Optimizer`'s.
 """
 
 from .adam import Adam, AdamW, NAdam

@@ -31,6 +31,20 @@ class Optimizer:
     """The base of all optimizers; see `fastopt.optim` for those that there are.
 
     A subclass says which rule its options ask for (`rule`), and finishes its scalars once per step (`scalars`).
+
+    Attributes
+    ----------
+    groups : list of mappings
+        The hyperparameters of each group of parameters, which can be set: ``opt.groups[0]["lr"] = 0.01``. The
+        attribute ``names`` of a group has the names of its parameters.
+    state : mapping
+        Of every parameter, by name, a mapping of its state arrays, under PyTorch's names (``exp_avg``, ``sum``, ...).
+        They stay the same arrays and can be written into.
+    grad_norm : float or None
+        The norm of all gradients together, times ``grad_scale`` and before clipping, in the last step that was done;
+        None if that did not clip by norm, or if there was none.
+    skipped_steps : int
+        How many steps ``on_nonfinite="skip"`` has left out.
     """
 
     def __init__(self, params: Arrays | Groups, **hyperparameters: Any):

@@ -92,7 +92,7 @@ class OneCycle(Cycle):
     the way down first goes to ``max_lr / div_factor``, over as many steps as the way up. Each way from a to b is
 
     .. math::
-        \eta = b + \frac{a - b}{2} (1 + \cos \pi x) \quad \text{or} \quad \eta = a + (b - a) x, \quad x = 0 \dots 1
+        \eta = b + \frac{a - b}{2} (1 + \cos \pi x) \quad \text{or} \quad \eta = a + (b - a) x, \quad x = 0 \ldots 1
 
     Parameters
     ----------
@@ -138,6 +138,7 @@ class OneCycle(Cycle):
             raise ValueError(f"pct_start must be at most {most} with three_phase={three_phase}, not {pct_start}")
 
     def momentum(self, base_momentum: float = 0.85, max_momentum: float = 0.95) -> Schedule:
+        """A schedule that falls from ``max_momentum`` to ``base_momentum`` while this one rises, and rises again."""
         return super().momentum(base_momentum, max_momentum)
 
     def value(self, t: int) -> float:
@@ -213,6 +214,7 @@ class Cyclic(Cycle):
         self.gamma = a_number("gamma", gamma, 0)
 
     def momentum(self, base_momentum: float = 0.8, max_momentum: float = 0.9) -> Schedule:
+        """A schedule that falls from ``max_momentum`` to ``base_momentum`` while this one rises, and vice versa."""
         return super().momentum(base_momentum, max_momentum)
 
     def value(self, t: int) -> float:
