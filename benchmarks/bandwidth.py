@@ -9,7 +9,9 @@ over its own part, so that the figure is that of the cache and not of starting t
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numba
 import numpy as np
@@ -22,7 +24,7 @@ from .measure import Sweep
 
 LINE = 64  # bytes
 ONE_THREAD_BELOW = 32768  # elements
-BYTES_PER_CALL = 32 << 20  # what is swept again and again until a call has moved this much
+BYTES_PER_CALL = 128 << 20  # what is swept again and again until a call has moved this much
 
 loop = numba.njit(nogil=True)
 
@@ -98,7 +100,10 @@ def _map3(times, zero, x, y, z, out):
             out[i] = x[i] + zero * y[i] + zero * z[i]
 
 
-@intrinsic
+_intrinsic: Any = intrinsic  # it calls a function of one argument less, which types cannot say
+
+
+@_intrinsic
 def _stream_line(typing_context, out, x, y, i):
     """out[i : i + a line] = x + y, past the cache; out[i] begins a line."""
 
@@ -161,7 +166,7 @@ class Stream:
             for kernel, zero, pieces in self._pieces(sweep, non_temporal):
                 for part, arrays in zip(parts, pieces, strict=True):
                     if arrays[0].size:
-                        part.append(lambda kernel=kernel, zero=zero, arrays=arrays: kernel(self.times, zero, *arrays))
+                        part.append(partial(kernel, self.times, zero, *arrays))
         self._parts = parts
         self._pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
 

@@ -44,7 +44,7 @@ def draw(run: dict[str, Any], folder: Path) -> None:
     records = {record["name"]: record for record in run["records"]}
     charts: dict[str, Callable[..., bool]] = {"speed": _speed, "peers": _peers, "training": _training}
     for theme, colors in THEMES.items():
-        style = {"svg.hashsalt": "fastopt", "font.size": 11, "axes.spines.top": False, "axes.spines.right": False,
+        style: Any = {"svg.hashsalt": "fastopt", "font.size": 11, "axes.spines.top": False, "axes.spines.right": False,
                  **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), colors["background"]),
                  **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), colors["text"]),
                  "axes.edgecolor": colors["grid"], "grid.color": colors["grid"]}  # fmt: skip
@@ -82,19 +82,20 @@ def _speed(figure: Any, records: dict[str, Any], run: dict[str, Any], colors: di
                   linestyle="--" if name == "bandwidth" else "-", label=LABELS.get(name, name))  # fmt: skip
         ends.append((y[-1], name))
     axes.set_xscale("log")
-    axes.set_ylim(bottom=0)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
     top = axes.get_ylim()[1]
     for name, cache in run["machine"]["caches"].items():
         holds = cache["bytes"] / 16  # parameters, with gradient and two moments
         if found[0]["elements"] < holds < found[-1]["elements"]:
             axes.axvline(holds, color=colors["text"], linewidth=0.8, linestyle=":", alpha=0.7)
-            text = f"{name}: {_cache_size(cache['bytes'])}" + ("" if cache["cpus"] > 1 else " a core")
-            axes.text(holds, top, f" {text}", ha="right", va="top", rotation=90, fontsize=9.5)
+            text = f"{name}\n{_cache_size(cache['bytes'])}" + ("" if cache["cpus"] > 1 else "\na core")
+            axes.text(holds, top * 1.05, text, ha="center", va="bottom", fontsize=9, linespacing=1.1)
     axes.set(xlabel="parameters (the dotted lines: where 16 bytes for each just fit into a cache)", ylabel="GB/s")
     threads = run["threads"][-1]
     title = f"Adam, one float32 array, up to {threads} threads: 28 bytes per parameter over the time of a step"
-    axes.set_title(title, fontsize=11, loc="left")
-    axes.grid(axis="y", linewidth=0.6)
+    figure.suptitle(title, fontsize=11)
+    axes.grid(linewidth=0.6)
     figure.legend(loc="outside lower center", ncols=len(lines), frameon=False, fontsize=10, handlelength=1.8)
     return True
 

@@ -68,17 +68,27 @@ def _exact(*arrays: np.ndarray) -> list[np.ndarray]:
 EPS = 1e-5
 
 
-def _plain_batch_norm(x: Any, gamma: Any, beta: Any, dy: Any) -> list[np.ndarray]:
-    """Forward and backward as one would write them; in float64, the truth."""
-    axes = (0, *range(2, x.ndim))
-    broadcast = (1, -1) + (1,) * (x.ndim - 2)
-    n = x.size // x.shape[1]
+def _plain_batch_norm(x: Any, gamma: Any, beta: Any) -> list[np.ndarray]:
+    """As one would write it; y, and what the way back needs."""
+    axes, broadcast = _axes(x)
     inverse = 1 / np.sqrt(x.var(axis=axes, keepdims=True) + EPS)
     normalized = (x - x.mean(axis=axes, keepdims=True)) * inverse
-    y = normalized * gamma.reshape(broadcast) + beta.reshape(broadcast)
+    return [normalized * gamma.reshape(broadcast) + beta.reshape(broadcast), normalized, inverse]
+
+
+def _plain_both(x: Any, gamma: Any, beta: Any, dy: Any) -> list[np.ndarray]:
+    """Forward and backward; in float64, the truth."""
+    axes, broadcast = _axes(x)
+    y, normalized, inverse = _plain_batch_norm(x, gamma, beta)
     dbeta, dgamma = dy.sum(axis=axes), (dy * normalized).sum(axis=axes)
+    n = x.size // x.shape[1]
     centred = dy - dbeta.reshape(broadcast) / n - normalized * dgamma.reshape(broadcast) / n
     return [y, gamma.reshape(broadcast) * inverse * centred, dgamma, dbeta]
+
+
+def _axes(x: Any) -> tuple[Shape, Shape]:
+    """What is summed over, and how an array of the channels stretches over x."""
+    return (0, *range(2, x.ndim)), (1, -1) + (1,) * (x.ndim - 2)
 
 
 def _batch_norm(shape: Shape, setup: Setup, backward: bool) -> Case:
@@ -95,12 +105,13 @@ def _batch_norm(shape: Shape, setup: Setup, backward: bool) -> Case:
 
     results = [y, dx, dgamma, dbeta] if backward else [y]
     sides = [Side(FASTOPT, ours, lambda: results, fastopt_settings(setup))]
-    if "numpy" in setup.peers and backward and x.size <= MANY:
-        sides.append(returning("numpy, plain", partial(_plain_batch_norm, x, gamma, beta, dy)))
+    plain = partial(_plain_both, x, gamma, beta, dy) if backward else lambda: _plain_batch_norm(x, gamma, beta)[:1]
+    if "numpy" in setup.peers:
+        sides.append(returning("numpy, plain", plain))
     if "torch" in setup.peers:
         sides.append(_torch_batch_norm(setup, [x, gamma, beta], dy, backward))
     bounds = {"bandwidth": [Sweep("map", [x, y]), *([Sweep("map", [x, dy, dx])] if backward else [])]}
-    reference = lambda: _plain_batch_norm(*_exact(x, gamma, beta, dy))[: len(results)]  # noqa: E731
+    reference = lambda: _plain_both(*_exact(x, gamma, beta, dy))[: len(results)]  # noqa: E731
     return Case(x.size, sides, reference, bounds)
 
 

@@ -64,7 +64,7 @@ def specs(setup: Setup) -> Iterator[Spec]:
     )
 
 
-def _spec(group: str, name: str, where: str, shapes: list[Shape], setup: Setup) -> Spec:
+def _spec(group: str, name: str, where: str, shapes: Sequence[Shape], setup: Setup) -> Spec:
     return Spec("step", group, f"{name}, {where}", partial(_step_case, name, shapes, setup), (name,))
 
 
@@ -88,7 +88,7 @@ def _on_numpy() -> Iterator[None]:
         fo.set_backend(before)
 
 
-def _step_case(name: str, shapes: list[Shape], setup: Setup) -> Case:
+def _step_case(name: str, shapes: Sequence[Shape], setup: Setup) -> Case:
     start, grads = problem(shapes)
     compared = [shapes.index(shape) for shape in dict.fromkeys(shapes)]  # one tensor of every shape
     large = sum(p.size for p in start) > 10**6
@@ -113,8 +113,12 @@ def _step_case(name: str, shapes: list[Shape], setup: Setup) -> Case:
     for side in (_numpy_sides, _torch_sides, _timm_sides, _deepspeed_sides, _optax_sides):
         for made, call, arrays, settings in side(name, start, grads, setup):
             nothing: dict[str, Callable[[], object]] = {"": lambda: None}
-            sides.append(Side(made, call, lambda arrays=arrays: moved(arrays()), settings or nothing))
+            sides.append(Side(made, call, partial(_moved_of, moved, arrays), settings or nothing))
     return Case(sum(p.size for p in start), sides, reference, _bounds(opt, params, grads), calls, tolerance=2e-3)
+
+
+def _moved_of(moved: Callable[[Any], Any], arrays: Callable[[], Any]) -> Any:
+    return moved(arrays())
 
 
 def _bounds(opt: fo.optim.Optimizer, params: list[np.ndarray], grads: list[np.ndarray]) -> dict[str, list[Sweep]]:
@@ -164,7 +168,11 @@ def _torch_sides(name: str, start: list[np.ndarray], grads: list[np.ndarray], se
 
 def _timm_sides(name: str, start: list[np.ndarray], grads: list[np.ndarray], setup: Setup) -> Iterator[Made]:
     timm = setup.peers.get("timm")
-    options = {"LARS": {"trust_coeff": 0.001}, "LAMB": {"trust_clip": True, "max_grad_norm": None}}.get(name)
+    forms: dict[str, dict[str, Any]] = {
+        "LARS": {"trust_coeff": 0.001},
+        "LAMB": {"trust_clip": True, "max_grad_norm": None},
+    }
+    options = forms.get(name)
     if timm and "torch" in setup.peers and options:
         params = _torch_parameters(setup.peers["torch"], start, grads)
         made = getattr(timm, name.capitalize())(params, **{**_options(name), **options})
@@ -297,8 +305,13 @@ def _adamw(t, p, g, exp_avg, exp_avg_sq, work, *, lr):
 
 
 # the function, and how many arrays it needs beside the parameter and its gradient
-IN_PLACE = {"SGD": (_sgd, 2), "Adagrad": (_adagrad, 2), "RMSprop": (_rmsprop, 2), "Adam": (_adam, 3),
-            "AdamW": (_adamw, 3)}  # fmt: skip
+IN_PLACE: dict[str, tuple[Callable[..., None], int]] = {
+    "SGD": (_sgd, 2),
+    "Adagrad": (_adagrad, 2),
+    "RMSprop": (_rmsprop, 2),
+    "Adam": (_adam, 3),
+    "AdamW": (_adamw, 3),
+}
 
 
 def _in_place(name: str, start: list[np.ndarray], grads: list[np.ndarray]) -> Made:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from .measure import DISTURBED
 from .targets import NUMPY, outcomes, value
 
 LABELS = {"torch": "PyTorch", "deepspeed": "DeepSpeed", "timm": "timm", "optax": "optax", "jax": "JAX",
@@ -97,6 +98,9 @@ def full(run: dict[str, Any]) -> str:
     parts = [f"{machine(run)}. The run took {run['seconds'] / 60:.1f} minutes."]
     flags = run["machine"]["flags"]
     parts.append("Compiler flags: " + "; ".join(f"{name}: `{' '.join(own)}`" for name, own in flags.items()) + ".")
+    disturbed = [record["name"] for record in run["records"] if record.get("disturbed", 0) > DISTURBED]
+    if disturbed:
+        parts.append("Others used the machine while these were timed, twice: " + "; ".join(disturbed) + ".")
     if run["absent"]:
         parts.append("Not here: " + "; ".join(f"{name} ({why})" for name, why in run["absent"].items()) + ".")
     parts += ["### Targets", targets(run)]
@@ -110,7 +114,7 @@ def full(run: dict[str, Any]) -> str:
 
 
 def targets(run: dict[str, Any]) -> str:
-    rows = []
+    rows: list[list[str]] = []
     for target, measured, of, missing in (found := outcomes(run)):
         in_seconds = target.against == "seconds"
         show = seconds if in_seconds else (lambda v: f"{v:.2f}") if target.against == "bandwidth" else times

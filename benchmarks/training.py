@@ -61,8 +61,9 @@ def fastopt_fit(net: Network) -> Call:
         layers += [fo.nn.BatchNorm(out)] if net.batch_norm else []
         layers.append(fo.nn.Sigmoid() if net.activation == "sigmoid" else fo.nn.ReLU())
     model = fo.nn.Sequential(*layers[: -2 if net.batch_norm else -1])
-    for layer, w in zip((layer for layer in layers if isinstance(layer, fo.nn.Linear)), net.weights(), strict=True):
-        layer.weight[...], layer.bias[...] = w, 0
+    linear = [layer.params for layer in layers if isinstance(layer, fo.nn.Linear)]
+    for params, w in zip(linear, net.weights(), strict=True):
+        params["weight"][...], params["bias"][...] = w, 0
     X, y = net.data()
     loss = "logistic" if net.binary else "cross_entropy"
     opt = fo.optim.Adam(model.parameters(), lr=LR)
