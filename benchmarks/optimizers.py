@@ -1,335 +1,361 @@
-"""Optimizers against PyTorch's and against the machine's memory: python -m benchmarks.optimizers [--quick].
+"""Whole optimizer steps: one array of many sizes, the tensors of a small network, tiny ones, and BERT-base's 194.
 
-Every optimizer is first checked: the C core's bits against the NumPy reference, and both against PyTorch in float64.
-Then the two are timed in turn, round after round, with two threads each, PyTorch at its best setting (fused where it
-has it, else the faster of foreach and single tensors). Times are medians, with the fastest in brackets; ratios are
-medians of the ratios within a round, with their quartiles, and then of the fastest times. On a machine that has other
-work to do, PyTorch's medians suffer more, as its threads wait for each other after every operation.
-
-The bound is what the same bytes take in bare loops over the same arrays, timed in the same rounds: one that reads the
-gradients, for the check that they are finite, and one that reads and writes what the update does. LARS and LAMB go
-twice through a tensor; the second time through those of up to 2**20 elements comes from the cache and counts nothing.
+Every class of `fastopt.optim` is stepped through its public API, checks and all. The bound is what the same bytes take
+in bare loops over the same arrays: those the rule reads and writes once each, and, as a second bound, with the sweep
+over the gradients that finds out whether they are finite before anything is written.
 """
 
-import argparse
-import gc
-import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
-from time import perf_counter, sleep
+from typing import Any
 
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch's memory in huge pages, as NumPy's is
-
-import numba
 import numpy as np
-import torch
 
 import fastopt as fo
+from fastopt.optim import __all__ as _public
+from fastopt.rules import RULES, trust_ratio
 
-THREADS = 2
+from .measure import FASTOPT, Case, Setup, Side, Spec, Sweep, fastopt_settings
+from .peers import torch_settings
+
+Shape = tuple[int, ...]
 MLP = [(100, 30), (100,), (50, 100), (50,), (1, 50), (1,)]
 TINY = [(8,)] * 64
 LAYER = [*[(768, 768)] * 4, (3072, 768), (768, 3072), *[(768,)] * 5, (3072,), *[(768,)] * 4]
 BERT = [(30522, 768), (512, 768), *LAYER * 12]  # 194 tensors
+QUICK_BERT = BERT[1:18]
 
-# ours and its options; PyTorch's and its options
-OPTIMIZERS = {
-    "SGD": ("SGD", {"momentum": 0.9}, "SGD", {"momentum": 0.9}),
-    "Adagrad": ("Adagrad", {}, "Adagrad", {}),
-    "Adadelta": ("Adadelta", {}, "Adadelta", {}),
-    "RMSprop": ("RMSprop", {}, "RMSprop", {}),
-    "Adam": ("Adam", {}, "Adam", {}),
-    "AdamW": ("AdamW", {}, "AdamW", {}),
-    "NAdam": ("NAdam", {}, "NAdam", {}),
-    "LARS": ("LARS", {"weight_decay": 1e-4}, None, {}),
-    "LAMB": ("LAMB", {"trust_clip": None}, "LAMB", {}),
+# what every library is given beside lr = 0.01; others than these keep PyTorch's defaults, which are fastopt's too
+OPTIONS: dict[str, dict[str, Any]] = {
+    "SGD": {"momentum": 0.9},
+    "LARS": {"lr": 1.0, "momentum": 0.9, "weight_decay": 1e-4, "eps": 1e-8},
+    "LAMB": {"trust_clip": 1.0},
+    "Adadelta": {"lr": 1.0},
 }
-FUSED, NOT_FUSED = {"fused": {"fused": True}}, {"foreach": {"foreach": True}, "single": {"foreach": False}}
-# what PyTorch is to be tried with
-SETTINGS = {"SGD": FUSED, "Adagrad": FUSED, "Adadelta": NOT_FUSED, "RMSprop": NOT_FUSED, "Adam": FUSED, "AdamW": FUSED,
-            "NAdam": NOT_FUSED, "LARS": {}, "LAMB": {"eager": {}}}  # fmt: skip
+# rules with a trust ratio go through a tensor twice, and of one too large to stay in the cache read this much again
+AGAIN: dict[str, Callable[..., Sequence[np.ndarray]]] = {
+    "lars": lambda p, g, s: (p, g),
+    "lamb": lambda p, g, *s: (p, *s),
+}
+STAYS_IN_CACHE = 2**20  # elements
 
 
-class EagerLAMB(torch.optim.Optimizer):
-    """LAMB as one writes it in PyTorch."""
-
-    def __init__(self, params, lr=1e-3):
-        super().__init__(params, {"lr": lr})
-        self.steps = 0
-
-    @torch.no_grad()
-    def step(self):
-        self.steps += 1
-        for group in self.param_groups:
-            for p in group["params"]:
-                state = self.state[p]
-                if not state:
-                    state["m"], state["v"] = torch.zeros_like(p), torch.zeros_like(p)
-                m, v = state["m"], state["v"]
-                m.lerp_(p.grad, 0.1)
-                v.mul_(0.999).addcmul_(p.grad, p.grad, value=0.001)
-                denominator = v.div(1 - 0.999**self.steps).sqrt_().add_(1e-6)
-                update = m.div(1 - 0.9**self.steps).div_(denominator).add_(p, alpha=0.01)
-                ratio = p.norm() / update.norm()
-                p.add_(update.mul_(torch.where(torch.isfinite(ratio) & (ratio > 0), ratio, 1.0)), alpha=-group["lr"])
+def optimizers() -> list[str]:
+    """The classes of fastopt.optim."""
+    return [name for name in _public if isinstance(getattr(fo.optim, name), type) and name != "Optimizer"]
 
 
-# ---- what is compared -----------------------------------------------------------------------------
-
-
-def problem(shapes, dtype=np.float32):
-    """Parameters and gradients; large ones repeat the same numbers, which costs less than drawing new ones."""
-    numbers = np.random.default_rng(0).standard_normal(2**20).astype(dtype)
-    params = [np.resize(numbers, shape) for shape in shapes]
-    return params, [0.1 * p for p in params]
-
-
-def ours(name, params, **more):
-    optimizer, options, *_ = OPTIMIZERS[name]
-    return getattr(fo.optim, optimizer)(params, lr=1e-3, **{**options, **more})
-
-
-def theirs(name, params, grads, **setting):
-    """PyTorch's optimizer; the gradients may be ours, as neither changes them."""
-    tensors = [torch.tensor(p, requires_grad=True) for p in params]
-    for tensor, grad in zip(tensors, grads, strict=True):
-        tensor.grad = torch.from_numpy(grad)
-    _, _, optimizer, options = OPTIMIZERS[name]
-    if optimizer == "LAMB":
-        return tensors, EagerLAMB(tensors)
-    return tensors, getattr(torch.optim, optimizer)(tensors, lr=1e-3, **options, **setting)
-
-
-def check():
-    shapes = [(300, 200), (70,), (1,)]
-    for name in OPTIMIZERS:
-        results = {}
-        for backend in ("c", "numpy"):
-            fo.set_backend(backend)
-            params, grads = problem(shapes)
-            opt = ours(name, params)
-            for _ in range(5):
-                opt.step(grads)
-            results[backend] = params
-        fo.set_backend("c")
-        for one, other in zip(results["c"], results["numpy"], strict=True):
-            np.testing.assert_array_equal(one, other, err_msg=name)
-        if OPTIMIZERS[name][2]:
-            params, grads = problem(shapes, np.float64)
-            tensors, opt = theirs(name, params, grads)
-            for _ in range(5):
-                opt.step()
-            for one, other in zip(results["c"], tensors, strict=True):
-                np.testing.assert_allclose(one, other.detach().numpy(), rtol=3e-5, atol=1e-6, err_msg=name)
-
-
-# ---- timing ---------------------------------------------------------------------------------------
-
-
-def times(functions, rounds, repeats=1):
-    """Seconds per call, (rounds, functions): in every round, each function in turn."""
-    for function in functions:
-        function()
-    seconds = np.empty((rounds, len(functions)))
-    for row in seconds:
-        for i, function in enumerate(functions):
-            sleep(0.005 if repeats == 1 else 0)  # PyTorch's threads spin for a while before they sleep
-            start = perf_counter()
-            for _ in range(repeats):
-                function()
-            row[i] = (perf_counter() - start) / repeats
-    return seconds
-
-
-def ratio(seconds, others):
-    """others / seconds: the median over the rounds, its quartiles, and that of the fastest rounds."""
-    low, middle, high = np.percentile(others / seconds, (25, 50, 75))
-    return f"{middle:.2f} ({low:.2f}-{high:.2f}), fastest {others.min() / seconds.min():.2f}"
-
-
-def show(seconds):
-    """The median time, and the fastest."""
-    middle, fastest = np.median(seconds), seconds.min()
-    scale, unit = (1e6, "µs") if middle < 1e-3 else (1e3, "ms")
-    return f"{middle * scale:.1f} ({fastest * scale:.1f}) {unit}"
-
-
-def table(*columns):
-    print("\n|", " | ".join(columns), "|")
-    print("|" + "---|" * len(columns))
-
-
-def row(*cells):
-    print("|", " | ".join(map(str, cells)), "|", flush=True)
-
-
-# ---- the machine's bandwidth ----------------------------------------------------------------------
-
-loop = numba.njit(nogil=True)
-
-
-@loop
-def read(x):  # of uint64, so that it is vectorised
-    seen = np.uint64(0)
-    for i in range(x.size):
-        seen |= x[i]
-    return seen
-
-
-@loop
-def update0(p, g, c):
-    for i in range(p.size):
-        p[i] = p[i] + c * g[i]
-
-
-@loop
-def update1(p, g, a, c):
-    for i in range(p.size):
-        a[i] = a[i] + c * g[i]
-        p[i] = p[i] + c * a[i]
-
-
-@loop
-def update2(p, g, a, b, c):
-    for i in range(p.size):
-        a[i] = a[i] + c * g[i]
-        b[i] = b[i] + c * g[i]
-        p[i] = p[i] + c * a[i]
-
-
-POOL = ThreadPoolExecutor(THREADS)
-
-
-def stream(kernel, arrays, *scalars):
-    """A function that runs a bare loop over groups of arrays of one length, in THREADS threads."""
-    pieces = [
-        (*(x.reshape(-1)[begin : begin + 2**20] for x in group), *scalars)
-        for group in arrays
-        for begin in range(0, group[0].size, 2**20)
-    ]
-
-    def run():
-        left = iter(pieces)
-
-        def work(_):
-            for piece in left:
-                kernel(*piece)
-
-        list(POOL.map(work, range(THREADS)))
-
-    return run
-
-
-def reading(arrays):
-    return stream(read, [(x.reshape(-1)[: x.size // 2 * 2].view(np.uint64),) for x in arrays])
-
-
-def bare_loops(name, opt, params, grads):
-    """Functions that move what a step has to move, and how many bytes those are."""
-    states = [tuple(s.values()) for s in opt.state.values()]
-    count = len(states[0])
-    everything = [(p, g, *s) for p, g, s in zip(params, grads, states, strict=True)]
-    functions = [reading(grads), stream((update0, update1, update2)[count], everything, np.float32(0))]
-    moved = (1 + 2 + count + 1 + count) * sum(p.nbytes for p in params)
-    # what has to be read twice of large tensors, since the first sweep has driven it out of the cache
-    twice = {"LARS": lambda p, g, s: (p, g), "LAMB": lambda p, g, *s: (p, *s)}.get(name)
-    if twice:
-        again = [x for arrays in everything if arrays[0].size > 2**20 for x in twice(*arrays)]
-        functions.append(reading(again))
-        moved += sum(x.nbytes for x in again)
-    return functions, moved
-
-
-# ---- the tables -----------------------------------------------------------------------------------
-
-
-def small(rounds):
-    torch.set_num_threads(1)  # the faster for these; ours takes one by itself
-    table("Adam, one step", "fastopt", "PyTorch fused", "PyTorch / fastopt")
-    for title, shapes, repeats in (("MLP of 6 tensors", MLP, 200), ("64 tensors of 8", TINY, 100)):
-        params, grads = problem(shapes)
-        opt = ours("Adam", params)
-        _, other = theirs("Adam", params, grads, fused=True)
-        seconds = times([partial(opt.step, grads), other.step], rounds, repeats)
-        row(title, *map(show, seconds.T), ratio(*seconds.T))
-    torch.set_num_threads(THREADS)
-
-
-def one_array(sizes, rounds):
-    table("Adam, one array", "fastopt", "GB/s", "bound / fastopt", "PyTorch fused", "PyTorch / fastopt")
+def specs(setup: Setup) -> Iterator[Spec]:
+    sizes = [16, 4096, 10**5, 10**6, 10**7]
+    if not setup.quick:
+        sizes = [16, 128, 1024, 8192, 65536, 10**5, 262_144, 10**6, 4 * 10**6, 10**7, 2 * 10**7, 6 * 10**7]
     for size in sizes:
-        params, grads = problem([(size,)])
-        opt = ours("Adam", params)
-        _, other = theirs("Adam", params, grads, fused=True)
-        in_memory = size >= 10**7
-        loops, moved = bare_loops("Adam", opt, params, grads) if in_memory else ([], 32 * size)
-        run = [partial(opt.step, grads), other.step, *loops]
-        seconds = times(run, rounds if in_memory else 3 * rounds, max(1, 10**6 // size))
-        here, there = seconds.T[:2]
-        bound = ratio(here, seconds[:, 2:].sum(1)) if in_memory else "in cache"
-        row(f"{size:.0e}", show(here), f"{moved / np.median(here) / 1e9:.1f}", bound, show(there), ratio(here, there))
-        del opt, other, params, grads, loops, run
-        gc.collect()
+        yield _spec("one array", "Adam", f"one array of {size:,}", [(size,)], setup)
+    for name in optimizers():
+        yield _spec("MLP", name, "6 tensors of an MLP", MLP, setup)
+    for name in optimizers():
+        yield _spec("tiny", name, "64 tensors of 8", TINY, setup)
+    for name in optimizers():
+        where = f"{len(QUICK_BERT)} tensors of BERT-base" if setup.quick else "BERT-base, 194 tensors"
+        yield _spec("BERT", name, where, QUICK_BERT if setup.quick else BERT, setup)
+    yield Spec(
+        "step", "clip", "AdamW with clip_norm=1", partial(_clip_case, QUICK_BERT if setup.quick else BERT, setup)
+    )
 
 
-def best_setting(name, params, grads):
-    """The fastest of PyTorch's settings for an optimizer."""
-    if len(SETTINGS[name]) < 2:
-        return next(iter(SETTINGS[name]), None)
-    steps = [theirs(name, params, grads, **setting)[1].step for setting in SETTINGS[name].values()]
-    return list(SETTINGS[name])[times(steps, 3).min(0).argmin()]
+def _spec(group: str, name: str, where: str, shapes: Sequence[Shape], setup: Setup) -> Spec:
+    return Spec("step", group, f"{name}, {where}", partial(_step_case, name, shapes, setup), (name,))
 
 
-def many_tensors(shapes, rounds):
-    params, grads = problem(shapes)
-    count = sum(p.size for p in params)
-    print(f"\n{len(params)} tensors, {count:.3g} parameters:")
-    table("optimizer", "fastopt", "words per parameter", "GB/s", "bound / fastopt", "PyTorch", "PyTorch / fastopt")
-    for name in OPTIMIZERS:
-        opt, best = ours(name, params), best_setting(name, params, grads)
-        loops, moved = bare_loops(name, opt, params, grads)
-        run = [partial(opt.step, grads)]
-        if best:
-            run.append(theirs(name, params, grads, **SETTINGS[name][best])[1].step)
-        seconds = times([*run, *loops], rounds)
-        here, bound = seconds[:, 0], seconds[:, len(run) :].sum(1)
-        peer = (f"{show(seconds[:, 1])}, {best}", ratio(here, seconds[:, 1])) if best else ("-", "-")
-        bandwidth = f"{moved / np.median(here) / 1e9:.1f}"
-        row(name, show(here), f"{moved / count / 4:.2f}", bandwidth, ratio(here, bound), *peer)
-        del opt, loops, run
-        gc.collect()
-
-    table("two at once", "first", "second", "second / first")
-    adamw = ours("AdamW", [p.copy() for p in params])
-    compare("AdamW, LAMB", partial(adamw.step, grads), partial(ours("LAMB", params).step, grads), rounds)
-    tensors, other = theirs("AdamW", params, [g.copy() for g in grads], fused=True)
-
-    def clip_and_step():
-        torch.nn.utils.clip_grad_norm_(tensors, 1.0)
-        other.step()
-
-    compare("AdamW with clip_norm, clip_grad_norm_ and PyTorch's fused AdamW",
-            partial(adamw.step, grads, clip_norm=1.0), clip_and_step, rounds)  # fmt: skip
+def problem(shapes: Sequence[Shape]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Parameters and gradients; large ones repeat the same numbers, which costs less than drawing new ones."""
+    numbers = 0.1 * np.random.default_rng(0).standard_normal(2**20, dtype=np.float32)
+    return [np.resize(numbers, shape) for shape in shapes], [np.resize(numbers[::-1], shape) for shape in shapes]
 
 
-def compare(title, first, second, rounds):
-    seconds = times([first, second], rounds)
-    row(title, *map(show, seconds.T), ratio(*seconds.T))
+def _options(name: str) -> dict[str, Any]:
+    return {"lr": 1e-2, **OPTIONS.get(name, {})}
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(description="Time the optimizers.")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds and smaller arrays")
-    quick = parser.parse_args(arguments).quick
-    fo.set_num_threads(THREADS)
-    torch.set_num_threads(THREADS)
-    check()
-    fo.show_config()
-    print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads")
-    small(5 if quick else 31)
-    one_array([10**5, 10**6, 10**7] if quick else [10**5, 10**6, 10**7, 6 * 10**7], 3 if quick else 11)
-    many_tensors(BERT[:18] if quick else BERT, 3 if quick else 7)
+@contextmanager
+def _on_numpy() -> Iterator[None]:
+    before = fo.get_backend()
+    fo.set_backend("numpy")
+    try:
+        yield
+    finally:
+        fo.set_backend(before)
 
 
-if __name__ == "__main__":
-    main()
+def _step_case(name: str, shapes: Sequence[Shape], setup: Setup) -> Case:
+    start, grads = problem(shapes)
+    compared = [shapes.index(shape) for shape in dict.fromkeys(shapes)]  # one tensor of every shape
+    large = sum(p.size for p in start) > 10**6
+    calls = 1 if large else 3
+
+    def moved(arrays: Sequence[Any]) -> list[np.ndarray]:
+        """How far the compared tensors are from where they began."""
+        return [np.asarray(arrays[i], np.float64) - start[i] for i in compared]
+
+    def reference() -> list[np.ndarray]:
+        params = [start[i].astype(np.float64) for i in compared]
+        exact = [grads[i].astype(np.float64) for i in compared]
+        with _on_numpy():
+            opt = getattr(fo.optim, name)(params, **_options(name))
+            for _ in range(calls):
+                opt.step(exact)
+        return [param - start[i] for param, i in zip(params, compared, strict=True)]
+
+    params = [p.copy() for p in start]
+    opt = getattr(fo.optim, name)(params, **_options(name))
+    sides = [Side(FASTOPT, partial(opt.step, grads), lambda: moved(params), fastopt_settings(setup))]
+    for side in (_numpy_sides, _torch_sides, _timm_sides, _deepspeed_sides, _optax_sides):
+        for made, call, arrays, settings in side(name, start, grads, setup):
+            nothing: dict[str, Callable[[], object]] = {"": lambda: None}
+            sides.append(Side(made, call, partial(_moved_of, moved, arrays), settings or nothing))
+    return Case(sum(p.size for p in start), sides, reference, _bounds(opt, params, grads), calls, tolerance=2e-3)
+
+
+def _moved_of(moved: Callable[[Any], Any], arrays: Callable[[], Any]) -> Any:
+    return moved(arrays())
+
+
+def _bounds(opt: fo.optim.Optimizer, params: list[np.ndarray], grads: list[np.ndarray]) -> dict[str, list[Sweep]]:
+    again = AGAIN.get(opt.groups[0].rule)
+    sweeps = []
+    for p, g, state in zip(params, grads, opt.state.values(), strict=True):
+        if again and p.size > STAYS_IN_CACHE:
+            sweeps.append(Sweep("read", again(p, g, *state.values())))
+        sweeps.append(Sweep("update", [p, g, *state.values()]))
+    if sum(p.size for p in params) < 10**4:
+        return {"bandwidth": sweeps} if len(params) == 1 else {}
+    return {"bandwidth": sweeps, "bandwidth with check": [*(Sweep("read", [g]) for g in grads), *sweeps]}
+
+
+# ---- the peers: name, what makes a step, the parameters, and how it may be set -------------------------------------
+
+Made = tuple[str, Callable[[], object], Callable[[], Sequence[Any]], dict[str, Callable[[], object]]]
+
+
+def _torch_parameters(torch: Any, start: list[np.ndarray], grads: list[np.ndarray]) -> list[Any]:
+    """The gradients may be ours, as neither changes them."""
+    params = [torch.tensor(p, requires_grad=True) for p in start]
+    for param, grad in zip(params, grads, strict=True):
+        param.grad = torch.from_numpy(grad)
+    return params
+
+
+def _made(name: str, optimizer: Any, params: list[Any], settings: dict[str, Callable[[], object]]) -> Made:
+    return name, optimizer.step, lambda: [param.detach().numpy() for param in params], settings
+
+
+def _torch_sides(name: str, start: list[np.ndarray], grads: list[np.ndarray], setup: Setup) -> Iterator[Made]:
+    torch = setup.peers.get("torch")
+    optimizer = getattr(torch.optim, name, None) if torch else None
+    if optimizer is None:
+        return
+    settings = torch_settings(setup)
+    for options in ({"fused": True}, {"foreach": True}, {"foreach": False}):
+        with suppress(TypeError, RuntimeError):
+            params = _torch_parameters(torch, start, grads)
+            made = optimizer(params, **_options(name), **options)
+            how = "fused" if "fused" in options else "foreach" if options["foreach"] else "single"
+            yield _made("torch", made, params, {f"{how}, {threads}": set_to for threads, set_to in settings.items()})
+            if "fused" in options:
+                return
+
+
+def _timm_sides(name: str, start: list[np.ndarray], grads: list[np.ndarray], setup: Setup) -> Iterator[Made]:
+    timm = setup.peers.get("timm")
+    forms: dict[str, dict[str, Any]] = {
+        "LARS": {"trust_coeff": 0.001},
+        "LAMB": {"trust_clip": True, "max_grad_norm": None},
+    }
+    options = forms.get(name)
+    if timm and "torch" in setup.peers and options:
+        params = _torch_parameters(setup.peers["torch"], start, grads)
+        made = getattr(timm, name.capitalize())(params, **{**_options(name), **options})
+        yield _made("timm", made, params, torch_settings(setup))
+
+
+def _deepspeed_sides(name: str, start: list[np.ndarray], grads: list[np.ndarray], setup: Setup) -> Iterator[Made]:
+    deepspeed = setup.peers.get("deepspeed")
+    if deepspeed and "torch" in setup.peers and name in ("Adam", "AdamW"):
+        params = _torch_parameters(setup.peers["torch"], start, grads)
+        decay = {"weight_decay": 1e-2 if name == "AdamW" else 0.0, "adamw_mode": name == "AdamW"}
+        made = deepspeed.DeepSpeedCPUAdam(params, **_options(name), **decay)
+        yield _made("deepspeed", made, params, torch_settings(setup))
+
+
+# optax's form of what the others do; of NAdam, LARS and LAMB it has another
+OPTAX: dict[str, Callable[..., Any]] = {
+    "SGD": lambda optax, h: optax.sgd(h["lr"], momentum=h["momentum"]),
+    "Adagrad": lambda optax, h: optax.adagrad(h["lr"], initial_accumulator_value=0.0, eps=1e-20),
+    "Adadelta": lambda optax, h: optax.adadelta(h["lr"], rho=0.9, eps=1e-6),
+    "RMSprop": lambda optax, h: optax.rmsprop(h["lr"], decay=0.99, eps=1e-8, eps_in_sqrt=False),
+    "Adam": lambda optax, h: optax.adam(h["lr"]),
+    "AdamW": lambda optax, h: optax.adamw(h["lr"], weight_decay=1e-2),
+}
+
+
+def _optax_sides(name: str, start: list[np.ndarray], grads: list[np.ndarray], setup: Setup) -> Iterator[Made]:
+    """The update jitted as a whole, parameters and state given away to be written over."""
+    jax, optax = setup.peers.get("jax"), setup.peers.get("optax")
+    if not (jax and optax and name in OPTAX) or len(start) > len(TINY):  # 194 tensors compile for minutes
+        return
+    optimizer = OPTAX[name](optax, _options(name))
+
+    def update(params: Any, state: Any, gradients: Any) -> Any:
+        updates, state = optimizer.update(gradients, state, params)
+        return optax.apply_updates(params, updates), state
+
+    step = jax.jit(update, donate_argnums=(0, 1))
+    gradients = [jax.numpy.array(g) for g in grads]
+    now = [params := [jax.numpy.array(p) for p in start], optimizer.init(params)]
+
+    def call() -> None:
+        now[:] = step(*now, gradients)
+        jax.block_until_ready(now[0])
+
+    yield "optax", call, lambda: now[0], {}
+
+
+# ---- NumPy, as one would write it and in place --------------------------------------------------------------------
+
+
+def _numpy_sides(name: str, start: list[np.ndarray], grads: list[np.ndarray], setup: Setup) -> Iterator[Made]:
+    if "numpy" in setup.peers and sum(p.size for p in start) <= 6 * 10**7:
+        yield _plain(name, start, grads)
+        if name in IN_PLACE:
+            yield _in_place(name, start, grads)
+
+
+def _plain(name: str, start: list[np.ndarray], grads: list[np.ndarray]) -> Made:
+    """The formula of the rule, on arrays."""
+    opt = getattr(fo.optim, name)([p.copy() for p in start], **_options(name))
+    rule, done = RULES[opt.groups[0].rule], 0
+    now = [[p.copy(), *(s.copy() for s in state.values())] for p, state in zip(start, opt.state.values(), strict=True)]
+
+    def call() -> None:
+        nonlocal done
+        h = rule.scalars(*opt._finish(opt.groups[0], done, 1.0, np.inf))
+        done += 1
+        for arrays, g in zip(now, grads, strict=True):
+            p, *state = arrays
+            p, g = h.keep * p, g + h.l2 * p if h.l2 else g
+            ratio = h
+            if rule.direction is not None:
+                direction, *state = rule.direction(h, p, g, *state)
+                norms = [float(np.linalg.norm(x)) for x in (p, direction)]
+                ratio = h._replace(trust_ratio=trust_ratio(h, *norms))
+            arrays[:] = rule.update(ratio, p, g, *state)
+
+    return "numpy, plain", call, lambda: [arrays[0] for arrays in now], {}
+
+
+def _sgd(t, p, g, buffer, work, *, lr, momentum):
+    np.multiply(buffer, momentum, buffer)
+    np.add(buffer, g, buffer)
+    np.multiply(buffer, lr, work)
+    np.subtract(p, work, p)
+
+
+def _adagrad(t, p, g, total, work, *, lr):
+    np.multiply(g, g, work)
+    np.add(total, work, total)
+    np.sqrt(total, work)
+    np.add(work, 1e-10, work)
+    np.divide(g, work, work)
+    np.multiply(work, lr, work)
+    np.subtract(p, work, p)
+
+
+def _rmsprop(t, p, g, square_avg, work, *, lr):
+    np.multiply(g, g, work)
+    np.multiply(work, 0.01, work)
+    np.multiply(square_avg, 0.99, square_avg)
+    np.add(square_avg, work, square_avg)
+    np.sqrt(square_avg, work)
+    np.add(work, 1e-8, work)
+    np.divide(g, work, work)
+    np.multiply(work, lr, work)
+    np.subtract(p, work, p)
+
+
+def _adam(t, p, g, exp_avg, exp_avg_sq, work, *, lr):
+    np.multiply(g, 0.1, work)
+    np.multiply(exp_avg, 0.9, exp_avg)
+    np.add(exp_avg, work, exp_avg)
+    np.multiply(g, g, work)
+    np.multiply(work, 0.001, work)
+    np.multiply(exp_avg_sq, 0.999, exp_avg_sq)
+    np.add(exp_avg_sq, work, exp_avg_sq)
+    np.multiply(exp_avg_sq, 1 / (1 - 0.999**t), work)
+    np.sqrt(work, work)
+    np.add(work, 1e-8, work)
+    np.divide(exp_avg, work, work)
+    np.multiply(work, lr / (1 - 0.9**t), work)
+    np.subtract(p, work, p)
+
+
+def _adamw(t, p, g, exp_avg, exp_avg_sq, work, *, lr):
+    np.multiply(p, 1 - lr * 1e-2, p)
+    _adam(t, p, g, exp_avg, exp_avg_sq, work, lr=lr)
+
+
+# the function, and how many arrays it needs beside the parameter and its gradient
+IN_PLACE: dict[str, tuple[Callable[..., None], int]] = {
+    "SGD": (_sgd, 2),
+    "Adagrad": (_adagrad, 2),
+    "RMSprop": (_rmsprop, 2),
+    "Adam": (_adam, 3),
+    "AdamW": (_adamw, 3),
+}
+
+
+def _in_place(name: str, start: list[np.ndarray], grads: list[np.ndarray]) -> Made:
+    function, count = IN_PLACE[name]
+    options = _options(name)
+    arrays = [(p.copy(), g, *(np.zeros_like(p) for _ in range(count))) for p, g in zip(start, grads, strict=True)]
+    t = 0
+
+    def call() -> None:
+        nonlocal t
+        t += 1
+        for each in arrays:
+            function(t, *each, **options)
+
+    return "numpy, in place", call, lambda: [each[0] for each in arrays], {}
+
+
+# ---- clipping -----------------------------------------------------------------------------------------------------
+
+
+def _clip_case(shapes: list[Shape], setup: Setup) -> Case:
+    """The global norm of all gradients, then AdamW. PyTorch scales the gradients themselves, which stay clipped."""
+    start, grads = problem(shapes)
+    params = [p.copy() for p in start]
+    opt = fo.optim.AdamW(params, lr=1e-2)
+    last = shapes.index((768,))
+    sides = [Side(FASTOPT, partial(opt.step, grads, clip_norm=1.0), lambda: [params[last] - start[last]],
+                  fastopt_settings(setup))]  # fmt: skip
+    if torch := setup.peers.get("torch"):
+        theirs = _torch_parameters(torch, start, [g.copy() for g in grads])
+        adamw = torch.optim.AdamW(theirs, lr=1e-2, fused=True)
+
+        def step() -> None:
+            torch.nn.utils.clip_grad_norm_(theirs, 1.0)
+            adamw.step()
+
+        sides.append(Side("torch", step, lambda: [theirs[last].detach().numpy() - start[last]], torch_settings(setup)))
+
+    def reference() -> list[np.ndarray]:
+        norm = sum(np.square(g, dtype=np.float64).sum() for g in grads) ** 0.5
+        param = start[last].astype(np.float64)
+        with _on_numpy():
+            fo.optim.AdamW([param], lr=1e-2).step([grads[last].astype(np.float64) / norm])
+        return [param - start[last]]
+
+    bounds = _bounds(opt, params, grads)
+    return Case(sum(p.size for p in start), sides, reference, bounds, tolerance=2e-3)
