@@ -39,15 +39,13 @@ NOT_FULL = {
     "batch_norm_backward of planes": BROADCAST,
     "batch_norm_backward of planes in evaluation": BROADCAST,
     "column_sums": "columns.c adds up the blocks' sums, and is compiled for the baseline only",
-    "dropout": "the random words are 64-bit products, half of them shuffled; the baseline selects one by one",
-    "softmax_cross_entropy": "the search for the largest logit",
+    "dropout": "the baseline selects one by one, and multiplies half of a vector at a time",
     "softmax_cross_entropy of few classes": "rows are transposed one number at a time",
     "weighted_logistic_loss": "weights are copied one by one, as they repeat",
 }
 # Kernels without any loop over full vectors, and why.
 NO_FULL_LOOP = {
     "channel_shifts": "gathers one element per channel",
-    "dropout": "the loop over a group of random words is unrolled",
     "finish_channels": "a few operations per channel",
     "round": "a copy, done by memcpy or in two halves",
 }
