@@ -19,6 +19,8 @@ version = release = fastopt.__version__
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc", "myst_parser"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["width.css"]
 html_title = f"fastopt {release}"
 
 default_role = "py:obj"  # `sigmoid` in a docstring is a link; with -n, one that leads nowhere is an error

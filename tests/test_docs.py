@@ -47,8 +47,7 @@ def test_docstring_examples(module, name):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_name_modules_that_exist(page):
-    text = re.sub(r"<!--.*?-->", "", page.read_text(encoding="utf-8"))
-    for module in re.findall(r"python -m ([a-z_][\w.]*)", text):
+    for module in re.findall(r"python -m ([a-z_][\w.]*)", page.read_text(encoding="utf-8")):
         if module.split(".")[0] in ("fastopt", "benchmarks"):
             path = ROOT / module.replace(".", "/")
             assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module

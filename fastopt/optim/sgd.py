@@ -28,7 +28,7 @@ class SGD(Optimizer):
         Look ahead: needs a momentum and no dampening.
     lr_in_buffer : bool
         Keep :math:`v_t = \mu v_{t-1} - \eta g_t` and add it to the parameter, which differs when the learning
-        rate changes: the form of Sutskever et al., the lecture, Keras and scikit-learn (not of optax).
+        rate changes: the form of Sutskever et al., Keras and scikit-learn (not of optax).
     weight_decay_mode : {"l2", "decoupled", "independent"}
         Add :math:`\lambda\theta` to the gradient; or take :math:`\eta\lambda\theta`, or :math:`\lambda\theta`,
         from the parameter before the update.

@@ -110,7 +110,7 @@ class LAMB(Optimizer):
     grad_averaging : bool
         False: weigh the gradient by 1 in m, not by :math:`1 - \beta_1`.
     trust_clip : float or None
-        c: the largest trust ratio; the lecture's 10 by default, 1 in timm's option, None for no limit (optax, Keras,
+        c: the largest trust ratio, 10 by default; 1 in timm's option, None for no limit (optax, Keras,
         and timm by default, which also clips the gradients: ``clip_norm=1.0`` in `step`).
     always_adapt : bool
         False: only tensors with weight decay have a trust ratio (timm's default).
