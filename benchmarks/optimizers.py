@@ -225,7 +225,7 @@ def _optax_sides(name: str, start: list[np.ndarray], grads: list[np.ndarray], se
 
 
 def _numpy_sides(name: str, start: list[np.ndarray], grads: list[np.ndarray], setup: Setup) -> Iterator[Made]:
-    if "numpy" in setup.peers and sum(p.size for p in start) <= 6 * 10**7:
+    if "numpy" in setup.peers and sum(p.size for p in start) <= 2 * 10**7:  # more would take seconds a step
         yield _plain(name, start, grads)
         if name in IN_PLACE:
             yield _in_place(name, start, grads)

@@ -56,7 +56,7 @@ def imports(setup: Setup) -> dict[str, Any]:
     wanted = {name: code for name, code in IMPORTS.items() if name == FASTOPT or name in setup.peers}
     seconds: dict[str, list[float]] = {name: [] for name in wanted}
     memory = {}
-    for turn in range(3 if setup.quick else 8):
+    for turn in range(3 if setup.quick else 6):
         for name, statement in wanted.items():
             _, printed = python(IMPORT.format(statement=statement))
             if turn:  # the first brings the files into memory

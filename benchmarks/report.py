@@ -45,7 +45,7 @@ def times(value: float) -> str:
 
 
 def size(count: float) -> str:
-    for unit, factor in (("GB", 2**30), ("MB", 2**20), ("kB", 2**10)):
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if count >= factor:
             return f"{_digits(count / factor)} {unit}"
     return f"{count:.0f} B"
@@ -121,7 +121,7 @@ def targets(run: dict[str, Any]) -> str:
         sign = "≤" if in_seconds else "≥"
         against = "time" if in_seconds else LABELS[target.against]
         seen = "not measured" if measured is None else show(measured) + (f" ({of})" if len(target.cases) > 1 else "")
-        partly = f", {missing} cases not measured" if missing and measured is not None else ""
+        partly = f", {missing} not measured" if missing and measured is not None else ""
         verdict = {None: "–", True: "met", False: "**missed**"}[found[len(rows)].met]
         rows.append([target.work, against, f"{sign} {show(target.limit)}", seen + partly, verdict])
     return table(["work", "against", "target", "measured, the worst case", ""], rows)

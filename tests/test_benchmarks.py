@@ -228,7 +228,7 @@ def test_targets():
 
 def test_numbers_are_readable():
     assert [report.seconds(s) for s in (3.456e-6, 2.6e-8, 0.0234, 1.5)] == ["3.46 µs", "0.03 µs", "23.4 ms", "1.50 s"]
-    assert [report.size(n) for n in (800, 2048, 3 * 2**20)] == ["800 B", "2.00 kB", "3.00 MB"]
+    assert [report.size(n) for n in (800, 2048, 3 * 2**20)] == ["800 B", "2.00 KiB", "3.00 MiB"]
 
 
 def test_the_pages_show_the_newest_recorded_run():
