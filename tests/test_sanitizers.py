@@ -15,12 +15,17 @@ pytestmark = [
 
 
 def test_the_pool_is_free_of_races():
-    result = instrumented.thread()
+    result = instrumented.hammer(*instrumented.THREAD)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_pool_works_in_forked_children_too():
+    result = instrumented.hammer()
     assert result.returncode == 0, result.stderr
 
 
 def test_a_race_is_found():
-    result = instrumented.thread("-DPLANTED_RACE")
+    result = instrumented.hammer(*instrumented.THREAD, "-DPLANTED_RACE")
     assert result.returncode == 66
     assert "data race" in result.stderr
 
