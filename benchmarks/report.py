@@ -78,6 +78,8 @@ def readme(run: dict[str, Any]) -> str:
             others = [peer for peer in LABELS if peer not in ("torch", NUMPY, "bandwidth")]
             cells = [_cell(record, "torch"), _cell(record, NUMPY)]
             named = [f"{LABELS[peer]} {cell}" for peer in others if (cell := _cell(record, peer)) != "–"]
+            if record.get("disturbed", 0) > DISTURBED:
+                label += " (disturbed)"
             rows.append([label, seconds(value(record, "seconds") or 0), *cells, ", ".join(named) or "–"])
     head = ["work, float32", "fastopt", "PyTorch", "NumPy", "others"]
     note = (
@@ -85,6 +87,8 @@ def readme(run: dict[str, Any]) -> str:
         " fused or not; NumPy: the faster of plain and in-place code), checked against float64 and timed in turns"
         " within one run."
     )
+    if any("(disturbed)" in label for label, *_ in rows):
+        note += " “Disturbed”: other processes used the machine meanwhile, and the row is not to be trusted."
     return f"{table(head, rows)}\n\n{note} {machine(run)}."
 
 

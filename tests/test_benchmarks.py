@@ -226,6 +226,14 @@ def test_targets():
     assert verdict("batch norm", "torch") == (1.0, False, 3)
 
 
+def test_the_readme_says_what_was_disturbed():
+    run = {**pages.newest(), "records": a_run()["records"][:2]}
+    assert "isturbed" not in report.readme(run)
+    run["records"][0]["disturbed"] = 0.5
+    assert "| Adam, 64 tensors of 8 (disturbed) | 3.00 µs | 61.0 × |" in report.readme(run)
+    assert "not to be trusted" in report.readme(run)
+
+
 def test_numbers_are_readable():
     assert [report.seconds(s) for s in (3.456e-6, 2.6e-8, 0.0234, 1.5)] == ["3.46 µs", "0.03 µs", "23.4 ms", "1.50 s"]
     assert [report.size(n) for n in (800, 2048, 3 * 2**20)] == ["800 B", "2.00 KiB", "3.00 MiB"]
