@@ -25,12 +25,14 @@ static void expect(int holds, const char *what)
 
 /* ---- fastopt_for_each: every item once, and all of it visible to the caller ------------------------ */
 
-/* Plain memory: it is for the pool to order the accesses. With PLANTED_RACE all items write to one place. */
+/* Plain memory: it is for the pool to order the accesses. With PLANTED_RACE all items write to one place, slowly enough
+ * for the workers to be there. */
 static void count_item(void *context, size_t i)
 {
     int *counts = context;
 #if defined PLANTED_RACE
     i = 0;
+    usleep(10);
 #endif
     counts[i]++;
 }
