@@ -9,6 +9,7 @@ from helpers import BACKENDS
 from variants import VARIANTS, assert_all_agree, misaligned, numerical_gradient, using
 
 import fastopt as fo
+from fastopt import _backends
 
 GOLDEN = dict(np.load(Path(__file__).parent / "golden" / "torch_functions.npz"))
 CASES = json.loads(str(GOLDEN["cases"]))["bn"]
@@ -354,9 +355,38 @@ class TestTheSameArraysAgain:
         with pytest.raises(ValueError, match="read-only"):
             self.backward()
 
-    def test_another_backend_does_its_own_work(self):
-        before = self.y.copy()
-        for backend in BACKENDS:
-            fo.set_backend(backend)
-            assert self.forward(self.saved)[0].tobytes() == before.tobytes()
-            self.backward()
+    @pytest.mark.parametrize("name", ["x", "gamma", "beta", "y"])
+    def test_another_array_in_the_place_of_one_is_seen(self, name):
+        old = getattr(self, name)
+        untouched = old.tobytes()
+        setattr(self, name, old + 1.0)
+        self.x[0] += 2  # so that no result is that of before
+        expected, _ = fo.batch_norm(self.x, self.gamma, self.beta)
+        y, _ = self.forward(self.saved)
+        assert y is self.y
+        assert y.tobytes() == expected.tobytes()
+        assert name != "y" or old.tobytes() == untouched
+
+    def test_another_gradient_is_seen(self):
+        before = self.dx.tobytes()
+        self.dy = self.dy * self.dy
+        expected = fo.batch_norm_backward(self.dy, self.saved)[0]
+        assert self.backward()[0].tobytes() == expected.tobytes() != before
+
+    def test_an_array_given_another_shape_is_refused(self):
+        before = self.y.tobytes()
+        self.x.resize((6, 4), refcheck=False)
+        with pytest.raises(ValueError, match="shape"):
+            self.forward(self.saved)
+        assert self.y.tobytes() == before
+
+    def test_another_backend_does_its_own_work(self, monkeypatch):
+        before, bound = self.y.copy(), []
+        other = next(name for name in reversed(BACKENDS) if name != fo.get_backend())
+        module = _backends.load(other)
+        own = module.bind
+        monkeypatch.setattr(module, "bind", lambda kernel, *arrays: bound.append(kernel) or own(kernel, *arrays))
+        fo.set_backend(other)
+        assert self.forward(self.saved)[0].tobytes() == before.tobytes()
+        self.backward()
+        assert bound == ["batch_norm", "batch_norm_backward"]
