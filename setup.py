@@ -14,14 +14,15 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CCompilerError, CompileError, ExecError, PlatformError
 
 MSVC = sys.platform == "win32"
-# contraction and fast-math would change bits; errno and traps only keep loops from vectorising
+# contraction and fast-math would change bits (the core says itself where to fuse); errno and traps only keep loops
+# from vectorising
 EVERYWHERE = ["/std:c11", "/O2", "/fp:precise"] if MSVC else [
     "-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden",
 ]  # fmt: skip
 X86_64 = {
-    "avx2": ["/arch:AVX2"] if MSVC else ["-mavx2"],
+    "avx2": ["/arch:AVX2"] if MSVC else ["-mavx2", "-mfma"],
     "avx512": ["/arch:AVX512"] if MSVC else [
-        "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512",
+        "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512",
     ],
 }  # fmt: skip
 INSTRUCTION_SETS: dict[str, dict[str, list[str]]] = {

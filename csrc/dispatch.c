@@ -27,16 +27,16 @@ static uint64_t enabled_state(void)
 }
 #endif
 
-/* The CPU must have the instructions, and the operating system must save the registers they use. */
+/* The CPU must have the instructions, fused multiply-add among them, and the operating system must save the registers they use. */
 static int cpu_has(unsigned leaf7_ebx, uint64_t registers)
 {
-    enum { OSXSAVE = 1 << 27, EAX = 0, EBX = 1, ECX = 2 };
+    enum { FMA = 1 << 12, OSXSAVE = 1 << 27, EAX = 0, EBX = 1, ECX = 2 };
     unsigned r[4];
     cpuid(0, r);
     if (r[EAX] < 7)
         return 0;
     cpuid(1, r);
-    if (!(r[ECX] & OSXSAVE) || (enabled_state() & registers) != registers)
+    if (!(r[ECX] & FMA) || !(r[ECX] & OSXSAVE) || (enabled_state() & registers) != registers)
         return 0;
     cpuid(7, r);
     return (r[EBX] & leaf7_ebx) == leaf7_ebx;

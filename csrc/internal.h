@@ -77,6 +77,10 @@ typedef struct {
 
 extern const instruction_set fastopt_baseline, fastopt_avx2, fastopt_avx512, fastopt_neon;
 
+/* math.c */
+extern const float fastopt_exp_min_float, fastopt_exp_max_float, fastopt_sigmoid_max_float;
+extern const double fastopt_exp_min_double, fastopt_exp_max_double, fastopt_sigmoid_max_double;
+
 /* The kernels in use for a dtype. */
 const kernel_table *fastopt_kernels(int dtype);
 

@@ -14,7 +14,7 @@ ffi.set_source(
     '#include "fastopt.h"',
     sources=[
         f"csrc/{name}.c"
-        for name in ("optim", "functions", "columns", "norm", "losses", "dropout", "dispatch", "threads")
+        for name in ("optim", "functions", "columns", "norm", "losses", "dropout", "math", "dispatch", "threads")
     ],
     include_dirs=["csrc"],
     depends=sorted(str(path.relative_to(csrc.parent)) for path in csrc.rglob("*.*")),

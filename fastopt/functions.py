@@ -1,14 +1,16 @@
 """The specification of the transcendental functions: the same operations as ``csrc/math.inc``, in the same order.
 
 ``of(dtype)`` gives the functions for float32 or float64. They work on arrays, as the NumPy reference, and,
-compiled by Numba, on scalars: one text serves both, so their bits agree. Only ``+ - * /``, comparison and bit
-patterns occur, no fused multiply-add and no libm, so the C core agrees with them on every instruction set.
+compiled by Numba, on scalars: one text serves both, so their bits agree. Only ``+ - * /``, fused multiply-add,
+comparison and bit patterns occur, no libm, so the C core agrees with them on every instruction set.
 """
 
 from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
+
+from . import fma as fused
 
 _CONSTANTS = {
     "float32": SimpleNamespace(
@@ -22,7 +24,8 @@ _CONSTANTS = {
         exp_range=(-104.0, 89.0),
         offset=64,
         exp="0x1.fffffcp-2 0x1.555492p-3 0x1.5558f2p-5 0x1.1239e2p-7 0x1.6a247ap-10",
-        log1p="0x1.5555p-4 0x1.99d28p-7 0x1.1eb5b6p-9 0x1.1efa58p-11",
+        log1p="-0x1.ffffd2p-2 0x1.554df0p-2 -0x1.ff26e2p-3 0x1.935ca0p-3 -0x1.3a7a82p-3 0x1.b579bep-4 -0x1.d86316p-5"
+        " 0x1.4b0822p-6 -0x1.b2f55ep-9",
     ),
     "float64": SimpleNamespace(
         real=np.float64,
@@ -37,26 +40,30 @@ _CONSTANTS = {
         exp="0x1.000000000000ap-1 0x1.55555555554fap-3 0x1.555555555087cp-5 0x1.1111111127beap-7"
         " 0x1.6c16c1842a18fp-10 0x1.a01a012a559b1p-13 0x1.a0199a0c5affep-16 0x1.71df255761395p-19"
         " 0x1.28ad72d3fa133p-22 0x1.ad7f6655531b5p-26",
-        log1p="0x1.5555555555535p-4 0x1.99999999a085bp-7 0x1.24924920848fdp-9 0x1.c71c742002edfp-12"
-        " 0x1.745cb38a55755p-14 0x1.3b1de49ea40bcp-16 0x1.1067548123b48p-18 0x1.efdecb33a43c3p-21"
-        " 0x1.55968d2a32afp-23 0x1.5c8fd2726b3f5p-24",
+        log1p="-0x1.fffffffffff9fp-2 0x1.555555555102ap-2 -0x1.fffffffdd3c40p-3 0x1.99999951e59cep-3"
+        " -0x1.55554fbd1f893p-3 0x1.2491feccb75a9p-3 -0x1.fffa8b0f611e1p-4 0x1.c6f6a424096dap-4 -0x1.98d285ddf73fdp-4"
+        " 0x1.712dc097d615bp-4 -0x1.4b019c69bab01p-4 0x1.202cf2a0704dbp-4 -0x1.d70e50ee8cdeep-5 0x1.5a859f74097dbp-5"
+        " -0x1.b62c10c4c3d25p-6 0x1.c5762b36072dap-7 -0x1.6b45966523da8p-8 0x1.a24fdfb3dc414p-10"
+        " -0x1.31ee9e721771ep-12 0x1.a8f68ef60cec3p-16",
     ),
 }
 
 
 @cache
-def of(dtype: str, compiled=lambda function: function, select=np.where) -> SimpleNamespace:
-    """The functions for ``dtype``, "float32" or "float64"; Numba gives its own decorator and selection."""
+def of(dtype: str, compiled=lambda function: function, select=np.where, fma=None) -> SimpleNamespace:
+    """The functions for ``dtype``, "float32" or "float64"; Numba gives its own decorator, selection and ``fma``."""
     c = _CONSTANTS[dtype]
+    fma = fma or getattr(fused, dtype)
     real, integer, shift = c.real, c.integer, c.shift
     magic, log2_e, ln2_high, ln2_low = (real(float.fromhex(x)) for x in (c.magic, c.log2_e, c.ln2_high, c.ln2_low))
     exp_min, exp_max = (real(x) for x in c.exp_range)
     exp_terms = tuple(real(float.fromhex(x)) for x in reversed(c.exp.split()))
     log1p_terms = tuple(real(float.fromhex(x)) for x in reversed(c.log1p.split()))
-    zero, half, one, two, expm1_min = real(0), real(0.5), real(1), real(2), real(-64)
+    zero, half, one, two, expm1_min, sigmoid_max = (real(x) for x in (0, 0.5, 1, 2, -64, 40))
     one_bits = one.view(integer)
     double_one_bits, fraction_mask = np.float64(1).view(np.int64), np.int64((1 << 52) - 1)
-    offset_bits, two_to_minus_offset = real(2.0**c.offset).view(integer), real(2.0**-c.offset)
+    two_to_minus_offset = real(2.0**-c.offset)
+    offset_bits, minus_offset_bits = real(2.0**c.offset).view(integer), two_to_minus_offset.view(integer)
 
     @compiled
     def power_of_two(t, bits):
@@ -66,13 +73,13 @@ def of(dtype: str, compiled=lambda function: function, select=np.where) -> Simpl
     @compiled
     def exp_reduced(x):
         """exp(x) is 2**k exp(r), k = round(x / ln 2), r = x - k ln 2: this is exp(r) - 1, and k + magic."""
-        shifted = x * log2_e + magic
+        shifted = fma(x, log2_e, magic)
         k = shifted - magic
-        r = (x - k * ln2_high) - k * ln2_low
+        r = fma(k, -ln2_low, fma(k, -ln2_high, x))
         q = exp_terms[0]
         for term in exp_terms[1:]:
-            q = q * r + term
-        return r * r * q + r, shifted
+            q = fma(q, r, term)
+        return fma(r * r, q, r), shifted
 
     @compiled
     def exp(x):
@@ -89,30 +96,31 @@ def of(dtype: str, compiled=lambda function: function, select=np.where) -> Simpl
     def exp_nonpositive(x):
         """exp(x) for x <= 0, in fewer operations: the second factor is constant, so that results may be subnormal."""
         y, shifted = exp_reduced(select(x < exp_min, exp_min, x))
-        return (y + one) * power_of_two(shifted, offset_bits) * two_to_minus_offset
+        power = power_of_two(shifted, offset_bits)
+        return fma(y, power, power) * two_to_minus_offset
 
     @compiled
     def expm1_nonpositive(x):
         """exp(x) - 1 for x <= 0; from -64 down it is -1. Where k = 0 nothing is added, so no digits are lost near 0."""
         y, shifted = exp_reduced(select(x < expm1_min, expm1_min, x))
         power = power_of_two(shifted, one_bits)
-        return power * y + (power - one)
+        return fma(power, y, power - one)
 
     @compiled
     def log1p_unit(x):
-        """log(1 + x) for x in [0, 1]: with d = 2x / (2 + x), it is 2 atanh(d / 2) = d (1 + d**2 / 12 + ...)."""
-        d = x / (one + half * x)
-        w = d * d
+        """log(1 + x) for x in [0, 1]."""
         q = log1p_terms[0]
         for term in log1p_terms[1:]:
-            q = q * w + term
-        return d + d * (w * q)
+            q = fma(q, x, term)
+        return fma(x * x, q, x)
 
     @compiled
     def sigmoid(x):
-        """1 / (1 + exp(-x)), from exp(-abs(x)), which cannot overflow."""
-        e = exp_nonpositive(-abs(x))
-        return select(x < zero, e, one) / (one + e)
+        """1 / (1 + exp(-x)), both sides of the fraction times 2**-offset, so that nothing overflows."""
+        x = select(x < exp_min, exp_min, x)
+        y, shifted = exp_reduced(-select(x > sigmoid_max, sigmoid_max, x))
+        power = power_of_two(shifted, minus_offset_bits)
+        return two_to_minus_offset / fma(y, power, power + two_to_minus_offset)
 
     @compiled
     def sigmoid_backward(dy, y):

@@ -12,6 +12,7 @@ from ..rules import RULES, lamb_step, prepare
 from . import _order
 from . import numpy as reference
 from ._jit import compiled as _compiled
+from ._jit import fma as _fma
 from ._jit import select as _select
 from ._numba_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
 
@@ -134,7 +135,7 @@ def any_nonfinite(x: np.ndarray, scale: float = 1.0) -> bool:
 @cache
 def _loop(name, dtype):
     """The loop that applies a function of one or two arrays to every element."""
-    function = getattr(functions.of(dtype, _compiled, _select), name)
+    function = getattr(functions.of(dtype, _compiled, _select, _fma), name)
 
     def unary(x, out):
         for i in range(out.size):
@@ -192,7 +193,7 @@ def bias_relu(x: np.ndarray, bias: np.ndarray) -> None:
 
 @cache
 def _loss_loop(name, dtype):
-    function = getattr(functions.of(dtype, _compiled, _select), name)
+    function = getattr(functions.of(dtype, _compiled, _select, _fma), name)
 
     def plain(z, y, losses, dz, scale):
         for i in range(dz.size):
@@ -242,7 +243,7 @@ def weighted_logistic_loss(
 
 @cache
 def _softmax_loop(dtype):
-    f = functions.of(dtype, _compiled, _select)
+    f = functions.of(dtype, _compiled, _select, _fma)
     exp_nonpositive, log_of_sum, real = f.exp_nonpositive, f.log_of_sum, np.dtype(dtype).type
 
     def loop(z, labels, weight, losses, dz, scale, total_weight, smoothing, ignore_index):
