@@ -53,11 +53,14 @@ typedef struct {
 static mutex in_use = MUTEX_INIT;  /* held by the thread whose job the pool runs */
 static mutex state = MUTEX_INIT;   /* guards what follows */
 static condition work = CONDITION_INIT, done = CONDITION_INIT;
-static job *current;               /* NULL: nothing to join */
-static atomic_ulong job_number;   /* so that a worker joins each job once */
-static int started;                /* workers that exist */
-static atomic_int working;         /* workers inside the current job */
-static atomic_int wanted = 1;      /* threads, the calling one included */
+static job *current;            /* NULL: nothing to join */
+static unsigned long job_number; /* so that a worker joins each job once */
+static int started;             /* workers that exist */
+/* Read without the lock, which two threads that look at the same moment would have to sleep for: */
+static atomic_ulong announced;    /* job_number, told after `state` is free again */
+static atomic_int working;        /* workers inside the current job */
+static atomic_int caller_sleeps;  /* until no worker is inside */
+static atomic_int wanted = 1;     /* threads, the calling one included */
 
 static void claim_all(job *j, int first)
 {
@@ -75,19 +78,20 @@ static void worker(int number)
     unsigned long seen = 0;
     lock(&state);
     for (;;) {
-        while (!current || atomic_load(&job_number) == seen || number >= atomic_load(&wanted) - 1)
+        while (!current || job_number == seen || number >= atomic_load(&wanted) - 1)
             wait_for(&work, &state);
         job *j = current;
-        seen = atomic_load(&job_number);
+        seen = job_number;
         atomic_fetch_add(&working, 1);
         unlock(&state);
         claim_all(j, number + 1);
-        lock(&state);
-        if (atomic_fetch_sub(&working, 1) == 1)
+        if (atomic_fetch_sub(&working, 1) == 1 && atomic_load(&caller_sleeps)) {
+            lock(&state);
             wake_all(&done);
-        unlock(&state);
+            unlock(&state);
+        }
         /* A step has two sweeps, a microsecond apart: it would take longer to fall asleep and wake up in between. */
-        for (int spin = 0; spin < 1000 && atomic_load_explicit(&job_number, memory_order_relaxed) == seen; spin++)
+        for (int spin = 0; spin < 1000 && atomic_load_explicit(&announced, memory_order_relaxed) <= seen; spin++)
             relax();
         lock(&state);
     }
@@ -173,9 +177,13 @@ static void wait_for_workers(void)
 {
     for (int spin = 0; spin < 4000 && atomic_load(&working) > 0; spin++)
         relax();
+    if (atomic_load(&working) == 0)
+        return;
     lock(&state);
+    atomic_store(&caller_sleeps, 1);
     while (atomic_load(&working) > 0)
         wait_for(&done, &state);
+    atomic_store(&caller_sleeps, 0);
     unlock(&state);
 }
 
@@ -198,9 +206,10 @@ void fastopt_for_each(size_t count, void (*body)(void *context, size_t i), void 
     lock(&state);
     start_workers(threads - 1);
     current = &j;
-    atomic_fetch_add(&job_number, 1);
+    const unsigned long number = ++job_number;
     wake_all(&work);
     unlock(&state);
+    atomic_store(&announced, number);
 
     claim_all(&j, 0);
 
