@@ -71,8 +71,8 @@ class Plan:
         return [tensor.trust_ratio for tensor in self._tensors]
 
     def update(self, scalars: Sequence[tuple[float, ...]], check_finite: bool) -> bool:
-        for write, values in zip(self._write, scalars, strict=True):
-            write(*values)
+        for group, values in enumerate(scalars):
+            self._write[group](*values)
         return not lib.fastopt_update(self._plan, check_finite)
 
     def grad_square_sums(self) -> list[float]:
