@@ -239,7 +239,7 @@ def _plain(name: str, start: list[np.ndarray], grads: list[np.ndarray]) -> Made:
 
     def call() -> None:
         nonlocal done
-        h = rule.scalars(*opt._finish(opt.groups[0], done, 1.0, np.inf))
+        h = rule.scalars(*opt._scalars(done, 1.0, np.inf)[0])
         done += 1
         for arrays, g in zip(now, grads, strict=True):
             p, *state = arrays

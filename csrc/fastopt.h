@@ -59,22 +59,23 @@ double fastopt_square_sum(int dtype, const void *x, size_t n);
 /* Whether any of n elements, times scale, is inf or NaN. */
 int fastopt_any_nonfinite(int dtype, const void *x, size_t n, double scale);
 
-/* ---- functions: n elements each, out may be x ------------------------------------------------- */
+/* ---- functions of n elements ------------------------------------------------------------------ */
 
-void fastopt_exp(int dtype, const void *x, void *out, size_t n);
-void fastopt_log1p_unit(int dtype, const void *x, void *out, size_t n); /* log(1 + x) for x in [0, 1] */
-void fastopt_sigmoid(int dtype, const void *x, void *out, size_t n);
-void fastopt_tanh(int dtype, const void *x, void *out, size_t n);
-void fastopt_relu(int dtype, const void *x, void *out, size_t n);
-void fastopt_softplus(int dtype, const void *x, void *out, size_t n);
-void fastopt_log_sigmoid(int dtype, const void *x, void *out, size_t n);
+/* out may be x, but not overlap a part of it: nothing is written then, and the answer is -1; otherwise it is 0. */
+int fastopt_exp(int dtype, const void *x, void *out, size_t n);
+int fastopt_log1p_unit(int dtype, const void *x, void *out, size_t n); /* log(1 + x) for x in [0, 1] */
+int fastopt_sigmoid(int dtype, const void *x, void *out, size_t n);
+int fastopt_tanh(int dtype, const void *x, void *out, size_t n);
+int fastopt_relu(int dtype, const void *x, void *out, size_t n);
+int fastopt_softplus(int dtype, const void *x, void *out, size_t n);
+int fastopt_log_sigmoid(int dtype, const void *x, void *out, size_t n);
 
-/* dx from dy and what the function gave; dx may be either. The last two need what it was given. */
-void fastopt_sigmoid_backward(int dtype, const void *dy, const void *y, void *dx, size_t n);
-void fastopt_tanh_backward(int dtype, const void *dy, const void *y, void *dx, size_t n);
-void fastopt_relu_backward(int dtype, const void *dy, const void *y, void *dx, size_t n);
-void fastopt_softplus_backward(int dtype, const void *dy, const void *x, void *dx, size_t n);
-void fastopt_log_sigmoid_backward(int dtype, const void *dy, const void *x, void *dx, size_t n);
+/* dx from dy and what the function gave; dx may be either, and so on. The last two need what it was given. */
+int fastopt_sigmoid_backward(int dtype, const void *dy, const void *y, void *dx, size_t n);
+int fastopt_tanh_backward(int dtype, const void *dy, const void *y, void *dx, size_t n);
+int fastopt_relu_backward(int dtype, const void *dy, const void *y, void *dx, size_t n);
+int fastopt_softplus_backward(int dtype, const void *dy, const void *x, void *dx, size_t n);
+int fastopt_log_sigmoid_backward(int dtype, const void *dy, const void *x, void *dx, size_t n);
 
 /* x[rows][columns] += bias[columns], and the functions of it. */
 void fastopt_bias_add(int dtype, void *x, const void *bias, size_t rows, size_t columns);
@@ -95,6 +96,8 @@ void fastopt_batch_norm(int dtype, const void *x, const void *gamma, const void 
 void fastopt_batch_norm_backward(int dtype, const void *dy, const void *x, const void *gamma, void *statistics, void *dx,
                                  void *dgamma, void *dbeta, double *scratch, size_t outer, size_t channels,
                                  size_t inner, int training);
+
+/* Losses: dz may be z or y, but not overlap a part of them: nothing is written then, and the answer is NaN. */
 
 /* Logistic loss from logits z and targets y in [0, 1]: dz = scale * (sigmoid(z) - y); the loss of every
  * element goes to `losses` unless that is NULL; returns the sum of the losses (not scaled). */

@@ -21,21 +21,25 @@ static void elementwise_block(void *task, size_t i)
         t->binary(t->x + offset, t->y + offset, t->out + offset, n);
 }
 
-static void run_elementwise(elementwise t)
+static int run_elementwise(elementwise t)
 {
-    for_blocks(t.n, (t.n + BLOCK - 1) / BLOCK, elementwise_block, &t);
+    const size_t bytes = t.n * t.item;
+    if (overlaps_part(t.out, t.x, bytes) || (t.binary && overlaps_part(t.out, t.y, bytes)))
+        return -1;
+    for_blocks(t.n, blocks_of(t.n, BLOCK), elementwise_block, &t);
+    return 0;
 }
 
 #define UNARY(name)                                                                                           \
-    void fastopt_##name(int dtype, const void *x, void *out, size_t n)                                        \
+    int fastopt_##name(int dtype, const void *x, void *out, size_t n)                                         \
     {                                                                                                         \
-        run_elementwise((elementwise){                                                                        \
+        return run_elementwise((elementwise){                                                                 \
             .unary = fastopt_kernels(dtype)->name, .x = x, .out = out, .n = n, .item = item_size(dtype)});    \
     }
 #define BINARY(name)                                                                                          \
-    void fastopt_##name(int dtype, const void *x, const void *y, void *out, size_t n)                         \
+    int fastopt_##name(int dtype, const void *x, const void *y, void *out, size_t n)                          \
     {                                                                                                         \
-        run_elementwise((elementwise){                                                                        \
+        return run_elementwise((elementwise){                                                                 \
             .binary = fastopt_kernels(dtype)->name, .x = x, .y = y, .out = out, .n = n, .item = item_size(dtype)}); \
     }
 

@@ -22,6 +22,13 @@ static inline size_t blocks_of(size_t n, size_t size)
     return (n + size - 1) / size;
 }
 
+/* Whether writing `bytes` at out would change what is yet to be read at x: an array may be written over, a part of it not. */
+static inline int overlaps_part(const void *out, const void *x, size_t bytes)
+{
+    const uintptr_t a = (uintptr_t)out, b = (uintptr_t)x;
+    return a != b && (a < b ? b - a : a - b) < bytes;
+}
+
 /* Calls body for `count` blocks: on the pool where there are enough elements, else here, in order. */
 static inline void for_blocks(size_t elements, size_t count, void (*body)(void *task, size_t i), void *task)
 {

@@ -1,5 +1,6 @@
 /* losses.c: losses and their gradients in one pass, block by block; the blocks' sums are added in order. */
 #include "loss.h"
+#include <math.h>
 
 enum { ROUND = 256 }; /* blocks between two rounds of adding up */
 
@@ -10,8 +11,10 @@ static void loss_block(void *task, size_t i)
     t->sums[i] = t->kernel(t, begin, smaller(t->block, t->n - begin));
 }
 
-static double run(loss_task t, size_t elements)
+static double run(loss_task t, size_t elements, size_t item)
 {
+    if (overlaps_part(t.dz, t.z, elements * item) || (t.y && overlaps_part(t.dz, t.y, elements * item)))
+        return NAN;
     const size_t blocks = blocks_of(t.n, t.block);
     double sums[ROUND], total = 0;
     t.sums = sums;
@@ -27,7 +30,7 @@ static double run(loss_task t, size_t elements)
 double fastopt_logistic_loss(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale)
 {
     return run((loss_task){.kernel = fastopt_kernels(dtype)->logistic_loss, .z = z, .y = y, .losses = losses, .dz = dz,
-                           .scale = scale, .n = n, .block = BLOCK}, n);
+                           .scale = scale, .n = n, .block = BLOCK}, n, item_size(dtype));
 }
 
 double fastopt_weighted_logistic_loss(int dtype, const void *z, const void *y, const void *weight, size_t weight_period,
@@ -37,13 +40,13 @@ double fastopt_weighted_logistic_loss(int dtype, const void *z, const void *y, c
     return run((loss_task){.kernel = fastopt_kernels(dtype)->weighted_logistic_loss, .z = z, .y = y, .losses = losses,
                            .dz = dz, .scale = scale, .weight = weight, .weight_period = weight_period,
                            .pos_weight = pos_weight, .pos_weight_period = pos_weight_period, .y_scale = y_scale,
-                           .y_shift = y_shift, .n = n, .block = BLOCK}, n);
+                           .y_shift = y_shift, .n = n, .block = BLOCK}, n, item_size(dtype));
 }
 
 double fastopt_mse_loss(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale)
 {
     return run((loss_task){.kernel = fastopt_kernels(dtype)->mse_loss, .z = z, .y = y, .losses = losses, .dz = dz,
-                           .scale = scale, .n = n, .block = BLOCK}, n);
+                           .scale = scale, .n = n, .block = BLOCK}, n, item_size(dtype));
 }
 
 int64_t fastopt_count_labels(const int64_t *labels, size_t n, size_t classes, int64_t ignore_index)
@@ -67,5 +70,5 @@ double fastopt_softmax_cross_entropy(int dtype, const void *z, const int64_t *la
     return run((loss_task){.kernel = fastopt_kernels(dtype)->softmax_cross_entropy[narrow], .z = z, .labels = labels,
                            .weight = weight, .losses = losses, .dz = dz, .scale = scale, .classes = classes,
                            .total_weight = total_weight, .smoothing = smoothing, .ignore_index = ignore_index,
-                           .n = rows, .block = smaller(block, WIDEST_BLOCK)}, rows * classes);
+                           .n = rows, .block = smaller(block, WIDEST_BLOCK)}, rows * classes, item_size(dtype));
 }

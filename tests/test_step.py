@@ -108,6 +108,37 @@ def test_new_gradients_every_step_or_the_same_arrays(backend, rng):
     assert run(lambda step: strided(step) if step % 2 else in_place(step, kept)) == expected
 
 
+def test_the_same_gradients_under_other_names(backend):
+    """In the order of their keys they are the arrays of the step before; it is the names that say whose they are."""
+    params = {"a": np.zeros(3), "b": np.zeros(3)}
+    ones, twos = np.full(3, 1.0), np.full(3, 2.0)
+    opt = sgd_on_ones(params)
+    opt.step({"a": ones, "b": twos})
+    opt.step({"b": ones, "a": twos})
+    np.testing.assert_array_equal(params["a"], -3.0)
+    np.testing.assert_array_equal(params["b"], -3.0)
+    opt.step({"b": ones, "a": twos})
+    np.testing.assert_array_equal(params["a"], -5.0)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (2,)], ids=str)
+def test_arrays_that_equal_those_before_are_others_all_the_same(backend, shape):
+    """Arrays of one element compare as numbers do."""
+    params = [np.zeros(2), np.ones(shape)]
+    grads = [np.ones(2), np.ones(shape)]
+    opt = sgd_on_ones(params)
+    opt.step(grads)
+    grads[1][...] = 0
+    other = [grads[0], np.zeros(shape)]
+    opt.step(other)
+    other[1][...] = 3
+    opt.step(other)
+    np.testing.assert_array_equal(params[1], np.full(shape, -3.0))
+    params[1] = params[1].copy()
+    with pytest.raises(ValueError, match="'1' was replaced by another array"):
+        opt.step(grads)
+
+
 def test_a_replaced_gradient_is_never_read_stale(backend):
     p, q = np.zeros(3), np.zeros(3)
     opt = sgd_on_ones({"p": p, "q": q})

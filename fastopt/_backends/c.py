@@ -8,9 +8,14 @@ from typing import Any
 import numpy as np
 
 from .._core import ffi, lib
+from . import _memory
 
-_address = ffi.from_buffer
+_address, _WRITTEN, _NULL = ffi.from_buffer, ffi.typeof("char[]"), ffi.NULL
 _DTYPE = {np.dtype(np.float32): lib.FASTOPT_FLOAT32, np.dtype(np.float64): lib.FASTOPT_FLOAT64}
+
+
+def _or_null(x: np.ndarray | None):
+    return _NULL if x is None else _address(x)
 
 
 class Plan:
@@ -66,8 +71,8 @@ class Plan:
         return [tensor.trust_ratio for tensor in self._tensors]
 
     def update(self, scalars: Sequence[tuple[float, ...]], check_finite: bool) -> bool:
-        for write, values in zip(self._write, scalars, strict=True):
-            write(*values)
+        for group, values in enumerate(scalars):
+            self._write[group](*values)
         return not lib.fastopt_update(self._plan, check_finite)
 
     def grad_square_sums(self) -> list[float]:
@@ -83,52 +88,32 @@ def square_sum(x: np.ndarray) -> float:
     return lib.fastopt_square_sum(_DTYPE[x.dtype], _address(x), x.size)
 
 
-def exp(x: np.ndarray, out: np.ndarray) -> None:
-    lib.fastopt_exp(_DTYPE[x.dtype], _address(x), _address(out), x.size)
+def _elementwise(name: str) -> Callable[..., None]:
+    kernel = getattr(lib, f"fastopt_{name}")
+
+    def unary(x: np.ndarray, out: np.ndarray) -> None:
+        if kernel(_DTYPE[x.dtype], _address(x), _address(_WRITTEN, out, True), x.size):
+            raise ValueError("out overlaps a part of an input")
+
+    def binary(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
+        if kernel(_DTYPE[x.dtype], _address(x), _address(y), _address(_WRITTEN, out, True), x.size):
+            raise ValueError("out overlaps a part of an input")
+
+    return binary if name.endswith("_backward") else unary
 
 
-def log1p_unit(x: np.ndarray, out: np.ndarray) -> None:
-    lib.fastopt_log1p_unit(_DTYPE[x.dtype], _address(x), _address(out), x.size)
-
-
-def sigmoid(x: np.ndarray, out: np.ndarray) -> None:
-    lib.fastopt_sigmoid(_DTYPE[x.dtype], _address(x), _address(out), x.size)
-
-
-def sigmoid_backward(dy: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
-    lib.fastopt_sigmoid_backward(_DTYPE[y.dtype], _address(dy), _address(y), _address(out), y.size)
-
-
-def tanh(x: np.ndarray, out: np.ndarray) -> None:
-    lib.fastopt_tanh(_DTYPE[x.dtype], _address(x), _address(out), x.size)
-
-
-def relu(x: np.ndarray, out: np.ndarray) -> None:
-    lib.fastopt_relu(_DTYPE[x.dtype], _address(x), _address(out), x.size)
-
-
-def softplus(x: np.ndarray, out: np.ndarray) -> None:
-    lib.fastopt_softplus(_DTYPE[x.dtype], _address(x), _address(out), x.size)
-
-
-def log_sigmoid(x: np.ndarray, out: np.ndarray) -> None:
-    lib.fastopt_log_sigmoid(_DTYPE[x.dtype], _address(x), _address(out), x.size)
-
-
-def tanh_backward(dy: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
-    lib.fastopt_tanh_backward(_DTYPE[y.dtype], _address(dy), _address(y), _address(out), y.size)
-
-
-def relu_backward(dy: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
-    lib.fastopt_relu_backward(_DTYPE[y.dtype], _address(dy), _address(y), _address(out), y.size)
-
-
-def softplus_backward(dy: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
-    lib.fastopt_softplus_backward(_DTYPE[x.dtype], _address(dy), _address(x), _address(out), x.size)
-
-
-def log_sigmoid_backward(dy: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
-    lib.fastopt_log_sigmoid_backward(_DTYPE[x.dtype], _address(dy), _address(x), _address(out), x.size)
+exp = _elementwise("exp")
+log1p_unit = _elementwise("log1p_unit")
+sigmoid = _elementwise("sigmoid")
+sigmoid_backward = _elementwise("sigmoid_backward")
+tanh = _elementwise("tanh")
+tanh_backward = _elementwise("tanh_backward")
+relu = _elementwise("relu")
+relu_backward = _elementwise("relu_backward")
+softplus = _elementwise("softplus")
+softplus_backward = _elementwise("softplus_backward")
+log_sigmoid = _elementwise("log_sigmoid")
+log_sigmoid_backward = _elementwise("log_sigmoid_backward")
 
 
 def bias_add(x: np.ndarray, bias: np.ndarray) -> None:
@@ -151,9 +136,21 @@ def column_sums(x: np.ndarray, out: np.ndarray) -> None:
     lib.fastopt_column_sums(_DTYPE[x.dtype], _address(x), _address(out), *x.shape)
 
 
-def logistic_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
-    each = ffi.NULL if losses is None else _address(losses)
-    return lib.fastopt_logistic_loss(_DTYPE[z.dtype], _address(z), _address(y), each, _address(dz), z.size, scale)
+def _loss(name: str) -> Callable[..., float]:
+    kernel = getattr(lib, f"fastopt_{name}")
+
+    def loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
+        each = _NULL if losses is None else _address(losses)
+        total = kernel(_DTYPE[z.dtype], _address(z), _address(y), each, _address(_WRITTEN, dz, True), z.size, scale)
+        if total != total:  # of NaN, or refused
+            _memory.check_written(dz, z, y)
+        return total
+
+    return loss
+
+
+logistic_loss = _loss("logistic_loss")
+mse_loss = _loss("mse_loss")
 
 
 _BY_SHAPE = {"batch_norm", "batch_norm_backward", "bias_add", "bias_relu", "bias_sigmoid", "bias_tanh", "column_sums",
@@ -164,14 +161,10 @@ _POINTER = {np.dtype(np.float32): "float[]", np.dtype(np.float64): "double[]", n
 def bind(kernel: str, *arguments: Any) -> Callable[..., Any]:
     first = arguments[0]
     arrays = [a for a in arguments if a is None or isinstance(a, np.ndarray)]
-    pointers = [ffi.NULL if a is None else _address(_POINTER[a.dtype], a) for a in arrays]
+    pointers = [_NULL if a is None else _address(_POINTER[a.dtype], a) for a in arrays]
     sizes = first.shape if kernel in _BY_SHAPE else (first.size,)
     scalars = arguments[len(pointers) :]
     return partial(getattr(lib, f"fastopt_{kernel}"), _DTYPE[first.dtype], *pointers, *sizes, *scalars)
-
-
-def _or_null(x: np.ndarray | None):
-    return ffi.NULL if x is None else _address(x)
 
 
 def batch_norm_scratch(outer: int, channels: int, inner: int) -> int:
@@ -266,12 +259,6 @@ def weighted_logistic_loss(
     )
 
 
-def mse_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
-    return lib.fastopt_mse_loss(
-        _DTYPE[z.dtype], _address(z), _address(y), _or_null(losses), _address(dz), z.size, scale
-    )
-
-
 def softmax_cross_entropy(
     z: np.ndarray,
     labels: np.ndarray,
@@ -283,19 +270,22 @@ def softmax_cross_entropy(
     smoothing: float,
     ignore_index: int,
 ) -> float:
-    return lib.fastopt_softmax_cross_entropy(
+    total = lib.fastopt_softmax_cross_entropy(
         _DTYPE[z.dtype],
         _address(z),
         _address("int64_t[]", labels),
         _or_null(weight),
         _or_null(losses),
-        _address(dz),
+        _address(_WRITTEN, dz, True),
         *z.shape,
         scale,
         total_weight,
         smoothing,
         ignore_index,
     )
+    if total != total:  # of NaN, or refused
+        _memory.check_written(dz, z)
+    return total
 
 
 def count_labels(labels: np.ndarray, classes: int, ignore_index: int) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import functions, philox
 from ..rules import RULES, lamb_step, prepare
-from . import _order
+from . import _memory, _order
 from . import numpy as reference
 from ._jit import compiled as _compiled
 from ._jit import fma as _fma
@@ -150,6 +150,8 @@ def _loop(name, dtype):
 
 def _elementwise(name):
     def function(*arrays: np.ndarray) -> None:
+        *inputs, out = arrays
+        _memory.check_written(out, *inputs)
         _loop(name, arrays[-1].dtype.name)(*(array.reshape(-1) for array in arrays))
 
     return function
@@ -211,6 +213,7 @@ def _loss_loop(name, dtype):
 
 def _plain_loss(name):
     def loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
+        _memory.check_written(dz, z, y)
         losses = np.empty_like(z) if losses is None else losses
         flat = (array.reshape(-1) for array in (z, y, losses, dz))
         return float(_loss_loop(name, z.dtype.name)(*flat, z.dtype.type(scale)))
@@ -308,6 +311,7 @@ def softmax_cross_entropy(
     smoothing: float,
     ignore_index: int,
 ) -> float:
+    _memory.check_written(dz, z)
     losses = np.empty(len(z), z.dtype) if losses is None else losses
     weight = np.ones(z.shape[1], z.dtype) if weight is None else weight
     return float(

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import functions, philox
 from ..rules import RULES, prepare, trust_ratio
+from . import _memory
 from ._numpy_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
 from ._order import BLOCK, LANES, NARROW, softmax_block
 
@@ -118,12 +119,14 @@ def _elementwise(name):
     @_silently
     def function(*arrays: np.ndarray) -> None:
         *inputs, out = arrays
+        _memory.check_written(out, *inputs)
         out[...] = getattr(functions.of(out.dtype.name), name)(*inputs)
 
     return function
 
 
-# f(x, out) and f(x, y, out); out may be an input
+# f(x, out) and f(x, y, out); they raise ValueError, before anything is written, if out cannot be written to as it is,
+# or overlaps a part of an input. So do the losses without weights for the elements, for dz, z and y.
 exp = _elementwise("exp")
 log1p_unit = _elementwise("log1p_unit")
 sigmoid = _elementwise("sigmoid")
@@ -161,6 +164,7 @@ def bias_relu(x: np.ndarray, bias: np.ndarray) -> None:
 @_silently
 def logistic_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
     """Every loss into ``losses``, scale times its derivative into ``dz``; returns the sum of the losses."""
+    _memory.check_written(dz, z, y)
     return _store(functions.of(z.dtype.name).logistic_loss(z, y, z.dtype.type(scale)), losses, dz)
 
 
@@ -193,6 +197,7 @@ def weighted_logistic_loss(
 @_silently
 def mse_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
     """Every squared difference into ``losses``, scale times the difference into ``dz``; returns their sum."""
+    _memory.check_written(dz, z, y)
     return _store(functions.of(z.dtype.name).mse_loss(z, y, z.dtype.type(scale)), losses, dz)
 
 
@@ -219,6 +224,7 @@ def softmax_cross_entropy(
     ignore_index: int,
 ) -> float:
     """Every row's loss into ``losses``, scale times its gradient into ``dz``; returns the sum (csrc/softmax.inc)."""
+    _memory.check_written(dz, z)
     f, real = functions.of(z.dtype.name), z.dtype.type
     rows, classes = np.arange(len(z)), z.shape[1]
     ignored = labels == ignore_index

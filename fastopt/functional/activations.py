@@ -1,30 +1,43 @@
 """Activations, forward and backward."""
 
 import numpy as np
+from numpy import ndarray
 
 from .. import _backends
-from ._arrays import output, plainly_fits, read, read_like
+from ._arrays import FLOAT32, FLOAT64, alike, output, read, read_like
 
 
-def _forward(kernel, x: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+def _forward(kernel, x: ndarray, out: ndarray | None) -> ndarray:
+    if (
+        type(x) is ndarray
+        and ((dtype := x.dtype) is FLOAT32 or dtype is FLOAT64)
+        and (out is None or (type(out) is ndarray and out.dtype is dtype and out.shape == x.shape))
+    ):  # as `alike`, of two
+        try:
+            y = np.empty(x.shape, dtype) if out is None else out
+            kernel(x, y)
+            return y
+        except ValueError:
+            pass
     x = read(x, "x")
-    if out is None:
-        out = np.empty(x.shape, x.dtype)
-    elif not plainly_fits(out, x):
-        output(out, x, "x", x=x)
-    kernel(x, out)
-    return out
+    y = output(out, x, "x", x=x)
+    kernel(x, y)
+    return y
 
 
-def _backward(kernel, dy: np.ndarray, value: np.ndarray, name: str, out: np.ndarray | None) -> np.ndarray:
+def _backward(kernel, dy: ndarray, value: ndarray, name: str, out: ndarray | None) -> ndarray:
+    if alike(dy, value, value if out is None else out):
+        try:
+            dx = np.empty(value.shape, value.dtype) if out is None else out
+            kernel(dy, value, dx)
+            return dx
+        except ValueError:
+            pass
     value = read(value, name)
     dy = read_like(dy, "dy", value, name)
-    if out is None:
-        out = np.empty(value.shape, value.dtype)
-    elif not plainly_fits(out, value, dy):
-        output(out, value, name, dy=dy, **{name: value})
-    kernel(dy, value, out)
-    return out
+    dx = output(out, value, name, dy=dy, **{name: value})
+    kernel(dy, value, dx)
+    return dx
 
 
 def sigmoid(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

@@ -7,25 +7,44 @@ import numpy as np
 
 from .. import _backends
 from .._checks import a_number
-from ._arrays import disjoint, output, plainly_fits, read, read_like
+from ._arrays import alike, disjoint, output, read, read_like
+
+_REDUCTIONS = "mean", "sum", "none"
 
 
 def _check_reduction(reduction: str, size: int, shape: tuple[int, ...]) -> None:
-    if reduction not in ("mean", "sum", "none"):
+    if reduction not in _REDUCTIONS:
         raise ValueError(f'reduction must be "mean", "sum" or "none", not {reduction!r}')
     if reduction == "mean" and size == 0:
         raise ValueError(f"z has shape {shape}: the mean of no elements is undefined")
 
 
-def _reduced(loss, z: np.ndarray, dz: np.ndarray, reduction: str) -> tuple[Any, np.ndarray]:
-    """``loss(losses, scale)`` fills dz with scale times the gradient, and returns the sum of the losses."""
-    if reduction == "none":
-        losses = np.empty(z.shape, z.dtype)
-        loss(losses, 1.0)
-        return losses, dz
+def _of_pairs(
+    kernel, z: np.ndarray, y: np.ndarray, slope: float, reduction: str, out: np.ndarray | None
+) -> tuple[Any, np.ndarray]:
+    """A loss of a logit or prediction and a target each: ``slope`` times what ``kernel`` has for it is its gradient."""
+    if alike(z, y, z if out is None else out) and z.size and reduction in _REDUCTIONS:
+        try:
+            return _reduced(kernel, z, y, slope, reduction, np.empty(z.shape, z.dtype) if out is None else out)
+        except ValueError:
+            pass
+    z = read(z, "z")
+    y = read_like(y, "y", z, "z")
+    _check_reduction(reduction, z.size, z.shape)
+    return _reduced(kernel, z, y, slope, reduction, output(out, z, "z", z=z, y=y))
+
+
+def _reduced(
+    kernel, z: np.ndarray, y: np.ndarray, slope: float, reduction: str, dz: np.ndarray
+) -> tuple[Any, np.ndarray]:
+    if reduction == "mean":
+        size = z.size
+        return kernel(z, y, None, dz, slope / size) / size, dz
     if reduction == "sum":
-        return loss(None, 1.0), dz
-    return loss(None, 1.0 / z.size) / z.size, dz
+        return kernel(z, y, None, dz, slope), dz
+    losses = np.empty(z.shape, z.dtype)
+    kernel(z, y, losses, dz, slope)
+    return losses, dz
 
 
 def _weight(weight: np.ndarray, name: str, z: np.ndarray) -> np.ndarray:
@@ -123,28 +142,36 @@ def logistic_loss(z, y, *, weight=None, pos_weight=None, targets="0/1", reductio
     >>> dz.round(6)
     array([-0.25    , -0.059601])
     """
+    if weight is None and pos_weight is None and targets == "0/1":
+        return _of_pairs(_backends.active.logistic_loss, z, y, 1.0, reduction, out)
+    return _weighted_logistic_loss(z, y, weight, pos_weight, targets, reduction, out)
+
+
+def _weighted_logistic_loss(
+    z: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray | None,
+    pos_weight: np.ndarray | None,
+    targets: str,
+    reduction: str,
+    out: np.ndarray | None,
+) -> tuple[Any, np.ndarray]:
     z = read(z, "z")
     y = read_like(y, "y", z, "z")
     _check_reduction(reduction, z.size, z.shape)
     if targets != "0/1" and targets != "-1/+1":
         raise ValueError(f'targets must be "0/1" or "-1/+1", not {targets!r}')
-    if weight is None and pos_weight is None and targets == "0/1":
-        dz = out if out is not None and plainly_fits(out, z, y) else output(out, z, "z", z=z, y=y)
-        return _reduced(lambda losses, scale: _backends.active.logistic_loss(z, y, losses, dz, scale), z, dz, reduction)
     weight = None if weight is None else _weight(weight, "weight", z)
     pos_weight = None if pos_weight is None else _weight(pos_weight, "pos_weight", z)
-    dz = np.empty(z.shape, z.dtype) if out is None else output(out, z, "z", z=z, y=y)
+    dz = output(out, z, "z", z=z, y=y)
     if out is not None:
         disjoint({"out": out}, {"weight": weight, "pos_weight": pos_weight})
-    y_scale, y_shift = (1.0, 0.0) if targets == "0/1" else (0.5, 0.5)
-    return _reduced(
-        lambda losses, scale: _backends.active.weighted_logistic_loss(
-            z, y, weight, pos_weight, losses, dz, scale, y_scale, y_shift
-        ),
-        z,
-        dz,
-        reduction,
-    )
+    of_target = (1.0, 0.0) if targets == "0/1" else (0.5, 0.5)
+
+    def weighted(z, y, losses, dz, scale):
+        return _backends.active.weighted_logistic_loss(z, y, weight, pos_weight, losses, dz, scale, *of_target)
+
+    return _reduced(weighted, z, y, 1.0, reduction, dz)
 
 
 @overload
@@ -188,11 +215,7 @@ def mse_loss(z, y, *, reduction="mean", out=None):
     >>> fo.mse_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     (2.0, array([ 0., -2.]))
     """
-    z = read(z, "z")
-    y = read_like(y, "y", z, "z")
-    _check_reduction(reduction, z.size, z.shape)
-    dz = np.empty(z.shape, z.dtype) if out is None else output(out, z, "z", z=z, y=y)
-    return _reduced(lambda losses, scale: _backends.active.mse_loss(z, y, losses, dz, 2.0 * scale), z, dz, reduction)
+    return _of_pairs(_backends.active.mse_loss, z, y, 2.0, reduction, out)
 
 
 @overload
@@ -303,15 +326,18 @@ def softmax_cross_entropy(
         total_weight = math.fsum(weight.tolist())
     if reduction == "mean" and denominator == 0:
         raise ValueError("the labels' weights add up to 0, or all labels are ignore_index: their mean is undefined")
-    if out is not None and plainly_fits(out, z, labels, *(() if weight is None else (weight,))):
-        dz = out
+    if out is None:
+        dz = np.empty(z.shape, z.dtype)
     else:
-        dz = output(out, z, "z", z=z)
-        if out is not None:
+        dz = out if alike(z, z, out) else output(out, z, "z", z=z)
+        if weight is not None or not (out.flags.owndata and labels.flags.owndata):  # else two arrays share no memory
             disjoint({"out": out}, {"labels": labels, "weight": weight})
     losses = np.empty(rows, z.dtype) if reduction == "none" else None
     scale = 1.0 / denominator if reduction == "mean" else 1.0
-    total = _backends.active.softmax_cross_entropy(
-        z, labels, weight, losses, dz, scale, total_weight, smoothing, int(ignore_index)
-    )
+    scalars = scale, total_weight, smoothing, int(ignore_index)
+    try:
+        total = _backends.active.softmax_cross_entropy(z, labels, weight, losses, dz, *scalars)
+    except ValueError:
+        output(out, z, "z", z=z)
+        raise
     return (total * scale if losses is None else losses), dz

@@ -7,7 +7,6 @@ before anything is written.
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -49,7 +48,7 @@ class Optimizer:
 
     def __init__(self, params: Arrays | Groups, **hyperparameters: Any):
         self.groups: list[Group] = []
-        self._arrays_now: list[Callable[[], Iterable[Any]]] = []  # what the caller's containers hold
+        containers: list[Callable[[], Iterable[Any]]] = []  # what the caller's hold now
         named: list[tuple[str, np.ndarray]] = []
         group_of: list[int] = []
         grouped = isinstance(params, (list, tuple)) and len(params) > 0 and all(isinstance(p, Mapping) for p in params)
@@ -58,7 +57,7 @@ class Optimizer:
                 raise ValueError(f"group {i} has no 'params', only {', '.join(map(repr, given))}")
             members = list(named_arrays(given["params"], "params"))
             container = given["params"] if not isinstance(given["params"], np.ndarray) else [given["params"]]
-            self._arrays_now.append(container.values if isinstance(container, Mapping) else partial(list, container))
+            containers.append(container.values if isinstance(container, Mapping) else container.__iter__)
             own = {name: value for name, value in given.items() if name != "params"}
             if unknown := own.keys() - hyperparameters.keys():
                 raise TypeError(f"group {i}: {type(self).__name__} has no hyperparameter {', '.join(sorted(unknown))}")
@@ -74,6 +73,8 @@ class Optimizer:
         for name, param in named:
             check_array("parameter", name, param)
             check_writeable("parameter", name, param)
+        one = len(containers) == 1
+        self._arrays_now = containers[0] if one else lambda: [array for arrays in containers for array in arrays()]
         self._names = tuple(name for name, _ in named)
         self._params = [param for _, param in named]
         self._single = [i for i, param in enumerate(self._params) if param.size <= 1]
@@ -189,7 +190,7 @@ class Optimizer:
             norm = math.sqrt(sum(sums)) * abs(grad_scale)
             factor, factors = self._clip_factors(sums, norm, abs(grad_scale), clip_norm, clip_norm_per_tensor)
         done = self._step_count
-        scalars = [self._finish(group, done, grad_scale * factor, limit) for group in self.groups]
+        scalars = self._scalars(done, grad_scale * factor, limit)
         if norm is not None and not math.isfinite(norm):
             return self._refuse(on_nonfinite, "the norm of the gradients overflows")
         if clip_norm_per_tensor is not None:
@@ -209,11 +210,11 @@ class Optimizer:
         It is given ``grad_scale``, and answers whether the step was done.
         """
         self._check_arrays(grads)
-        groups, finish, update, no_limit = self.groups, self._finish, self._plan.update, math.inf
+        scalars, update, no_limit = self._scalars, self._plan.update, math.inf
 
         def step(grad_scale: float) -> bool:
             done = self._step_count
-            if not update([finish(group, done, grad_scale, no_limit) for group in groups], True):
+            if not update(scalars(done, grad_scale, no_limit), True):
                 self._refuse(on_nonfinite, f"the gradients overflow when scaled by {grad_scale}")
                 return False
             self.grad_norm = None
@@ -228,21 +229,25 @@ class Optimizer:
         for name, param in zip(self._names, self._params, strict=True):
             check_writeable("parameter", name, param)
 
-    def _finish(self, group: Group, done: int, grad_scale: float, limit: float) -> tuple[float, ...]:
-        """All scalars of a group for the step after ``done`` steps."""
-        h = group.at(done)
-        decay, mode = h["weight_decay"], h["weight_decay_mode"]
-        l2, keep = 0.0, 1.0
-        if decay:
-            if mode == "l2":
-                l2 = decay
-            elif mode != "direction":
-                keep = 1.0 - (h["lr"] * decay if mode == "decoupled" else decay)
-        own = self.scalars(group.rule, h, done + 1)
-        scale = -grad_scale if h["maximize"] else grad_scale
-        if not -_SCALAR_LIMIT < sum(own, scale + l2 + keep) < _SCALAR_LIMIT:
-            raise ValueError(f"step {done + 1}: these hyperparameters give numbers beyond float32: {dict(h)}")
-        return (scale, limit, l2, keep, *own, *self.trust(h)) if group.adapts else (scale, limit, l2, keep, *own)
+    def _scalars(self, done: int, grad_scale: float, limit: float) -> list[tuple[float, ...]]:
+        """All scalars of every group for the step after ``done`` steps."""
+        finished = []
+        for group in self.groups:
+            h = group.at(done)
+            decay, mode = h["weight_decay"], h["weight_decay_mode"]
+            l2, keep = 0.0, 1.0
+            if decay:
+                if mode == "l2":
+                    l2 = decay
+                elif mode != "direction":
+                    keep = 1.0 - (h["lr"] * decay if mode == "decoupled" else decay)
+            own = self.scalars(group.rule, h, done + 1)
+            scale = -grad_scale if h["maximize"] else grad_scale
+            if not -_SCALAR_LIMIT < sum(own, scale + l2 + keep) < _SCALAR_LIMIT:
+                raise ValueError(f"step {done + 1}: these hyperparameters give numbers beyond float32: {dict(h)}")
+            trust = self.trust(h) if group.adapts else ()
+            finished.append((scale, limit, l2, keep, *own, *trust))
+        return finished
 
     @staticmethod
     def _clip_factors(sums, norm, scale, clip_norm, clip_norm_per_tensor):
@@ -269,16 +274,16 @@ class Optimizer:
 
     def _bind(self, grads: Any) -> None:
         """Point the plan at ``grads``; nothing to do where they are the arrays of the step before."""
-        self._check_still_there([array for arrays in self._arrays_now for array in arrays()])
+        now = list(self._arrays_now())
+        if not same_arrays(now, self._params, self._single):
+            self._refuse_replaced(now)
         given = list(grads.values()) if type(grads) is dict and tuple(grads) == self._names else grads
         if type(given) is list and same_arrays(given, self._grads, self._single):
             return
         self._rebind(self._in_order(grads))
 
-    def _check_still_there(self, now: list[Any]) -> None:
+    def _refuse_replaced(self, now: list[Any]) -> None:
         """Refuse to go on with arrays that the caller has replaced by others in the container given at the start."""
-        if same_arrays(now, self._params, self._single):
-            return
         for i, (name, param) in enumerate(zip(self._names, self._params, strict=True)):
             if i >= len(now) or now[i] is not param:
                 raise ValueError(

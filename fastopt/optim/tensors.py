@@ -81,6 +81,11 @@ def same_arrays(now: list[Any], before: list[Any], single: list[int]) -> bool:
     if len(now) != len(before) or (now and now[0] is not before[0]):
         return False
     try:
-        return now == before and all(now[i] is before[i] for i in single)
+        if now != before:
+            return False
     except Exception:
         return False
+    for i in single:  # noqa: SIM110 - all() takes several times as long
+        if now[i] is not before[i]:
+            return False
+    return True
