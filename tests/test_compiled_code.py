@@ -45,7 +45,7 @@ NOT_FULL = {
 }
 # Kernels without any loop over full vectors, and why.
 NO_FULL_LOOP = {
-    "channel_shifts": "gathers one element per channel",
+    "begin_channels": "gathers one element per channel",
     "finish_channels": "a few operations per channel",
     "round": "a copy, done by memcpy or in two halves",
 }
