@@ -29,15 +29,15 @@ RECORDED = json.loads(Path(__file__).with_name("golden").joinpath("instruction_c
 # Functions whose steady state is not wholly made of full vectors in every instruction set, and why.
 PER_ROW = "few columns leave vectors half empty: a row at a time"
 BROADCAST = "the baseline loads the channel's coefficients anew for every vector, one number at a time"
+CONSTANTS = "the baseline loads the constants of exp anew for every row, one number at a time"
 NOT_FULL = {
     "bias_add of few columns": PER_ROW,
     "bias_relu of few columns": PER_ROW,
     "bias_sigmoid of few columns": PER_ROW,
     "bias_tanh of few columns": PER_ROW,
-    "batch_norm of planes": BROADCAST,
-    "batch_norm of planes in evaluation": BROADCAST,
-    "batch_norm_backward of planes": BROADCAST,
-    "batch_norm_backward of planes in evaluation": BROADCAST,
+    **{f"batch_norm of planes{mode}": BROADCAST for mode in instruction_counts.NORMS},
+    **{f"batch_norm_backward of planes{mode}": BROADCAST for mode in instruction_counts.NORMS},
+    **{f"batch_norm{mode}": CONSTANTS for mode in instruction_counts.NORMS if mode.endswith(("sigmoid", "tanh"))},
     "column_sums": "columns.c adds up the blocks' sums, and is compiled for the baseline only",
     "dropout": "the baseline selects one by one, and multiplies half of a vector at a time",
     "softmax_cross_entropy of few classes": "rows are transposed one number at a time",

@@ -211,7 +211,9 @@ def test_a_sequential_runs_them_as_one(shape, layer, backend, monkeypatch):
             for training in (True, True, False):
                 model.train(training)
                 outputs += [model(x), model.backward(dy)]
-            results.append([*outputs, *(array.copy() for array in (*model.gradients().values(), *model.buffers.values()))])
+            results.append(
+                [*outputs, *(array.copy() for array in (*model.gradients().values(), *model.buffers.values()))]
+            )
             bound.append("next")
     assert_same(*results, layer.__name__)
     first = bound[: bound.index("next")]

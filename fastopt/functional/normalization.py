@@ -37,10 +37,9 @@ class _Again:
 
 
 class BatchNormSaved:
-    """What `batch_norm` leaves for `batch_norm_backward`: x, gamma and beta themselves (not copies), and the statistics;
-    with sigmoid and tanh, y itself too.
+    """What `batch_norm` leaves for `batch_norm_backward`: the statistics, and x, gamma and beta themselves, not copies.
 
-    Handed back to `batch_norm` as ``saved``, its buffers are used again.
+    With "sigmoid" or "tanh" as activation, y too. Handed back to `batch_norm` as ``saved``, its buffers are used again.
 
     Attributes
     ----------
@@ -187,8 +186,8 @@ def batch_norm(
     ------
     TypeError, ValueError
         If an array has the wrong type, dtype or shape, cannot be written to, or overlaps another; if ``momentum``
-        or ``eps`` is out of range, or ``activation`` is another; in training, if there are fewer than two values per channel; in evaluation, if
-        there are no running statistics. Nothing has been written then.
+        or ``eps`` is out of range, or there is no such ``activation``; in training, if there are fewer than two values
+        per channel; in evaluation, if there are no running statistics. Nothing has been written then.
 
     References
     ----------

@@ -15,8 +15,9 @@ class BatchNorm(Layer):
 
     .. math:: y = \frac{x - \mathrm{E}[x]}{\sqrt{\mathrm{Var}[x] + \epsilon}} \, w + b
 
-    See `fastopt.batch_norm`. In a `Sequential`, an activation directly after it runs as one with it. In training, mean and variance are those of each channel over the batch, and the
-    running statistics move towards them; in evaluation these take their place.
+    See `fastopt.batch_norm`. In training, mean and variance are those of each channel over the batch, and the
+    running statistics move towards them; in evaluation these take their place. In a `Sequential`, a `ReLU`, `Sigmoid`
+    or `Tanh` directly after it runs as one with it.
 
     Parameters
     ----------
