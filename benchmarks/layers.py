@@ -29,6 +29,9 @@ def specs(setup: Setup) -> Iterator[Spec]:
     for shape in NORM_SHAPES[:3] + NORM_SHAPES[-1:] if quick else NORM_SHAPES:
         name = f"batch norm forward + backward {shape}"
         yield _spec(name, batch_norm, shape, setup, "batch_norm", "batch_norm_backward")
+    for shape in NORM_SHAPES[2:3] if quick else (NORM_SHAPES[1], NORM_SHAPES[2], NORM_SHAPES[-1]):
+        name = f"batch norm and sigmoid, forward + backward {shape}"
+        yield _spec(name, batch_norm_sigmoid, shape, setup, "batch_norm", "batch_norm_backward")
     yield _spec("batch norm forward (64, 128)", batch_norm_forward, (64, 128), setup, "batch_norm")
     for size in (4096, MANY) if quick else (4096, 65536, MANY, LARGE):
         yield _spec(f"logistic loss + gradient {size:,}", logistic, (size,), setup, "logistic_loss")
@@ -91,31 +94,40 @@ def _axes(x: Any) -> tuple[Shape, Shape]:
     return (0, *range(2, x.ndim)), (1, -1) + (1,) * (x.ndim - 2)
 
 
-def _batch_norm(shape: Shape, setup: Setup, backward: bool) -> Case:
+def _plain_sigmoid(x: Any, gamma: Any, beta: Any, dy: Any) -> list[np.ndarray]:
+    """The same, with a sigmoid behind batch norm."""
+    y = 1 / (1 + np.exp(-_plain_batch_norm(x, gamma, beta)[0]))
+    return [y, *_plain_both(x, gamma, beta, dy * (y * (1 - y)))[1:]]
+
+
+def _batch_norm(shape: Shape, setup: Setup, backward: bool, activation: str | None = None) -> Case:
     x, dy, channels = _normal(0, *shape), _normal(1, *shape), shape[1]
     gamma, beta = _normal(2, 2, channels)
     mean, var = np.zeros(channels, np.float32), np.ones(channels, np.float32)
     y, dx, dgamma, dbeta = np.empty_like(x), np.empty_like(x), np.empty_like(gamma), np.empty_like(gamma)
-    _, saved = fo.batch_norm(x, gamma, beta, mean, var, out=y)
+    _, saved = fo.batch_norm(x, gamma, beta, mean, var, out=y, activation=activation)
 
     def ours() -> None:
-        fo.batch_norm(x, gamma, beta, mean, var, out=y, saved=saved)
+        fo.batch_norm(x, gamma, beta, mean, var, out=y, saved=saved, activation=activation)
         if backward:
             fo.batch_norm_backward(dy, saved, dx, dgamma=dgamma, dbeta=dbeta)
 
     results = [y, dx, dgamma, dbeta] if backward else [y]
     sides = [Side(FASTOPT, ours, lambda: results, fastopt_settings(setup))]
-    plain = partial(_plain_both, x, gamma, beta, dy) if backward else lambda: _plain_batch_norm(x, gamma, beta)[:1]
+    both = _plain_sigmoid if activation else _plain_both
+    plain = partial(both, x, gamma, beta, dy) if backward else lambda: _plain_batch_norm(x, gamma, beta)[:1]
     if "numpy" in setup.peers:
         sides.append(returning("numpy, plain", plain))
     if "torch" in setup.peers:
-        sides.append(_torch_batch_norm(setup, [x, gamma, beta], dy, backward))
-    bounds = {"bandwidth": [Sweep("map", [x, y]), *([Sweep("map", [x, dy, dx])] if backward else [])]}
-    reference = lambda: _plain_both(*_exact(x, gamma, beta, dy))[: len(results)]  # noqa: E731
+        sides.append(_torch_batch_norm(setup, [x, gamma, beta], dy, backward, activation))
+    back = [x, dy, y, dx] if activation else [x, dy, dx]
+    bounds = {"bandwidth": [Sweep("map", [x, y]), *([Sweep("map", back)] if backward else [])]}
+    reference = lambda: both(*_exact(x, gamma, beta, dy))[: len(results)]  # noqa: E731
     return Case(x.size, sides, reference, bounds)
 
 
-def _torch_batch_norm(setup: Setup, arrays: Sequence[np.ndarray], dy: np.ndarray, backward: bool) -> Side:
+def _torch_batch_norm(setup: Setup, arrays: Sequence[np.ndarray], dy: np.ndarray, backward: bool,
+                      activation: str | None) -> Side:  # fmt: skip
     torch = setup.peers["torch"]
     x, gamma, beta = (torch.tensor(a, requires_grad=True) for a in arrays)
     mean, var, gradient = torch.zeros(len(gamma)), torch.ones(len(gamma)), torch.from_numpy(dy)
@@ -123,6 +135,8 @@ def _torch_batch_norm(setup: Setup, arrays: Sequence[np.ndarray], dy: np.ndarray
     def theirs() -> list[Any]:
         x.grad = gamma.grad = beta.grad = None
         y = torch.nn.functional.batch_norm(x, mean, var, gamma, beta, training=True)
+        if activation:
+            y = getattr(torch, activation)(y)
         if not backward:
             return [y.detach()]
         y.backward(gradient)
@@ -133,6 +147,10 @@ def _torch_batch_norm(setup: Setup, arrays: Sequence[np.ndarray], dy: np.ndarray
 
 def batch_norm(shape: Shape, setup: Setup) -> Case:
     return _batch_norm(shape, setup, backward=True)
+
+
+def batch_norm_sigmoid(shape: Shape, setup: Setup) -> Case:
+    return _batch_norm(shape, setup, backward=True, activation="sigmoid")
 
 
 def batch_norm_forward(shape: Shape, setup: Setup) -> Case:

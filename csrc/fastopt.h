@@ -85,17 +85,25 @@ void fastopt_bias_relu(int dtype, void *x, const void *bias, size_t rows, size_t
 /* sums[columns] = sum over the rows of x[rows][columns]. */
 void fastopt_column_sums(int dtype, const void *x, void *sums, size_t rows, size_t columns);
 
-/* Batch norm of x[outer][channels][inner] (norm.inc). gamma, beta and the running statistics, [channels], may be
- * NULL, the latter in training only: they become keep * running + momentum * (mean, correction * variance).
- * statistics[3][channels] is for the way back; scratch has room for fastopt_batch_norm_scratch numbers.
- * y may be x, and dx may be dy. */
+/* What may follow batch norm, as one with it. */
+enum { FASTOPT_NORM_IDENTITY, FASTOPT_NORM_RELU, FASTOPT_NORM_SIGMOID, FASTOPT_NORM_TANH, FASTOPT_NORM_ACTIVATIONS };
+
+/* Batch norm of x[outer][channels][inner] (norm.inc), and the activation of it. gamma, beta and the running statistics,
+ * [channels], may be NULL, the latter in training only: they become keep * running + momentum * (mean, correction *
+ * variance). statistics[3][channels] is for the way back; scratch has room for fastopt_batch_norm_scratch numbers.
+ * y may be x, and dx may be dy.
+ *
+ * On the way back, dy is the gradient with respect to the activation's result, which is y. It may be NULL but with sigmoid
+ * and tanh, and beta but with relu, if it was forward. */
 size_t fastopt_batch_norm_scratch(size_t outer, size_t channels, size_t inner);
 void fastopt_batch_norm(int dtype, const void *x, const void *gamma, const void *beta, void *running_mean,
                         void *running_var, void *y, void *statistics, double *scratch, size_t outer, size_t channels,
-                        size_t inner, int training, double eps, double momentum, double keep, double correction);
-void fastopt_batch_norm_backward(int dtype, const void *dy, const void *x, const void *gamma, void *statistics, void *dx,
-                                 void *dgamma, void *dbeta, double *scratch, size_t outer, size_t channels,
-                                 size_t inner, int training);
+                        size_t inner, int training, double eps, double momentum, double keep, double correction,
+                        int activation);
+void fastopt_batch_norm_backward(int dtype, const void *dy, const void *x, const void *y, const void *gamma,
+                                 const void *beta, void *statistics, void *dx, void *dgamma, void *dbeta,
+                                 double *scratch, size_t outer, size_t channels, size_t inner, int training,
+                                 int activation);
 
 /* Losses: dz may be z or y, but not overlap a part of them: nothing is written then, and the answer is NaN. */
 

@@ -21,6 +21,11 @@ typedef struct {
     double coefficient, decay, eps, scale, floor, cap;
 } trust;
 typedef struct norm_task norm_task; /* norm.h */
+typedef void norm_terms(const void *dy, const void *x, const void *y, const void *coefficients, size_t stride_k,
+                        const double *shift, double *first_sum, double *second_sum, size_t rows, size_t stride,
+                        size_t width, size_t ahead);
+typedef void norm_apply(const void *dy, const void *x, const void *y, void *out, const void *coefficients, size_t stride_k,
+                        size_t rows, size_t stride, size_t width, size_t ahead, int stream);
 typedef struct loss_task loss_task; /* loss.h */
 
 /* The kernels of one element type: each works on a range within one thread. */
@@ -58,15 +63,13 @@ typedef struct {
     double (*weighted_logistic_loss)(const loss_task *task, size_t begin, size_t n);
     double (*mse_loss)(const loss_task *task, size_t begin, size_t n);
     double (*softmax_cross_entropy[2])(const loss_task *task, size_t begin, size_t n);
-    /* columns.inc, norm.inc; [2]: forward, backward; [3]: and backward in evaluation */
+    /* columns.inc, norm.inc */
     void (*add_rows)(const void *x, double *sum, size_t rows, size_t stride, size_t width);
     void (*round)(const double *from, void *to, size_t n);
-    void (*add_terms[2])(const void *p, const void *q, const double *shift, double *first_sum, double *second_sum,
-                         size_t rows, size_t stride, size_t width, size_t ahead);
-    void (*channel_shifts)(const void *from, double *shift, size_t channels, size_t stride);
+    void (*begin_channels)(const norm_task *task);
     void (*finish_channels)(const norm_task *task, size_t begin, size_t end);
-    void (*apply[2][3])(const void *p, const void *q, void *out, const void *coefficients, size_t stride_k, size_t rows,
-                        size_t stride, size_t width, size_t ahead, int stream); /* to columns, to planes */
+    norm_terms *add_terms, *add_gradient_terms[FASTOPT_NORM_ACTIVATIONS];
+    norm_apply *apply[2][3][FASTOPT_NORM_ACTIVATIONS]; /* to columns, planes; forward, backward, and so in evaluation */
 } kernel_table;
 
 /* The kernels of one instruction set, for float and double. */

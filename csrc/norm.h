@@ -3,17 +3,19 @@
 #define FASTOPT_NORM_H
 #include "functions.h"
 
+enum { COEFFICIENTS = 5 };
+
 /* x, y, dy, dx are [outer][channels][inner]; the names of the rest are those of the formulas in norm.inc. Forward,
  * dy is NULL; sums is NULL where none are taken. */
 struct norm_task {
     const kernel_table *kernels;
-    const char *x, *dy;
-    char *out; /* y or dx */
+    const char *x, *dy, *y; /* y: backward through sigmoid and tanh */
+    char *out;              /* y or dx */
     const void *gamma, *beta;
     void *running_mean, *running_var, *statistics, *dgamma, *dbeta;
     size_t outer, channels, inner, item;
     double eps, momentum, keep, correction, count;
-    int training;
+    int training, activation;
 
     /* How the sums are cut: into row blocks of columns (inner = 1); or per channel, into blocks of `planes` planes,
      * or of a part of one plane where planes are large. */
@@ -25,7 +27,7 @@ struct norm_task {
     size_t width;       /* channels, or with inner = 1 the columns of all lanes */
     double *sums;       /* [blocks][2][channels] */
     double *shift;      /* [width] */
-    void *coefficients; /* [4][width] of the array's type */
+    void *coefficients; /* [COEFFICIENTS][width] of the array's type */
 };
 
 #endif

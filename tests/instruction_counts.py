@@ -21,6 +21,7 @@ from helpers import CSRC
 from object_code import REGISTER, functions, instructions, kernels, library
 
 import fastopt as fo
+from fastopt._backends._order import ACTIVATIONS
 from fastopt.rules import RULES
 
 COMPILER = shutil.which("cc") or shutil.which("gcc")
@@ -75,10 +76,12 @@ SHAPES = {
     },
 }
 # Functions whose work depends on more than the shape.
-VARIANTS = {
-    "batch_norm": {"": {"training": 1}, " in evaluation": {"training": 0}},
-    "batch_norm_backward": {"": {"training": 1}, " in evaluation": {"training": 0}},
+NORMS = {
+    mode + after: {"training": training, "activation": number}
+    for mode, training in (("", 1), (" in evaluation", 0))
+    for number, after in enumerate(["", *(f" and {name}" for name in ACTIVATIONS[1:])])
 }
+VARIANTS = {"batch_norm": NORMS, "batch_norm_backward": NORMS}
 # The values of numbers, by name.
 NUMBERS = {
     "scale": 1.25, "eps": 0.1, "momentum": 0.1, "keep": 0.9, "correction": 1.0, "total_weight": 10.0, "smoothing": 0.0,

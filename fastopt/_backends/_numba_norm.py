@@ -1,11 +1,14 @@
 """Column sums and batch norm, compiled: the loops over elements; what is done per channel is the reference's."""
 
+from functools import cache
+
 import numpy as np
 
+from .. import functions
 from . import _numpy_norm as reference
-from ._jit import compiled
+from ._jit import compiled, fma, select
 from ._numpy_norm import batch_norm_scratch
-from ._order import BLOCK, COLUMN_LANES, column_order, plane_order
+from ._order import ACTIVATIONS, BLOCK, COLUMN_LANES, column_order, plane_order
 
 __all__ = ["batch_norm", "batch_norm_backward", "batch_norm_scratch", "column_sums"]
 
@@ -96,11 +99,39 @@ def column_sums(x: np.ndarray, out: np.ndarray) -> None:
 
 
 @compiled
-def _forward(x, center, scale, offset, y):
+def _identity(x):
+    return x
+
+
+@compiled
+def _identity_backward(dy, value):
+    return dy
+
+
+@cache
+def _activations(activation, dtype):
+    """A function of one element and its way back, to be called in loops over all."""
+    if not activation:
+        return _identity, _identity_backward
+    of_dtype = functions.of(dtype, compiled, select, fma)
+    name = ACTIVATIONS[activation]
+    return getattr(of_dtype, name), getattr(of_dtype, f"{name}_backward")
+
+
+@compiled
+def _forward(x, center, scale, offset, y, function):
     for n in range(x.shape[0]):
         for c in range(x.shape[1]):
             for i in range(x.shape[2]):
-                y[n, c, i] = (x[n, c, i] - center[c, 0]) * scale[c, 0] + offset[c, 0]
+                y[n, c, i] = function((x[n, c, i] - center[c, 0]) * scale[c, 0] + offset[c, 0])
+
+
+@compiled
+def _before_activation(dy, value, gradient, out):
+    for n in range(dy.shape[0]):
+        for c in range(dy.shape[1]):
+            for i in range(dy.shape[2]):
+                out[n, c, i] = gradient(dy[n, c, i], value[n, c, i])
 
 
 @compiled
@@ -127,6 +158,7 @@ def batch_norm(
     momentum: float,
     keep: float,
     correction: float,
+    activation: int,
 ) -> None:
     if x.shape[1] == 0:
         return
@@ -137,23 +169,35 @@ def batch_norm(
     reference.forward_statistics(
         x, sums, statistics, training, eps, momentum, keep, correction, running_mean, running_var
     )
-    _forward(x, *reference.forward_coefficients(statistics, gamma, beta), y)
+    function, _ = _activations(activation, x.dtype.name)
+    _forward(x, *reference.forward_coefficients(statistics, gamma, beta), y, function)
 
 
 @np.errstate(all="ignore")
 def batch_norm_backward(
     dy: np.ndarray,
     x: np.ndarray,
+    y: np.ndarray | None,
     gamma: np.ndarray | None,
+    beta: np.ndarray | None,
     statistics: np.ndarray,
     dx: np.ndarray,
     dgamma: np.ndarray,
     dbeta: np.ndarray,
     scratch: np.ndarray,
     training: bool,
+    activation: int,
 ) -> None:
     if x.shape[1] == 0:
         return
+    if activation:
+        value = y
+        if value is None:
+            value = np.empty_like(x)
+            _forward(x, *reference.forward_coefficients(statistics, gamma, beta), value, _identity)
+        before = np.empty_like(x)
+        _before_activation(dy, value, _activations(activation, x.dtype.name)[1], before)
+        dy = before
     first, second = _sums(dy, x, statistics[0].astype(np.float64), False)
     count = np.float64(x.shape[0] * x.shape[2])
     _backward(

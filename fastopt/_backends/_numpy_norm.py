@@ -6,7 +6,8 @@ written out in the order that the shape determines, since NumPy's own depends on
 
 import numpy as np
 
-from ._order import BLOCK, COLUMN_LANES, column_order, plane_order
+from .. import functions
+from ._order import ACTIVATIONS, BLOCK, COLUMN_LANES, column_order, plane_order
 
 
 def _fold(lanes: np.ndarray) -> np.ndarray:
@@ -140,6 +141,11 @@ def batch_norm_scratch(outer: int, channels: int, inner: int) -> int:
     return 0
 
 
+def _forward(x, statistics, gamma, beta):
+    center, scale, offset = forward_coefficients(statistics, gamma, beta)
+    return (x - center) * scale + offset
+
+
 @np.errstate(all="ignore")
 def batch_norm(
     x: np.ndarray,
@@ -155,6 +161,7 @@ def batch_norm(
     momentum: float,
     keep: float,
     correction: float,
+    activation: int,
 ) -> None:
     """y, the statistics [3, channels] that the way back needs, and the running ones: keep * old + momentum * new."""
     if x.shape[1] == 0:
@@ -162,25 +169,36 @@ def batch_norm(
     forward_statistics(
         x, _forward_sums, statistics, training, eps, momentum, keep, correction, running_mean, running_var
     )
-    center, scale, offset = forward_coefficients(statistics, gamma, beta)
-    y[...] = (x - center) * scale + offset
+    y[...] = _forward(x, statistics, gamma, beta)
+    if activation:
+        y[...] = getattr(functions.of(y.dtype.name), ACTIVATIONS[activation])(y)
 
 
 @np.errstate(all="ignore")
 def batch_norm_backward(
     dy: np.ndarray,
     x: np.ndarray,
+    y: np.ndarray | None,
     gamma: np.ndarray | None,
+    beta: np.ndarray | None,
     statistics: np.ndarray,
     dx: np.ndarray,
     dgamma: np.ndarray,
     dbeta: np.ndarray,
     scratch: np.ndarray,
     training: bool,
+    activation: int,
 ) -> None:
-    """dx, dgamma and dbeta; in evaluation the statistics are constants."""
+    """dx, dgamma and dbeta; in evaluation the statistics are constants.
+
+    The gradient goes back through the activation first: by its result y or, where that is None, by what it was given,
+    which is computed again.
+    """
     if x.shape[1] == 0:
         return
+    if activation:
+        value = _forward(x, statistics, gamma, beta) if y is None else y
+        dy = getattr(functions.of(dy.dtype.name), f"{ACTIVATIONS[activation]}_backward")(dy, value)
     grad = dy.astype(np.float64)
     first = channel_sums(grad)
     second = channel_sums(grad * (x.astype(np.float64) - statistics[0].astype(np.float64)[:, None]))

@@ -1,4 +1,5 @@
-"""The order in which sums are taken, which depends on shapes alone (csrc/internal.h, reduce.inc, functions.h)."""
+"""What the backends agree on: the order in which sums are taken, which depends on shapes alone (csrc/internal.h,
+reduce.inc, functions.h), and the numbers of the activations that may follow batch norm (csrc/fastopt.h)."""
 
 BLOCK = 8192  # elements: sums are taken block by block
 LANES = 16  # element i of a block goes to lane i mod LANES
@@ -25,3 +26,6 @@ NARROW = 64  # with fewer classes than this, softmax adds them up in order, else
 def softmax_block(classes: int) -> int:
     """The rows of a block, whose losses are summed."""
     return min(max(BLOCK // classes, 1), 1024)
+
+
+ACTIVATIONS = "identity", "relu", "sigmoid", "tanh"

@@ -185,6 +185,7 @@ def batch_norm(
     momentum: float,
     keep: float,
     correction: float,
+    activation: int,
 ) -> None:
     lib.fastopt_batch_norm(
         _DTYPE[x.dtype],
@@ -202,25 +203,31 @@ def batch_norm(
         momentum,
         keep,
         correction,
+        activation,
     )
 
 
 def batch_norm_backward(
     dy: np.ndarray,
     x: np.ndarray,
+    y: np.ndarray | None,
     gamma: np.ndarray | None,
+    beta: np.ndarray | None,
     statistics: np.ndarray,
     dx: np.ndarray,
     dgamma: np.ndarray,
     dbeta: np.ndarray,
     scratch: np.ndarray,
     training: bool,
+    activation: int,
 ) -> None:
     lib.fastopt_batch_norm_backward(
         _DTYPE[x.dtype],
         _address(dy),
         _address(x),
+        _or_null(y),
         _or_null(gamma),
+        _or_null(beta),
         _address(statistics),
         _address(dx),
         _address(dgamma),
@@ -228,6 +235,7 @@ def batch_norm_backward(
         _address("double[]", scratch),
         *x.shape,
         training,
+        activation,
     )
 
 

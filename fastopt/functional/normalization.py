@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import _backends
+from .._backends._order import ACTIVATIONS
 from .._checks import a_number
 from ._arrays import disjoint, output, per_channel, read, read_like, writeable
 
@@ -36,9 +37,9 @@ class _Again:
 
 
 class BatchNormSaved:
-    """What `batch_norm` leaves for `batch_norm_backward`: x and gamma themselves (not copies), and the statistics.
+    """What `batch_norm` leaves for `batch_norm_backward`: the statistics, and x, gamma and beta themselves, not copies.
 
-    Handed back to `batch_norm` as ``saved``, its buffers are used again.
+    With "sigmoid" or "tanh" as activation, y too. Handed back to `batch_norm` as ``saved``, its buffers are used again.
 
     Attributes
     ----------
@@ -46,11 +47,14 @@ class BatchNormSaved:
         Mean, the part of the mean that one number of x's dtype cannot hold, and 1 / sqrt(variance + eps).
     """
 
-    __slots__ = ("again", "backward_again", "gamma", "has_beta", "layout", "scratch", "statistics", "training", "x")
+    __slots__ = ("activation", "again", "backward_again", "beta", "gamma", "layout", "scratch", "statistics",
+                 "training", "x", "y")  # fmt: skip
 
     x: np.ndarray | None
+    y: np.ndarray | None
     gamma: np.ndarray | None
-    has_beta: bool
+    beta: np.ndarray | None
+    activation: str | None
     layout: tuple[int, int, int]
     training: bool
 
@@ -80,6 +84,22 @@ def channel_layout(x: np.ndarray, axis: int) -> tuple[int, int, int]:
     if x.size == 0:
         return 0, x.shape[axis], 1
     return math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
+
+
+def activation_number(activation: str | None) -> int:
+    """What the backends call it."""
+    if activation is None:
+        return 0
+    if not isinstance(activation, str):
+        raise TypeError(f"activation must be a str or None, not {type(activation).__name__}")
+    if activation not in ACTIVATIONS[1:]:
+        raise ValueError(f"activation must be 'relu', 'sigmoid', 'tanh' or None, not {activation!r}")
+    return ACTIVATIONS.index(activation)
+
+
+def gradient_needs_result(activation: str | None) -> bool:
+    """Whether the way back reads y; else what the activation was given is computed again."""
+    return activation in ("sigmoid", "tanh")
 
 
 def update_fraction(momentum: float) -> float:
@@ -112,6 +132,7 @@ def batch_norm(
     unbiased: bool = True,
     axis: int = 1,
     num_batches_tracked: int | None = None,
+    activation: str | None = None,
     out: np.ndarray | None = None,
     saved: BatchNormSaved | None = None,
 ) -> tuple[np.ndarray, BatchNormSaved]:
@@ -130,7 +151,7 @@ def batch_norm(
         (N, C), (N, C, L), (N, C, H, W) ...; with ``axis=-1``, channels last. It is needed again on the way back, and
         not copied: leave it as it is until then.
     gamma, beta : ndarray of shape (C,), optional
-        Scale and shift; None is 1 and 0.
+        Scale and shift; None is 1 and 0. They too are needed again, and not copied.
     running_mean, running_var : ndarray of shape (C,), optional
         Updated in place in training; needed in evaluation.
     training : bool
@@ -146,6 +167,10 @@ def batch_norm(
         Where the channels are.
     num_batches_tracked : int, optional
         How many batches the running statistics have seen; for ``momentum=None``.
+    activation : {"relu", "sigmoid", "tanh"}, optional
+        A function to be applied to every element of the result: y is then, bit for bit, what `relu`, `sigmoid` or
+        `tanh` makes of the y of batch norm alone, without another pass over memory. With "sigmoid" and "tanh" y is
+        needed again on the way back: leave it as it is until then.
     out : ndarray like ``x``, optional
         Where to put y; it may be ``x``, if there is to be no way back.
     saved : BatchNormSaved, optional
@@ -161,8 +186,8 @@ def batch_norm(
     ------
     TypeError, ValueError
         If an array has the wrong type, dtype or shape, cannot be written to, or overlaps another; if ``momentum``
-        or ``eps`` is out of range; in training, if there are fewer than two values per channel; in evaluation, if
-        there are no running statistics. Nothing has been written then.
+        or ``eps`` is out of range, or there is no such ``activation``; in training, if there are fewer than two values
+        per channel; in evaluation, if there are no running statistics. Nothing has been written then.
 
     References
     ----------
@@ -180,11 +205,15 @@ def batch_norm(
            [ 1.,  1.]])
     >>> running_mean, running_var
     (array([0.2, 2. ]), array([ 1.1, 20.9]))
+    >>> y, saved = fo.batch_norm(x, activation="relu")
+    >>> y.round(3)
+    array([[0., 0.],
+           [1., 1.]])
     """
     if saved is not None and type(saved) is not BatchNormSaved:
         raise TypeError(f"saved must be a BatchNormSaved, not {type(saved).__name__}")
     arrays = x, gamma, beta, running_mean, running_var, out
-    options = training, momentum, eps, unbiased, axis, num_batches_tracked
+    options = training, momentum, eps, unbiased, axis, num_batches_tracked, activation
     if saved is not None and saved.again is not None and saved.again.fits(arrays, options):
         saved.again.call()
         return saved.again.arrays[-1], saved
@@ -208,6 +237,7 @@ def batch_norm(
     elif not training:
         raise ValueError("running_mean and running_var are None, and evaluation needs them")
     eps = a_number("eps", eps, low=0)
+    number = activation_number(activation)
     fraction = 0.0
     if training and running_mean is not None:
         fraction = _fraction(momentum, num_batches_tracked)
@@ -222,7 +252,9 @@ def batch_norm(
     if saved is None or saved.statistics.shape[1] != channels or saved.statistics.dtype != x.dtype:
         saved = BatchNormSaved(channels, x.dtype)
     saved.x = None if out is not None and np.may_share_memory(x, y) else x
-    saved.gamma, saved.has_beta, saved.layout, saved.training = gamma, beta is not None, layout, bool(training)
+    saved.y = y if gradient_needs_result(activation) else None
+    saved.gamma, saved.beta, saved.layout = gamma, beta, layout
+    saved.training, saved.activation = bool(training), activation
     backend = _backends.active
     kernel = backend.bind(
         "batch_norm",
@@ -236,7 +268,7 @@ def batch_norm(
         saved.prepare(backend),
     )
     correction = count / (count - 1) if unbiased and count > 1 else 1.0
-    call = partial(kernel, saved.training, eps, fraction, 1.0 - fraction, correction)
+    call = partial(kernel, saved.training, eps, fraction, 1.0 - fraction, correction, number)
     call()
     saved.again = saved.backward_again = None
     if out is not None and arrays[0] is x:  # neither made here
@@ -262,11 +294,15 @@ def batch_norm_backward(
     with :math:`\hat x = (x - \mathrm{E}[x]) / \sqrt{\mathrm{Var}[x] + \epsilon}` and the sums over a channel's n
     values. In evaluation, where the statistics are constants, dx is the first term alone.
 
+    If an activation was part of the forward pass, dy is the gradient with respect to its result, and the dy of these
+    formulas what `relu_backward`, `sigmoid_backward` or `tanh_backward` makes of it: the results have the same bits.
+
     Parameters
     ----------
     dy : ndarray like ``x``
     saved : BatchNormSaved
-        What `batch_norm` gave.
+        What `batch_norm` gave. The arrays it was given must still hold what they did then, and with "sigmoid" and
+        "tanh" so must y.
     out : ndarray like ``x``, optional
         Where to put dx; it may be ``dy``.
     dgamma, dbeta : ndarray of shape (C,), optional
@@ -297,11 +333,11 @@ def batch_norm_backward(
         raise TypeError(f"saved must be a BatchNormSaved, not {type(saved).__name__}")
     if saved.x is None:
         raise ValueError("the forward pass wrote its result over x (out=x), which the way back needs")
-    x, gamma, layout, channels = saved.x, saved.gamma, saved.layout, saved.layout[1]
+    x, y, gamma, beta, layout, channels = saved.x, saved.y, saved.gamma, saved.beta, saved.layout, saved.layout[1]
     arrays: tuple[Any, ...] = dy, out, dgamma, dbeta
     if saved.backward_again is not None and saved.backward_again.fits(arrays):
         saved.backward_again.call()
-        return arrays[1], None if gamma is None else dgamma, dbeta if saved.has_beta else None
+        return arrays[1], None if gamma is None else dgamma, None if beta is None else dbeta
     dy = read_like(dy, "dy", x, "x")
     dx = np.empty(x.shape, x.dtype) if out is None else output(out, x, "x", dy=dy)
     given: dict[str, np.ndarray | None] = {"dgamma": dgamma, "dbeta": dbeta}
@@ -309,7 +345,7 @@ def batch_norm_backward(
         if array is not None:
             per_channel(array, name, channels, x.dtype)
             writeable(array, name)
-    disjoint({**given, "out": out}, {"x": x, "gamma": gamma})
+    disjoint({**given, "out": out}, {"x": x, "y": y, "gamma": gamma, "beta": beta})
     disjoint(given, {"dy": dy})
     dgamma = np.empty(channels, x.dtype) if dgamma is None else dgamma
     dbeta = np.empty(channels, x.dtype) if dbeta is None else dbeta
@@ -318,15 +354,17 @@ def batch_norm_backward(
         "batch_norm_backward",
         dy.reshape(layout),
         x.reshape(layout),
+        None if y is None else y.reshape(layout),
         gamma,
+        beta,
         saved.statistics,
         dx.reshape(layout),
         dgamma,
         dbeta,
         saved.prepare(backend),
     )
-    call = partial(kernel, saved.training)
+    call = partial(kernel, saved.training, activation_number(saved.activation))
     call()
     if arrays[0] is dy and all(given is not None for given in arrays):  # none of them made here
         saved.backward_again = _Again(arrays, (), [dx, dgamma, dbeta], call)
-    return dx, None if gamma is None else dgamma, dbeta if saved.has_beta else None
+    return dx, None if gamma is None else dgamma, None if beta is None else dbeta

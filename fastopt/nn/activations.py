@@ -27,8 +27,8 @@ class Activation(Layer):
 class Sigmoid(Activation):
     r"""The logistic function as a layer: :math:`y = 1 / (1 + e^{-x})`, element by element.
 
-    See `fastopt.sigmoid`. In a `Sequential`, directly after a `Linear`, the two run as one: bias and sigmoid in
-    one pass over the matrix product.
+    See `fastopt.sigmoid`. In a `Sequential`, directly after a `Linear` or `BatchNorm`, the two run as one: the sigmoid
+    costs no pass over memory of its own.
 
     Examples
     --------
@@ -43,7 +43,7 @@ class Sigmoid(Activation):
 class Tanh(Activation):
     r"""The hyperbolic tangent as a layer: :math:`y = \tanh(x)`, element by element.
 
-    See `fastopt.tanh`. In a `Sequential`, directly after a `Linear`, the two run as one.
+    See `fastopt.tanh`. In a `Sequential`, directly after a `Linear` or `BatchNorm`, the two run as one.
 
     Examples
     --------
@@ -58,7 +58,7 @@ class Tanh(Activation):
 class ReLU(Activation):
     r"""The rectified linear unit as a layer: :math:`y = \max(x, 0)`, element by element.
 
-    See `fastopt.relu`. In a `Sequential`, directly after a `Linear`, the two run as one.
+    See `fastopt.relu`. In a `Sequential`, directly after a `Linear` or `BatchNorm`, the two run as one.
 
     Examples
     --------

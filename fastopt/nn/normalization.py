@@ -7,7 +7,7 @@ import numpy as np
 from .. import _backends
 from .._checks import a_number, real_dtype, whole
 from .._layer import Bound, Calls, Layer, aligned, run
-from ..functional.normalization import channel_layout, update_fraction
+from ..functional.normalization import activation_number, channel_layout, gradient_needs_result, update_fraction
 
 
 class BatchNorm(Layer):
@@ -16,7 +16,8 @@ class BatchNorm(Layer):
     .. math:: y = \frac{x - \mathrm{E}[x]}{\sqrt{\mathrm{Var}[x] + \epsilon}} \, w + b
 
     See `fastopt.batch_norm`. In training, mean and variance are those of each channel over the batch, and the
-    running statistics move towards them; in evaluation these take their place.
+    running statistics move towards them; in evaluation these take their place. In a `Sequential`, a `ReLU`, `Sigmoid`
+    or `Tanh` directly after it runs as one with it.
 
     Parameters
     ----------
@@ -110,7 +111,8 @@ class BatchNorm(Layer):
         shown = [f"{name}={value}" for name, (value, default) in options.items() if value != default]
         return f"BatchNorm({', '.join([str(self.num_features), *shown])})"
 
-    def bind(self, x: np.ndarray) -> Bound:
+    def bind(self, x: np.ndarray, then: str | None = None) -> Bound:
+        """`Layer.bind`; with ``then``, "sigmoid", "tanh" or "relu", for this layer and that function together."""
         if x.ndim < 2 or x.shape[1] != self.num_features:
             raise ValueError(f"{self!r} takes (rows, {self.num_features}, ...), and was given {x.shape}")
         if x.dtype != self.dtype:
@@ -121,7 +123,7 @@ class BatchNorm(Layer):
         correction = count / (count - 1) if self.unbiased and count > 1 else 1.0
         statistics = np.empty((3, self.num_features), x.dtype)
         scratch = np.empty(backend.batch_norm_scratch(*layout))
-        tracked = self.num_batches_tracked
+        tracked, activation = self.num_batches_tracked, activation_number(then)
         kernel = backend.bind("batch_norm", x.reshape(layout), weight, self.bias, self.running_mean, self.running_var,
                               y.reshape(layout), statistics, scratch)  # fmt: skip
         trained = True  # whether the last forward pass was one of training: the way back is of the same kind
@@ -139,17 +141,18 @@ class BatchNorm(Layer):
                 batches = tracked.item() + 1
                 tracked[...] = batches
                 fraction = 1.0 / batches if self.momentum is None else self.momentum
-                kernel(True, self.eps, fraction, 1.0 - fraction, correction)
+                kernel(True, self.eps, fraction, 1.0 - fraction, correction, activation)
             else:
-                kernel(False, self.eps, 0.0, 1.0, 1.0)
+                kernel(False, self.eps, 0.0, 1.0, 1.0, activation)
 
         def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
             dx = dy if dx is None else dx
             grads = [self.grads[name] if self.grads else np.empty(self.num_features, x.dtype)
                      for name in ("weight", "bias")]  # fmt: skip
-            kernel = backend.bind("batch_norm_backward", dy.reshape(layout), x.reshape(layout), weight, statistics,
-                                  dx.reshape(layout), *grads, scratch)  # fmt: skip
-            return [lambda: kernel(trained)]
+            result = y.reshape(layout) if gradient_needs_result(then) else None
+            kernel = backend.bind("batch_norm_backward", dy.reshape(layout), x.reshape(layout), result, weight,
+                                  self.bias, statistics, dx.reshape(layout), *grads, scratch)  # fmt: skip
+            return [lambda: kernel(trained, activation)]
 
         check()
         return Bound(y, run([forward]), backward, [check])

@@ -9,6 +9,7 @@ from .._layer import Bound, Calls, aligned, arrays_of, bind
 from .activations import ReLU, Sigmoid, Tanh
 from .container import Container, checked_layer
 from .linear import Linear
+from .normalization import BatchNorm
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
     Generator = np.random.Generator
@@ -78,7 +79,7 @@ class Sequential(Container):
         first, i = x, 0
         while i < len(self.layers):
             layer, after = self.layers[i], (*self.layers, None)[i + 1]
-            fused = type(layer) is Linear and type(after) in (Sigmoid, Tanh, ReLU)
+            fused = type(layer) in (Linear, BatchNorm) and type(after) in (Sigmoid, Tanh, ReLU)
             bound = layer.bind(x, then=after.function) if fused else bind(layer, x)
             bounds.append((bound, bool(arrays_of(layer, "params"))))
             forward += bound.forward
