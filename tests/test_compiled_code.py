@@ -31,8 +31,6 @@ PER_ROW = "few columns leave vectors half empty: a row at a time"
 BROADCAST = "the baseline loads the channel's coefficients anew for every vector, one number at a time"
 CONSTANTS = "the baseline loads the constants of exp anew for every row, one number at a time"
 NOT_FULL = {
-    "bias_add of few columns": PER_ROW,
-    "bias_relu of few columns": PER_ROW,
     "bias_sigmoid of few columns": PER_ROW,
     "bias_tanh of few columns": PER_ROW,
     **{f"batch_norm of planes{mode}": BROADCAST for mode in instruction_counts.NORMS},
@@ -61,7 +59,8 @@ def is_fused(instruction):
 
 
 def is_full(profile):
-    return profile.scalar <= 0.1 and profile.full_width >= 0.5
+    """Hardly any scalar instructions, by element or, where an element takes very many, among all."""
+    return profile.scalar <= max(0.1, 0.03 * profile.instructions) and profile.full_width >= 0.5
 
 
 def available(isa):
