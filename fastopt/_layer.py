@@ -1,86 +1,20 @@
-"""What all layers share: parameters, gradients and buffers by name, and passes over fixed arrays.
+"""What all layers share: parameters, gradients and buffers by name, running forward and backward, and prediction."""
 
-A layer is bound to the array it reads: it answers with the array it writes and with the calls, all arguments
-fixed, that fill it, and later with those of the backward pass. A training step is then one walk through a list
-of calls: no look-ups, no checks, no allocation.
-"""
-
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from operator import is_
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from functools import partial
+from threading import RLock
+from typing import Any
 
 import numpy as np
 
 from . import _backends
 from ._checks import whole
+from ._custom import bind_custom
+from ._passes import Bound, Context, OfThread, Pass, drop_oldest, kept_by, run
 
-Calls = list[Callable[[], Any]]
-
-_KEPT_PASSES = 8  # per layer: the shapes of input whose buffers are kept
-
-
-def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An array of zeros that begins on a cache line."""
-    dtype = np.dtype(dtype)
-    size = int(np.prod(shape)) * dtype.itemsize
-    buffer = np.zeros(size + 64, np.uint8)
-    start = -buffer.__array_interface__["data"][0] % 64
-    return buffer[start : start + size].view(dtype).reshape(shape)
-
-
-class Bound(NamedTuple):
-    """A layer bound to an input array, on which it has run once.
-
-    ``forward`` repeats that, and fills ``y``. ``backward(dy, dx)`` gives the calls that write the gradients of
-    the parameters and, unless it is None, ``dx``, from the gradient in ``dy``, which they may overwrite; ``dx`` is
-    another array. The input is never written to: others may read it too. ``check`` comes before ``forward`` is
-    repeated, and raises if the layer's mode does not allow that.
-    """
-
-    y: np.ndarray
-    forward: Calls
-    backward: Callable[[np.ndarray, np.ndarray | None], Calls]
-    check: Sequence[Callable[[], None]] = ()
-
-
-def run(calls: Calls) -> Calls:
-    """Run the calls, and return them."""
-    for call in calls:
-        call()
-    return calls
-
-
-class Pass:
-    """A layer bound to buffers for inputs of one shape; it has run on ``x`` once."""
-
-    def __init__(self, layer: "Layer", x: np.ndarray):
-        self.x = aligned(x.shape, x.dtype)
-        self.x[...] = x
-        self.y, self.forward, self._bind_backward, self._check = layer.bind(self.x)
-        self._arrays = layer.arrays()
-        self._backward: dict[bool, Calls] = {}
-
-    def still_fits(self, layer: "Layer") -> bool:
-        """Whether the layer's arrays are those that the calls are bound to."""
-        now = layer.arrays()
-        return len(now) == len(self._arrays) and all(map(is_, now, self._arrays))
-
-    def check(self) -> None:
-        """Raise ValueError if the layer, in its mode, cannot run on inputs of this shape."""
-        for call in self._check:
-            call()
-
-    def backward(self, input_gradient: bool) -> Calls:
-        """The calls that take ``dy`` to the gradients of the parameters and, if it is asked for, to ``dx``."""
-        if not self._backward:
-            self.dy = aligned(self.y.shape, self.y.dtype)
-        if input_gradient not in self._backward:
-            dx = aligned(self.x.shape, self.x.dtype) if input_gradient else None
-            self._backward[input_gradient] = self._bind_backward(self.dy, dx)
-            if dx is not None:
-                self.dx = dx
-        return self._backward[input_gradient]
+# What a thread keeps of a layer's passes, so that inputs of the same shape find their buffers again.
+_KEPT_PASSES, _KEPT_BYTES = 8, 64 * 2**20
+_KEPT_PREDICTIONS, _KEPT_PREDICTION_BYTES = 2, 16 * 2**20  # whole batches, and the rest
 
 
 class Layer:
@@ -91,8 +25,8 @@ class Layer:
     """
 
     training = True
-    _passes: dict[Any, Pass]
-    _last: Pass | None
+    _own: OfThread
+    _lock: Any
 
     def __init__(self) -> None:
         self.params: dict[str, np.ndarray] = {}
@@ -100,12 +34,12 @@ class Layer:
         self.buffers: dict[str, np.ndarray] = {}
         self._forget_passes()
 
-    def bind(self, x: np.ndarray) -> Bound:
+    def bind(self, x: np.ndarray, context: Context) -> Bound:
         """Run on ``x``, and say how to do so again, and how to go back.
 
-        The calls serve in training and evaluation mode alike: they look at `training` when they run.
+        The calls serve in training and evaluation mode alike: they ask ``context`` for it when they run.
         """
-        raise NotImplementedError
+        return bind_custom(self, x, context, arrays_of)
 
     # -- running --
 
@@ -128,8 +62,38 @@ class Layer:
             raise TypeError(f"x is {x.dtype}, {self!r} takes {self.dtype or 'float32 or float64'}")
         if x.ndim < 2:
             raise ValueError(f"x has shape {x.shape}: it must have rows and columns")
-        self._last = self.run_on(x)
-        return self._last.y.copy()
+        self.check_arrays()
+        kept = kept_by(self, self._own)
+        passes, training = kept.passes, kept.training
+        key = (x.shape, x.dtype, _backends.active)
+        with self._lock:
+            found = passes.pop(key, None)
+            if found is kept.last:
+                kept.last = None
+            if found is not None and not found.still_fits(self.arrays()):
+                found = None
+            if found is not None and not found.context.custom:
+                found.context.training = training
+                found.run(x)
+            else:
+                found = self._run_or_undo(found, x, training)
+                drop_oldest(passes, _KEPT_PASSES - 1, _KEPT_BYTES - found.context.nbytes)
+            passes[key] = kept.last = found
+            return found.y.copy()
+
+    def _run_or_undo(self, found: Pass | None, x: np.ndarray, training: bool | None) -> Pass:
+        """The pass, or a new one, after it has run on ``x``; where a layer raises, those before it have not run."""
+        before = [(buffer, buffer.copy()) for buffer in self.buffers.values()]
+        try:
+            if found is None:
+                return Pass(self.arrays, self.bind, x, training)
+            found.context.training = training
+            found.run(x)
+            return found
+        except BaseException:
+            for buffer, value in before:
+                buffer[...] = value
+            raise
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The same as `forward`."""
@@ -148,25 +112,28 @@ class Layer:
         Raises
         ------
         RuntimeError
-            If there has been no `forward`.
+            If there has been no `forward` in this thread.
         TypeError, ValueError
             If ``dy`` is no array of the output's shape and dtype.
         """
-        last = self._last
+        last = kept_by(self, self._own).last
         if last is None:
-            raise RuntimeError("backward needs a forward before it")
+            raise RuntimeError("backward needs a forward before it, in the same thread")
         if not isinstance(dy, np.ndarray) or dy.dtype != last.y.dtype:
             given = dy.dtype if isinstance(dy, np.ndarray) else type(dy).__name__
             raise TypeError(f"dy must be an array of {last.y.dtype}, as the output is, not {given}")
         if dy.shape != last.y.shape:
             raise ValueError(f"dy has shape {dy.shape}, the output has {last.y.shape}")
-        calls = last.backward(input_gradient)
-        last.dy[...] = dy
-        run(calls)
-        return last.dx.copy() if input_gradient else None
+        with self._lock:
+            calls = last.backward(input_gradient)
+            last.dy[...] = dy
+            run(calls)
+            return last.dx.copy() if input_gradient else None
 
     def predict(self, X: Any, batch_size: int = 64) -> np.ndarray:
         """The output for every row of ``X``, in evaluation mode, batch by batch.
+
+        Nothing is written to the layer: several threads may predict at once, also while another one trains it.
 
         For a model trained with the logistic loss these are logits: `fastopt.sigmoid` makes probabilities of them.
 
@@ -189,54 +156,49 @@ class Layer:
         if X.ndim < 2:
             raise ValueError(f"X has shape {X.shape}: it must have rows and columns")
         whole("batch_size", batch_size, 1)
+        self.check_arrays()
         dtype = self.dtype or (X.dtype if X.dtype in (np.float32, np.float64) else np.dtype(np.float32))
         outputs: np.ndarray | None = None
-        with evaluating(self):
-            for begin in range(0, len(X) or 1, batch_size):
-                y = self.run_on(X[begin : begin + batch_size], dtype).y
-                if outputs is None:
-                    outputs = np.empty((len(X), *y.shape[1:]), y.dtype)
-                outputs[begin : begin + batch_size] = y
+        for begin in range(0, len(X) or 1, batch_size):
+            y = self._predicted(X[begin : begin + batch_size], dtype)
+            if outputs is None:
+                outputs = np.empty((len(X), *y.shape[1:]), y.dtype)
+            outputs[begin : begin + batch_size] = y
         assert outputs is not None
         return outputs
 
-    def run_on(self, x: np.ndarray, predicting: Any = None) -> Pass:
-        """The pass for inputs like ``x``, after it has run on it.
-
-        A prediction, for which ``predicting`` is the layer's dtype, has buffers of its own: it may come between
-        a forward pass and its backward pass.
-        """
-        self.check_arrays()
-        key = (x.shape, predicting or x.dtype, predicting is not None, _backends.active)
-        found = self._passes.pop(key, None)
-        if found is None or not found.still_fits(self):
-            before = [buffer.copy() for buffer in self.buffers.values()]
-            try:
-                found = Pass(self, x if predicting is None else x.astype(predicting))
-            except BaseException:  # some layers may have run
-                for buffer, value in zip(self.buffers.values(), before, strict=True):
-                    buffer[...] = value
-                raise
-            if len(self._passes) >= _KEPT_PASSES:
-                del self._passes[next(iter(self._passes))]
+    def _predicted(self, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """The output for a batch, in evaluation mode, in a buffer of this thread's next prediction."""
+        kept = kept_by(self, self._own)
+        key = (x.shape, dtype, _backends.active)
+        found = kept.predictions.pop(key, None)
+        if found is not None and found.still_fits(self.arrays()):
+            found.run(x)
         else:
-            found.check()
-            found.x[...] = x
-            run(found.forward)
-        self._passes[key] = found  # the last used is the last to go
-        if found is self._last:
-            self._last = None
-        return found
+            found = self.bound_to(x.astype(dtype), training=False)
+        kept.predictions[key] = found
+        drop_oldest(kept.predictions, _KEPT_PREDICTIONS, _KEPT_PREDICTION_BYTES)
+        return found.y
+
+    def bound_to(self, x: np.ndarray, training: bool) -> Pass:
+        """A pass of its own for inputs like ``x``, on which it has run in this mode, whatever `training` says."""
+        self.check_arrays()
+        return Pass(self.arrays, partial(bind, self), x, training)
+
+    @property
+    def _passes(self) -> dict[Any, Pass]:
+        """Those that this thread keeps of `forward`."""
+        return self._own.passes
 
     def _forget_passes(self) -> None:
         """Passes hold the addresses of arrays: they end where the arrays are moved."""
-        self._passes, self._last = {}, None
+        self._own, self._lock = OfThread(), RLock()
 
     def check_arrays(self) -> None:
         """Raise ValueError if a parameter's array is no longer that which passes are bound to."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_passes", "_last")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_own", "_lock")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -300,6 +262,28 @@ class Layer:
         for name, array in own.items():
             array[...] = given[name]
 
+    def array(self, kind: str, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """The array ``name`` of ``params``, ``grads`` or ``buffers``, as calls can be bound to it.
+
+        It is a view: neither shape nor memory of this can be changed through the layer's own array.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it has been replaced, or changed in place, by what the layer cannot work with.
+        """
+        array = getattr(self, kind)[name]
+        what = f"{kind}[{name!r}] of {self!r}"
+        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray) or array.dtype != dtype:
+            given = f"{type(array).__name__}{f' of {array.dtype}' if isinstance(array, np.ndarray) else ''}"
+            raise TypeError(f"{what} must be an array of {np.dtype(dtype)}, not {given}")
+        if array.shape != shape:
+            raise ValueError(f"{what} has shape {array.shape}, it must have {shape}")
+        flags = array.flags
+        if not (flags.c_contiguous and flags.aligned and (flags.writeable or kind == "params")):
+            raise ValueError(f"{what} must be C-contiguous and aligned, and writeable, to be worked with")
+        return array.view(np.ndarray)
+
     # -- modes --
 
     def parts(self) -> Iterator[Any]:
@@ -307,7 +291,10 @@ class Layer:
         yield self
 
     def train(self, mode: bool = True) -> "Layer":
-        """Set training mode, in this layer and all within it; returns the layer."""
+        """Set training mode, in this layer and all within it; returns the layer.
+
+        This is the mode of `forward`. `fastopt.fit` always trains, and a prediction never does, whatever it says.
+        """
         for part in self.parts():
             part.training = mode
         return self
@@ -322,54 +309,9 @@ def arrays_of(layer: Any, kind: str) -> dict[str, np.ndarray]:
     return getattr(layer, kind, None) or {}
 
 
-@contextmanager
-def evaluating(layer: Layer, training: bool = False) -> Iterator[None]:
-    """Evaluation (or training) mode within a ``with`` block; then every layer's own mode again."""
-    modes = [(part, getattr(part, "training", True)) for part in layer.parts()]
-    layer.train(training)
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
-
-
-def bind(layer: Any, x: np.ndarray) -> Bound:
-    """``layer`` bound to ``x``: by its own `Layer.bind`, or, if it is a user's own, by calling its two methods."""
-    return layer.bind(x) if isinstance(layer, Layer) else _bind_own(layer, x)
-
-
-def _bind_own(layer: Any, x: np.ndarray) -> Bound:
-    name = type(layer).__name__
-    shown = x.view()
-    shown.flags.writeable = False  # the layer before may need it on the way back, and a layer beside may read it
-
-    def output(what: str, result: Any, shape: tuple[int, ...] | None) -> np.ndarray:
-        if not isinstance(result, np.ndarray) or result.dtype != x.dtype:
-            given = result.dtype if isinstance(result, np.ndarray) else type(result).__name__
-            raise TypeError(f"{name}.{what} must return an array of {x.dtype}, as its input is, not {given}")
-        if shape is not None and result.shape != shape:
-            raise ValueError(f"{name}.{what} returned shape {result.shape}, not {shape}")
-        return result
-
-    first = output("forward", layer.forward(shown), None)
-    y = aligned(first.shape, x.dtype)
-    y[...] = first
-
-    def forward():
-        y[...] = output("forward", layer.forward(shown), y.shape)
-
-    def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
-        grads = dict(arrays_of(layer, "grads"))
-
-        def call():
-            result = layer.backward(dy)
-            if dx is not None:
-                dx[...] = output("backward", result, dx.shape)
-            for key, grad in grads.items():
-                if layer.grads[key] is not grad:
-                    raise ValueError(f"{name}.backward replaced grads[{key!r}] by another array: write into it")
-
-        return [call]
-
-    return Bound(y, [forward], backward)
+def bind(layer: Any, x: np.ndarray, context: Context) -> Bound:
+    """``layer`` bound to ``x``: by its own `Layer.bind`, or, if its two methods are the user's own, by calling them."""
+    kind = type(layer)
+    if isinstance(layer, Layer) and kind.forward is Layer.forward and kind.backward is Layer.backward:
+        return layer.bind(x, context)
+    return bind_custom(layer, x, context, arrays_of)

@@ -8,10 +8,15 @@ A layer of one's own is any object with two methods, ``forward(x)``, which retur
 dict ``params`` and writes their gradients into the arrays of a dict ``grads`` with the same names. A `Sequential`
 moves these arrays into its own memory, so the layer is to look them up in the dicts each time.
 
-It may have more: its attribute ``training``, True at first, is set by `Sequential.train` and `Sequential.eval`; what
-else is to be saved with the model, such as running statistics, it keeps in arrays in a dict ``buffers``; a method
-``reset_parameters(rng)`` draws its initial values when the model is given an ``rng``. `check_gradients` tells whether
-its two methods agree.
+It may have more: its attribute ``training``, True at first, is set by `Sequential.train` and `Sequential.eval`; within
+the two methods it is the mode of the run, True in `fastopt.fit` and False in a prediction. What else is to be saved
+with the model, such as running statistics, it keeps in arrays in a dict ``buffers``; a method ``reset_parameters(rng)``
+draws its initial values when the model is given an ``rng``. `check_gradients` tells whether its two methods agree.
+
+The two methods are called on a twin, an object of the layer's class with its attributes, of which every run has one:
+what ``forward`` keeps on ``self`` is there in the ``backward`` that belongs to it, even if there is a prediction in
+between, or in another thread. What a method has set is to be seen on the layer afterwards. (Of a class with
+``__slots__``, with a property ``training`` or with ``__del__`` there is no twin: one thread at a time runs it.)
 
 >>> import numpy as np, fastopt as fo
 >>> class Scale:

@@ -3,7 +3,8 @@
 import numpy as np
 
 from .. import _backends
-from .._layer import Bound, Calls, Layer, aligned, run
+from .._layer import Layer
+from .._passes import Bound, Calls, Context, run
 
 
 class Activation(Layer):
@@ -14,9 +15,9 @@ class Activation(Layer):
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
-    def bind(self, x: np.ndarray) -> Bound:
+    def bind(self, x: np.ndarray, context: Context) -> Bound:
         backend = _backends.active
-        y = aligned(x.shape, x.dtype)
+        y = context.array(x.shape, x.dtype)
 
         def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
             return [] if dx is None else [backend.bind(f"{self.function}_backward", dy, y, dx)]

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .._layer import Layer, aligned, arrays_of
+from .._layer import Layer, arrays_of
+from .._passes import aligned
 from .dropout import Dropout
 from .summary import Summary, summary
 

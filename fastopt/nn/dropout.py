@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import _backends
-from .._layer import Bound, Calls, Layer, aligned, run
+from .._layer import Layer
+from .._passes import Bound, Calls, Context, run
 from ..functional._dropout import probability, threshold_and_scale
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
@@ -71,32 +72,35 @@ class Dropout(Layer):
     def __repr__(self) -> str:
         return f"Dropout({self.p:g})"
 
-    def bind(self, x: np.ndarray) -> Bound:
-        backend, y, buffers = _backends.active, aligned(x.shape, x.dtype), self.buffers
-        seed, draw = buffers["seed"], buffers["draw"]
-        mask: tuple[int, int] | None = None  # seed and draw of the last forward pass; None in evaluation
-        none, all_of_them = self.p == 0, self.p == 1
-        threshold, scale = (0, 0.0) if all_of_them else threshold_and_scale(self.p)
+    def bind(self, x: np.ndarray, context: Context) -> Bound:
+        backend, y = _backends.active, context.array(x.shape, x.dtype)
+        seed, draw = (self.array("buffers", name, (), np.uint64) for name in ("seed", "draw"))
+        mask: tuple[int, int] | None = None  # seed and draw of the last forward pass; None if it left x as it is
+        p, options = 0.0, threshold_and_scale(0.0)  # of the last forward pass, as the backward pass needs them
 
         def masked(source: np.ndarray, target: np.ndarray) -> Callable[[], None]:
             kernel, copy = backend.bind("dropout", source, target, 0), partial(np.copyto, target, source)
 
-            def call():
-                if mask is None or none:
+            def call() -> None:
+                if mask is None:
                     copy()
-                elif all_of_them:
+                elif p == 1:
                     target.fill(0)
                 else:
-                    kernel(*mask, threshold, scale)
+                    kernel(*mask, *options)
 
             return call
 
-        def choose():
-            nonlocal mask
+        def choose() -> None:
+            nonlocal mask, p, options
             mask = None
-            if self.training:
-                mask = seed.item(), draw.item()
-                draw[...] = mask[1] + 1
+            if self.p != p:
+                p = self.p
+                options = (0, 0.0) if p == 1 else threshold_and_scale(p)
+            if self.training if context.training is None else context.training:
+                begin = draw.item()
+                draw[...] = begin + 1
+                mask = (seed.item(), begin) if p > 0 else None
 
         def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
             return [] if dx is None else [masked(dy, dx)]

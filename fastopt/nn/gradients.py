@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from .._checks import positive, whole
-from .._layer import aligned, arrays_of, bind, run
+from .._layer import arrays_of, bind
+from .._passes import Context, aligned, run
 from .container import Container, checked_layer
 
 
@@ -159,7 +160,7 @@ def check_gradients(
     layer = _copy_in_double(layer)
     leaves = [leaf for _, leaf in layer.leaves()] if isinstance(layer, Container) else [layer]
     state = [(a, a.copy()) for leaf in leaves for a in arrays_of(leaf, "buffers").values()]
-    bound = bind(layer, x)
+    bound = bind(layer, x, Context(training=None))
 
     def output() -> np.ndarray:
         for buffer, value in state:

@@ -7,7 +7,8 @@ import numpy as np
 
 from .. import _backends, init
 from .._checks import real_dtype, whole
-from .._layer import Bound, Calls, Layer, aligned, run
+from .._layer import Layer
+from .._passes import Bound, Calls, Context, aligned, run
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
     Generator = np.random.Generator
@@ -67,6 +68,7 @@ class Linear(Layer):
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
         if bias:
             shapes["bias"] = (self.out_features,)
+        self._shapes = shapes
         self.params = {name: aligned(shape, dtype) for name, shape in shapes.items()}
         self.grads = {name: aligned(shape, dtype) for name, shape in shapes.items()}
         self.seeded = rng is not None
@@ -89,12 +91,14 @@ class Linear(Layer):
     def __repr__(self) -> str:
         return f"Linear({self.in_features}, {self.out_features}{'' if 'bias' in self.params else ', bias=False'})"
 
-    def bind(self, x: np.ndarray, then: str | None = None) -> Bound:
+    def bind(self, x: np.ndarray, context: Context, then: str | None = None) -> Bound:
         """`Layer.bind`; with ``then``, "sigmoid", "tanh" or "relu", for this layer and that function together."""
         if x.ndim != 2 or x.shape[1] != self.in_features:
             raise ValueError(f"{self!r} takes (rows, {self.in_features}), and was given {x.shape}")
-        backend, weight, bias = _backends.active, self.weight, self.bias
-        y = aligned((len(x), self.out_features), x.dtype)
+        backend, dtype, shapes = _backends.active, x.dtype, self._shapes
+        weight, *biases = (self.array("params", name, shape, dtype) for name, shape in shapes.items())
+        bias = biases[0] if biases else None
+        y = context.array((len(x), self.out_features), x.dtype)
 
         forward: Calls = [partial(np.dot, x, weight.T, y)]
         if bias is not None:
@@ -104,11 +108,11 @@ class Linear(Layer):
 
         def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
             calls: Calls = []
+            dweight, *dbiases = (self.array("grads", name, shape, dtype) for name, shape in shapes.items())
             if then:
                 calls.append(backend.bind(f"{then}_backward", dy, y, dy))
-            calls.append(partial(np.dot, dy.T, x, self.grads["weight"]))
-            if bias is not None:
-                calls.append(backend.bind("column_sums", dy, self.grads["bias"]))
+            calls.append(partial(np.dot, dy.T, x, dweight))
+            calls += [backend.bind("column_sums", dy, dbias) for dbias in dbiases]
             if dx is not None:
                 calls.append(partial(np.dot, dy, weight, dx))
             return calls

@@ -6,7 +6,8 @@ import numpy as np
 
 from .. import _backends
 from .._checks import a_number, real_dtype, whole
-from .._layer import Bound, Calls, Layer, aligned, run
+from .._layer import Layer
+from .._passes import Bound, Calls, Context, aligned, run
 from ..functional.normalization import activation_number, channel_layout, gradient_needs_result, update_fraction
 
 
@@ -111,47 +112,53 @@ class BatchNorm(Layer):
         shown = [f"{name}={value}" for name, (value, default) in options.items() if value != default]
         return f"BatchNorm({', '.join([str(self.num_features), *shown])})"
 
-    def bind(self, x: np.ndarray, then: str | None = None) -> Bound:
+    def bind(self, x: np.ndarray, context: Context, then: str | None = None) -> Bound:
         """`Layer.bind`; with ``then``, "sigmoid", "tanh" or "relu", for this layer and that function together."""
         if x.ndim < 2 or x.shape[1] != self.num_features:
             raise ValueError(f"{self!r} takes (rows, {self.num_features}, ...), and was given {x.shape}")
         if x.dtype != self.dtype:
             raise TypeError(f"{self!r} takes {self.dtype}, and was given {x.dtype}")
-        backend, y, weight = _backends.active, aligned(x.shape, x.dtype), self.weight
+        backend, y, shape = _backends.active, context.array(x.shape, x.dtype), (self.num_features,)
+        names = tuple(self.params)
+        weight, bias = [self.array("params", name, shape, x.dtype) for name in names] or (None, None)
+        mean, variance = (self.array("buffers", name, shape, x.dtype) for name in ("running_mean", "running_var"))
+        tracked = self.array("buffers", "num_batches_tracked", (), np.int64)
         layout = channel_layout(x, 1)
         count = layout[0] * layout[2]
-        correction = count / (count - 1) if self.unbiased and count > 1 else 1.0
+        unbiased_correction = count / (count - 1) if count > 1 else 1.0
         statistics = np.empty((3, self.num_features), x.dtype)
         scratch = np.empty(backend.batch_norm_scratch(*layout))
-        tracked, activation = self.num_batches_tracked, activation_number(then)
-        kernel = backend.bind("batch_norm", x.reshape(layout), weight, self.bias, self.running_mean, self.running_var,
-                              y.reshape(layout), statistics, scratch)  # fmt: skip
-        trained = True  # whether the last forward pass was one of training: the way back is of the same kind
+        activation = activation_number(then)
+        kernel = backend.bind("batch_norm", x.reshape(layout), weight, bias, mean, variance, y.reshape(layout),
+                              statistics, scratch)  # fmt: skip
+        trained: bool = True  # whether the last forward pass was one of training: the way back is of the same kind
 
         def check():
-            if self.training and count < 2:
+            if count < 2 and context.trains(self):
                 raise ValueError(
                     f"{self!r} was given {x.shape}: training needs at least 2 values per channel, and there is {count}"
                 )
 
         def forward():
             nonlocal trained
-            trained = self.training
+            trained = self.training if context.training is None else context.training
             if trained:
                 batches = tracked.item() + 1
                 tracked[...] = batches
                 fraction = 1.0 / batches if self.momentum is None else self.momentum
-                kernel(True, self.eps, fraction, 1.0 - fraction, correction, activation)
+                kernel(
+                    True, self.eps, fraction, 1.0 - fraction, unbiased_correction if self.unbiased else 1.0, activation
+                )
             else:
                 kernel(False, self.eps, 0.0, 1.0, 1.0, activation)
 
         def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
             dx = dy if dx is None else dx
-            grads = [self.grads[name] if self.grads else np.empty(self.num_features, x.dtype)
-                     for name in ("weight", "bias")]  # fmt: skip
+            grads = [self.array("grads", name, shape, x.dtype) for name in names]
+            grads = grads or [np.empty(shape, x.dtype) for _ in range(2)]
             result = y.reshape(layout) if gradient_needs_result(then) else None
             kernel = backend.bind("batch_norm_backward", dy.reshape(layout), x.reshape(layout), result, weight,
-                                  self.bias, statistics, dx.reshape(layout), *grads, scratch)  # fmt: skip
+                                  bias, statistics, dx.reshape(layout), *grads, scratch)  # fmt: skip
             return [lambda: kernel(trained, activation)]
 
         check()

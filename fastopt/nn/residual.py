@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._checks import a_number, whole
-from .._layer import Bound, Calls, aligned, bind, run
+from .._layer import bind
+from .._passes import Bound, Calls, Context, run
 from .activations import ReLU
 from .container import Container, checked_layer
 from .linear import Linear
@@ -71,9 +72,9 @@ class Residual(Container):
         if self.shortcut is not None:
             yield "shortcut", self.shortcut
 
-    def bind(self, x: np.ndarray) -> Bound:
-        body = bind(self.body, x)
-        shortcut = None if self.shortcut is None else bind(self.shortcut, x)
+    def bind(self, x: np.ndarray, context: Context) -> Bound:
+        body = bind(self.body, x, context)
+        shortcut = None if self.shortcut is None else bind(self.shortcut, x, context)
         passed = x if shortcut is None else shortcut.y
         if body.y.shape != passed.shape:
             what = "the input has" if shortcut is None else "the shortcut gives"
@@ -81,17 +82,17 @@ class Residual(Container):
                 f"the body of {self!r} gives shape {body.y.shape}, {what} {passed.shape}: they are added up"
                 + (", and a shortcut, such as a Linear, can change the input's" if shortcut is None else "")
             )
-        y = aligned(passed.shape, x.dtype)
+        y = context.array(passed.shape, x.dtype)
         add = run([partial(np.add, passed, body.y, y)])
 
         def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
             if shortcut is None and dx is None:
                 return body.backward(dy, None)
-            kept = aligned(dy.shape, dy.dtype)  # both ways take dy, and may overwrite it
+            kept = context.array(dy.shape, dy.dtype)  # both ways take dy, and may overwrite it
             calls: Calls = [partial(np.copyto, kept, dy)]
             past: np.ndarray | None = kept
             if shortcut is not None:
-                past = None if dx is None else aligned(x.shape, x.dtype)
+                past = None if dx is None else context.array(x.shape, x.dtype)
                 calls += shortcut.backward(kept, past)
             calls += body.backward(dy, dx)
             if dx is not None:
@@ -180,15 +181,15 @@ class Highway(Container):
         yield "transform", self.transform
         yield "gate", self.gate
 
-    def bind(self, x: np.ndarray) -> Bound:
+    def bind(self, x: np.ndarray, context: Context) -> Bound:
         if x.ndim != 2 or x.shape[1] != self.features:
             raise ValueError(f"{self!r} takes (rows, {self.features}), and was given {x.shape}")
-        transform, gate = bind(self.transform, x), self.gate.bind(x, then="sigmoid")
+        transform, gate = bind(self.transform, x, context), self.gate.bind(x, context, then="sigmoid")
         if transform.y.shape != x.shape:
             raise ValueError(
                 f"the transform of {self!r} gives shape {transform.y.shape}, the input has {x.shape}: they are mixed"
             )
-        y, carry, carried = (aligned(x.shape, x.dtype) for _ in range(3))
+        y, carry, carried = (context.array(x.shape, x.dtype) for _ in range(3))
         mix: Calls = [
             partial(np.multiply, transform.y, gate.y, y),
             partial(np.subtract, 1.0, gate.y, carry),
@@ -197,8 +198,8 @@ class Highway(Container):
         ]
 
         def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
-            dgate = aligned(x.shape, x.dtype)
-            through_gate = None if dx is None else aligned(x.shape, x.dtype)
+            dgate = context.array(x.shape, x.dtype)
+            through_gate = None if dx is None else context.array(x.shape, x.dtype)
             calls: Calls = [partial(np.subtract, transform.y, x, dgate), partial(np.multiply, dgate, dy, dgate)]
             if dx is not None:
                 calls.append(partial(np.multiply, dy, carry, carried))

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._layer import Bound, Calls, aligned, arrays_of, bind
+from .._layer import arrays_of, bind
+from .._passes import Bound, Calls, Context
 from .activations import ReLU, Sigmoid, Tanh
 from .container import Container, checked_layer
 from .linear import Linear
@@ -72,7 +73,7 @@ class Sequential(Container):
     def named_children(self) -> Iterator[tuple[str, Any]]:
         return ((str(i), layer) for i, layer in enumerate(self.layers))
 
-    def bind(self, x: np.ndarray) -> Bound:
+    def bind(self, x: np.ndarray, context: Context) -> Bound:
         bounds: list[tuple[Bound, bool]] = []  # each with whether it has parameters
         forward: Calls = []
         check: Calls = []
@@ -80,7 +81,7 @@ class Sequential(Container):
         while i < len(self.layers):
             layer, after = self.layers[i], (*self.layers, None)[i + 1]
             fused = type(layer) in (Linear, BatchNorm) and type(after) in (Sigmoid, Tanh, ReLU)
-            bound = layer.bind(x, then=after.function) if fused else bind(layer, x)
+            bound = layer.bind(x, context, then=after.function) if fused else bind(layer, x, context)
             bounds.append((bound, bool(arrays_of(layer, "params"))))
             forward += bound.forward
             check += bound.check
@@ -94,7 +95,7 @@ class Sequential(Container):
             calls: Calls = []
             inputs = [first] + [bound.y for bound, _ in bounds]
             for k in reversed(range(len(bounds))):
-                below = (dx if k == 0 else aligned(inputs[k].shape, inputs[k].dtype)) if wanted[k] else None
+                below = (dx if k == 0 else context.array(inputs[k].shape, inputs[k].dtype)) if wanted[k] else None
                 if wanted[k + 1]:
                     calls += bounds[k][0].backward(dy, below)
                 if below is None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._checks import whole
-from .._layer import arrays_of, bind, evaluating
+from .._layer import arrays_of, bind
+from .._passes import Context
 from .activations import Activation
 from .dropout import Dropout
 
@@ -32,8 +33,7 @@ def summary(model: "Container", input_shape: tuple[int, ...] | None) -> Summary:
     dtype = model.dtype or np.dtype(np.float32)
     before = [buffer.copy() for buffer in model.buffers.values()]
     try:
-        with evaluating(model):
-            rows = list(_rows(model, np.zeros((2, *input_shape), dtype), ""))
+        rows = list(_rows(model, np.zeros((2, *input_shape), dtype), "", Context(training=False)))
     finally:
         for buffer, value in zip(model.buffers.values(), before, strict=True):
             buffer[...] = value
@@ -55,10 +55,10 @@ def _expected_shape(model: "Container") -> tuple[int]:
     raise ValueError(f"summary needs input_shape: {model!r} takes any")
 
 
-def _rows(layer: Any, x: np.ndarray, prefix: str) -> Iterator[tuple[str, str, str, str]]:
+def _rows(layer: Any, x: np.ndarray, prefix: str, context: Context) -> Iterator[tuple[str, str, str, str]]:
     """Name, layer, output shape and number of parameters of each layer within ``layer``, which reads ``x``."""
     for name, child in layer.named_children():
-        y = bind(child, x).y
+        y = bind(child, x, context).y
         shape = f"({', '.join(['N', *map(str, y.shape[1:])])})"
         nested = hasattr(child, "named_children")
         count = sum(param.size for param in arrays_of(child, "params").values())
@@ -69,5 +69,5 @@ def _rows(layer: Any, x: np.ndarray, prefix: str) -> Iterator[tuple[str, str, st
             "" if nested else f"{count:,}",
         )
         if nested:
-            yield from _rows(child, x, f"{prefix}{name}.")
+            yield from _rows(child, x, f"{prefix}{name}.", context)
         x = y if layer.chained else x

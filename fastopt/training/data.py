@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._checks import a_number
-from .._layer import Layer, Pass, evaluating
+from .._layer import Layer
+from .._passes import Pass
 from ..losses import finite, real
 
 
@@ -114,15 +115,14 @@ class Batches:
 def bound_to_batches(model: Layer, X: np.ndarray, rows: int, batch_size: int | None) -> list[Pass]:
     """The model bound to batches of so many rows, and to the smaller one that may be left; or why that cannot be."""
     size = rows if batch_size is None else min(batch_size, rows)
-    with evaluating(model):
+    try:
+        passes = [model.bound_to(X[:each], training=False) for each in (size, rows % size) if each]
+    except ValueError as error:
+        raise ValueError(f"X has shape {X.shape}, which the model does not take: {error}") from error
+    for bound in passes:
+        bound.context.training = True  # from now on: to be bound has not moved the running statistics
         try:
-            passes = [model.run_on(X[:each]) for each in (size, rows % size) if each]
+            bound.check()
         except ValueError as error:
-            raise ValueError(f"X has shape {X.shape}, which the model does not take: {error}") from error
-    with evaluating(model, training=True):
-        for bound in passes:
-            try:
-                bound.check()
-            except ValueError as error:
-                raise ValueError(f"{rows} rows in batches of {size} give one of {len(bound.x)}: {error}") from error
+            raise ValueError(f"{rows} rows in batches of {size} give one of {len(bound.x)}: {error}") from error
     return passes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._checks import a_number, whole
-from .._layer import Layer, evaluating
+from .._layer import Layer
 from ..optim import Optimizer
 from ..rules import RULES
 from .average import WeightAverage
@@ -178,7 +178,7 @@ def fit(
 
     # what overflows ends in a gradient that is not finite, of which the optimizer tells
     quiet = np.errstate(over="ignore", invalid="ignore")
-    with bar or nullcontext(), evaluating(model, training=True), quiet, Interrupts() as interrupts:
+    with bar or nullcontext(), quiet, Interrupts() as interrupts:
         try:
             watchers.call("start", run)
             while run.epoch < epochs and not (run.stopping or interrupts.requested):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .._checks import a_number, positive, whole
-from .._layer import Layer, evaluating
+from .._layer import Layer
 from ..optim import Optimizer
 from .figure import new_figure
 from .interrupt import Interrupts
@@ -213,7 +213,7 @@ def lr_range_test(
     trailing = weight = 0.0
     least, diverged = math.inf, False
     quiet = np.errstate(over="ignore", invalid="ignore")
-    with Interrupts() as interrupts, _put_back(model, optimizer, generator), evaluating(model, training=True), quiet:
+    with Interrupts() as interrupts, _put_back(model, optimizer, generator), quiet:
         for value in _losses_of_steps(session, parts, generator, lrs):
             if not math.isfinite(value):
                 diverged = True

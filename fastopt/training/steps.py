@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._layer import Layer, Pass
+from .._layer import Layer
+from .._passes import Pass
 from ..losses import Loss
 from .data import Batches
 

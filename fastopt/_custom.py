@@ -1,0 +1,120 @@
+"""Layers of the user's own: objects with two methods, run as if they belonged to one pass alone."""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ._passes import Bound, Calls, Context, current
+
+_one_at_a_time = threading.RLock()
+
+
+def bind_custom(layer: Any, x: np.ndarray, context: Context, arrays_of: Callable[[Any, str], Any]) -> Bound:
+    """``layer`` bound to ``x``, by calling its two methods.
+
+    They find the mode of the run in ``self.training``, and what they keep on ``self`` from forward to backward is
+    not overwritten by other runs: each pass calls them on a twin of the layer.
+    """
+    name = type(layer).__name__
+    shown = x.view()
+    shown.flags.writeable = False  # the layer before may need it in its backward pass, and a layer beside may read it
+    call = _method_caller(layer, context)
+    context.custom = True
+
+    def output(what: str, result: Any, shape: tuple[int, ...] | None) -> np.ndarray:
+        if not isinstance(result, np.ndarray) or result.dtype != x.dtype:
+            given = result.dtype if isinstance(result, np.ndarray) else type(result).__name__
+            raise TypeError(f"{name}.{what} must return an array of {x.dtype}, as its input is, not {given}")
+        if shape is not None and result.shape != shape:
+            raise ValueError(f"{name}.{what} returned shape {result.shape}, not {shape}")
+        return result
+
+    def forward_of(x: np.ndarray) -> Any:
+        try:
+            return call("forward", x)
+        except ValueError as error:
+            if "read-only" not in str(error):
+                raise
+            raise ValueError(
+                f"{name}.forward writes into its input, or into an array that it may not change: the input is"
+                f" read-only, since the layer before it needs it again; work on x.copy() ({error})"
+            ) from error
+
+    first = output("forward", forward_of(shown), None)
+    y = context.array(first.shape, x.dtype)
+    y[...] = first
+
+    def forward() -> None:
+        y[...] = output("forward", forward_of(shown), y.shape)
+
+    def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
+        grads = dict(arrays_of(layer, "grads"))
+
+        def step() -> None:
+            result = call("backward", dy)
+            if dx is not None:
+                dx[...] = output("backward", result, dx.shape)
+            for key, grad in grads.items():
+                if layer.grads[key] is not grad:
+                    raise ValueError(f"{name}.backward replaced grads[{key!r}] by another array: write into it")
+
+        return [step]
+
+    return Bound(y, [forward], backward)
+
+
+def _method_caller(layer: Any, context: Context) -> Callable[[str, np.ndarray], Any]:
+    twin = _twin(layer)
+    return partial(_on_layer, layer, context) if twin is None else partial(_on_twin, layer, twin, context)
+
+
+def _twin(layer: Any) -> Any:
+    """An object of the layer's class whose attributes can be those of the layer; None if there can be none."""
+    kind = type(layer)
+    attributes = getattr(layer, "__dict__", None)
+    slots = any(getattr(base, "__slots__", ()) for base in kind.__mro__[:-1])
+    if attributes is None or slots or hasattr(getattr(kind, "training", None), "__set__"):
+        return None
+    if "forward" in attributes or "backward" in attributes or hasattr(kind, "__del__"):
+        return None  # functions that know nothing of a twin; or what is to happen once
+    try:
+        twin: Any = kind.__new__(kind)  # type: ignore[call-overload]
+    except Exception:
+        return None
+    return twin if type(twin) is kind else None
+
+
+def _on_twin(layer: Any, twin: Any, context: Context, method: str, x: np.ndarray) -> Any:
+    """``twin.method(x)``; what that has set is then to be seen on the layer, too."""
+    own = vars(twin)
+    if method == "forward":  # backward finds what forward has left
+        own.clear()
+        own.update(vars(layer))
+        own["training"] = context.trains(layer)
+    before, outer = own.copy(), current.context
+    current.context = context
+    try:
+        return getattr(twin, method)(x)
+    finally:
+        current.context = outer
+        changed = {key: value for key, value in own.items() if before.get(key, before) is not value}
+        changed.pop("training", None)
+        vars(layer).update(changed)
+
+
+def _on_layer(layer: Any, context: Context, method: str, x: np.ndarray) -> Any:
+    """``layer.method(x)``, where there can be no twin: one thread at a time, and the layer's mode is put back."""
+    with _one_at_a_time:
+        mode, wanted, outer = getattr(layer, "training", True), context.trains(layer), current.context
+        try:
+            current.context = context
+            if wanted != mode:
+                layer.training = wanted
+            return getattr(layer, method)(x)
+        finally:
+            current.context = outer
+            if wanted != mode:
+                layer.training = mode
