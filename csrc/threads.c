@@ -1,6 +1,8 @@
 /* threads.c: the thread pool. Workers are started when first needed, sleep when there is no work, and are
  * forgotten in a forked child, which starts its own. The calling thread works along, and returns as soon as
  * all is done: it waits for workers that have begun, never for one that has yet to wake up. */
+#define _POSIX_C_SOURCE 200809L /* pthread_sigmask, with -std=c11 */
+#include "environment.h"
 #include "internal.h"
 #include <stdatomic.h>
 
@@ -17,6 +19,7 @@ typedef CONDITION_VARIABLE condition;
 #define wake_all(c) WakeAllConditionVariable(c)
 #else
 #include <pthread.h>
+#include <signal.h>
 typedef pthread_mutex_t mutex;
 typedef pthread_cond_t condition;
 #define MUTEX_INIT PTHREAD_MUTEX_INITIALIZER
@@ -76,6 +79,7 @@ static void claim_all(job *j, int first)
 static void worker(int number)
 {
     unsigned long seen = 0;
+    environment_enter();
     lock(&state);
     for (;;) {
         while (!current || job_number == seen || number >= atomic_load(&wanted) - 1)
@@ -122,13 +126,22 @@ static void *worker_main(void *number)
     return NULL;
 }
 
+/* Workers take no signals, so that the process's go to threads that expect them; what the CPU raises on an instruction of
+ * theirs is no such signal. A thread begins with the mask of the one that starts it. */
 static int start_worker(int number)
 {
+    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+    sigset_t blocked, before;
     pthread_t thread;
-    if (pthread_create(&thread, NULL, worker_main, (void *)(intptr_t)number) != 0)
-        return 0;
-    pthread_detach(thread);
-    return 1;
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        sigdelset(&blocked, own[i]);
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    const int error = pthread_create(&thread, NULL, worker_main, (void *)(intptr_t)number);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error == 0)
+        pthread_detach(thread);
+    return error == 0;
 }
 
 /* A fork waits for the job that runs, so that the child inherits no half-done one. The child has no workers. */

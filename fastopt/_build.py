@@ -1,17 +1,40 @@
 """The cffi build script; setup.py runs it."""
 
+import re
 from pathlib import Path
 
 from cffi import FFI
 
 csrc = Path(__file__).parent.parent / "csrc"
 header = (csrc / "fastopt.h").read_text(encoding="utf-8")
+declarations = "\n".join(line for line in header.splitlines() if not line.startswith("#"))
+
+
+def in_environment(declarations: str) -> str:
+    """C for which every call of a declared function enters the core's floating-point environment, and leaves it."""
+    code = re.sub(r"/\*.*?\*/", "", declarations, flags=re.DOTALL)
+    functions = re.findall(r"^(\w[\w ]*[ *])(fastopt_\w+)\(([^()]*)\);", code, flags=re.MULTILINE)
+    if len(functions) != len(re.findall(r"\bfastopt_\w+\s*\(", code)):
+        raise ValueError("fastopt.h declares a function in a way that _build.py does not understand")
+    lines = ['#include "environment.h"']
+    for result, name, parameters in functions:
+        names = ", ".join(re.findall(r"(\w+) *(?:,|$)", parameters)) if parameters != "void" else ""
+        value, give = ("", "") if result.strip() == "void" else (f"{result} value = ", " return value;")
+        lines += [
+            f"static inline {result}{name}_in_environment({parameters})",
+            "{ const uint64_t before = environment_enter();",
+            f"  {value}{name}({names}); environment_leave(before);{give} }}",
+            f"#define {name} {name}_in_environment",
+        ]
+    return "\n".join(lines)
+
 
 ffi = FFI()
-ffi.cdef("\n".join(line for line in header.splitlines() if not line.startswith("#")))
+ffi.cdef(declarations)
+ffi.cdef("uint64_t environment_enter(void); void environment_leave(uint64_t before);")  # for the other backends
 ffi.set_source(
     "fastopt._core",
-    '#include "fastopt.h"',
+    f'#include "fastopt.h"\n{in_environment(declarations)}',
     sources=[
         f"csrc/{name}.c"
         for name in ("optim", "functions", "columns", "norm", "losses", "dropout", "math", "dispatch", "threads")

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from . import _backends
+from ._backends._environment import isolated
 from ._checks import a_number
 
 __all__ = ["CrossEntropy", "LogisticLoss", "Loss", "SquaredError"]
@@ -43,10 +44,10 @@ def real(name: str, values: Any) -> np.ndarray:
     return values
 
 
+@isolated
 def finite(name: str, values: np.ndarray, dtype: Any) -> np.ndarray:
     """``values`` as a contiguous array of ``dtype``, the same if it is one, if all of them are finite."""
-    with np.errstate(over="ignore"):
-        values = np.ascontiguousarray(values, dtype)
+    values = np.ascontiguousarray(values, dtype)
     if _backends.active.any_nonfinite(values):
         row = next(i for i, row in enumerate(values) if not np.isfinite(row).all())
         raise ValueError(f"{name} holds NaN or infinity (as {values.dtype}), first in row {row}")
@@ -126,6 +127,7 @@ class Loss:
         factor = share_of_row * (1.0 / (self.per_row(z) * len(z)) if scale is None else scale)
         column = 1.0 if weight is None else _column(weight, dz)
 
+        @isolated
         def call() -> float:
             each = self._checked(self.losses(z, y, dz), z)
             if weight is not None:
@@ -149,6 +151,7 @@ class Loss:
         rows = self.row_weights(y)
         return self.per_row(z) * (float(len(y)) if rows is None else float(rows.sum()))
 
+    @isolated
     def mean(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float:
         """The mean loss; with ``weight`` (rows,), whose mean is 1, the weighted one."""
         return self.bind(z, y, np.empty_like(z), weight)() / self.sum_of_weights(z, y)
@@ -163,6 +166,7 @@ def _weighted(kernel: Callable[[], Any], each: np.ndarray, dz: np.ndarray, weigh
     """``kernel``, which fills ``each`` and ``dz``, with a weight for each row."""
     weight_of_loss, weight_of_gradient = _column(weight, each), _column(weight, dz)
 
+    @isolated
     def call() -> float:
         kernel()
         np.multiply(dz, weight_of_gradient, out=dz)
@@ -234,6 +238,7 @@ class LogisticLoss(Loss):
         kernel = partial(_backends.active.weighted_logistic_loss, z, y, None, pos_weight, each, dz, scale, 1.0, 0.0)
         return kernel if each is None else _weighted(kernel, each, dz, weight)
 
+    @isolated
     def accuracy(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float:
         """The share of outputs on the side of 0 that the target is of 1/2."""
         return share((z > 0) == (y > 0.5), weight)
@@ -359,6 +364,7 @@ class CrossEntropy(Loss):
 
         return call if each is None else _weighted(call, each, dz, weight)
 
+    @isolated
     def accuracy(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float:
         """The share of rows, of those that count, whose largest output is that of the label."""
         right, used = z.argmax(axis=1) == y, y != self.ignore_index
@@ -397,6 +403,7 @@ class FunctionLoss(Loss):
             raise ValueError("sample_weight needs a loss of fastopt.losses, or of a class of one's own: not a function")
         rows = len(z)
 
+        @isolated
         def call() -> float:
             value, gradient = self.function(z, y)
             np.multiply(gradient, gradient.dtype.type(1.0 if scale is None else scale * rows), out=dz)

@@ -9,6 +9,7 @@ from helpers import BACKENDS, HAVE_C
 from fastopt import _backends
 
 PLAN = ("__init__", "bind", "update", "grad_square_sums")
+SHARED = "._order", "._environment"
 OWN = {"lane_sums", "total"}  # steps of the reference that are no part of what a backend offers
 ANY_ARRAYS = [("arrays", inspect.Parameter.empty)]  # f(*arrays): inputs first, then out
 
@@ -19,7 +20,7 @@ def interface(name):
     found = {f"Plan.{method}": getattr(module.Plan, method) for method in PLAN}
     for key, value in vars(module).items():
         home = getattr(value, "__module__", None) or ""
-        defined_here = home.startswith("fastopt._backends") and not home.endswith("._order")  # steps both share
+        defined_here = home.startswith("fastopt._backends") and not home.endswith(SHARED)
         if not key.startswith("_") and key not in OWN and key != "Plan" and callable(value) and defined_here:
             found[key] = getattr(value, "py_func", value)
     return {

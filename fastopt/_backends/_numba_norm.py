@@ -6,6 +6,7 @@ import numpy as np
 
 from .. import functions
 from . import _numpy_norm as reference
+from ._environment import isolated
 from ._jit import compiled, fma, select
 from ._numpy_norm import batch_norm_scratch
 from ._order import ACTIVATIONS, BLOCK, COLUMN_LANES, column_order, plane_order
@@ -93,6 +94,7 @@ def _column_sums(x, out, lanes, block):
     out[:] = total
 
 
+@isolated
 def column_sums(x: np.ndarray, out: np.ndarray) -> None:
     if x.shape[1]:
         _column_sums(x, out, *column_order(x.shape[1]))
@@ -143,7 +145,7 @@ def _backward(dy, x, center, scale, slope, offset, dx, training):
                 dx[n, c, i] = grad + ((x[n, c, i] - center[c, 0]) * slope[c, 0] + offset[c, 0]) if training else grad
 
 
-@np.errstate(all="ignore")
+@isolated
 def batch_norm(
     x: np.ndarray,
     gamma: np.ndarray | None,
@@ -173,7 +175,7 @@ def batch_norm(
     _forward(x, *reference.forward_coefficients(statistics, gamma, beta), y, function)
 
 
-@np.errstate(all="ignore")
+@isolated
 def batch_norm_backward(
     dy: np.ndarray,
     x: np.ndarray,

@@ -7,6 +7,7 @@ written out in the order that the shape determines, since NumPy's own depends on
 import numpy as np
 
 from .. import functions
+from ._environment import isolated
 from ._order import ACTIVATIONS, BLOCK, COLUMN_LANES, column_order, plane_order
 
 
@@ -64,6 +65,7 @@ def channel_sums(x: np.ndarray) -> np.ndarray:
     return in_order(column_block_sums(x[:, :, 0]) if x.shape[2] == 1 else plane_block_sums(x))
 
 
+@isolated
 def column_sums(x: np.ndarray, out: np.ndarray) -> None:
     """The sums of the columns, in double, rounded once."""
     if x.shape[1]:
@@ -146,7 +148,7 @@ def _forward(x, statistics, gamma, beta):
     return (x - center) * scale + offset
 
 
-@np.errstate(all="ignore")
+@isolated
 def batch_norm(
     x: np.ndarray,
     gamma: np.ndarray | None,
@@ -174,7 +176,7 @@ def batch_norm(
         y[...] = getattr(functions.of(y.dtype.name), ACTIVATIONS[activation])(y)
 
 
-@np.errstate(all="ignore")
+@isolated
 def batch_norm_backward(
     dy: np.ndarray,
     x: np.ndarray,

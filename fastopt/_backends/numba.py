@@ -11,6 +11,7 @@ from .. import functions, philox
 from ..rules import RULES, lamb_step, prepare
 from . import _memory, _order
 from . import numpy as reference
+from ._environment import isolated
 from ._jit import compiled as _compiled
 from ._jit import fma as _fma
 from ._jit import select as _select
@@ -91,6 +92,7 @@ class Plan(reference.Plan):
     def _apply(self, group, h, p, g, states) -> None:
         _update_loop(self._names[group])(h, p, g, *states)
 
+    @isolated
     def grad_square_sums(self) -> list[float]:
         return [_sum(g, True) for g in self.grads]
 
@@ -116,6 +118,7 @@ def _sum(x, squared, block=BLOCK):
     return total
 
 
+@isolated
 def square_sum(x: np.ndarray) -> float:
     return float(_sum(x.reshape(-1), True))
 
@@ -128,6 +131,7 @@ def _all_finite(x, scale):
     return result
 
 
+@isolated
 def any_nonfinite(x: np.ndarray, scale: float = 1.0) -> bool:
     return not _all_finite(x.reshape(-1), x.dtype.type(scale))
 
@@ -149,6 +153,7 @@ def _loop(name, dtype):
 
 
 def _elementwise(name):
+    @isolated
     def function(*arrays: np.ndarray) -> None:
         *inputs, out = arrays
         _memory.check_written(out, *inputs)
@@ -172,24 +177,32 @@ log_sigmoid_backward = _elementwise("log_sigmoid_backward")
 
 
 @_compiled
-def bias_add(x, bias):
+def _bias_add(x, bias):
     for row in range(x.shape[0]):
         for column in range(x.shape[1]):
             x[row, column] += bias[column]
 
 
+@isolated
+def bias_add(x: np.ndarray, bias: np.ndarray) -> None:
+    _bias_add(x, bias)
+
+
+@isolated
 def bias_sigmoid(x: np.ndarray, bias: np.ndarray) -> None:
-    bias_add(x, bias)
+    _bias_add(x, bias)
     sigmoid(x, x)
 
 
+@isolated
 def bias_tanh(x: np.ndarray, bias: np.ndarray) -> None:
-    bias_add(x, bias)
+    _bias_add(x, bias)
     tanh(x, x)
 
 
+@isolated
 def bias_relu(x: np.ndarray, bias: np.ndarray) -> None:
-    bias_add(x, bias)
+    _bias_add(x, bias)
     relu(x, x)
 
 
@@ -212,6 +225,7 @@ def _loss_loop(name, dtype):
 
 
 def _plain_loss(name):
+    @isolated
     def loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
         _memory.check_written(dz, z, y)
         losses = np.empty_like(z) if losses is None else losses
@@ -225,6 +239,7 @@ logistic_loss = _plain_loss("logistic_loss")
 mse_loss = _plain_loss("mse_loss")
 
 
+@isolated
 def weighted_logistic_loss(
     z: np.ndarray,
     y: np.ndarray,
@@ -300,6 +315,7 @@ def _softmax_loop(dtype):
     return _compiled(loop)
 
 
+@isolated
 def softmax_cross_entropy(
     z: np.ndarray,
     labels: np.ndarray,
@@ -342,6 +358,7 @@ def _dropout_loop(x, out, group, skip, d0, d1, k0, k1, threshold, scale):
         group += np.uint64(1)
 
 
+@isolated
 def dropout(x: np.ndarray, out: np.ndarray, position: int, seed: int, draw: int, threshold: int, scale: float) -> None:
     group, skip = divmod(position, _GROUP)
     words = (*philox.halves(draw), *philox.halves(seed), np.uint64(threshold))

@@ -10,12 +10,9 @@ import numpy as np
 from .. import functions, philox
 from ..rules import RULES, prepare, trust_ratio
 from . import _memory
+from ._environment import isolated
 from ._numpy_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
 from ._order import BLOCK, LANES, NARROW, softmax_block
-
-
-def _silently(function):
-    return np.errstate(all="ignore")(function)
 
 
 def lane_sums(x: np.ndarray) -> np.ndarray:
@@ -42,6 +39,7 @@ def total(x: np.ndarray, block: int = BLOCK) -> float:
     return result
 
 
+@isolated
 def square_sum(x: np.ndarray) -> float:
     """The sum of the squares of ``x``, in double."""
     return total(np.square(x, dtype=np.float64))
@@ -69,7 +67,7 @@ class Plan:
         """Use ``grad`` as parameter i's gradient from now on."""
         self.grads[i] = grad
 
-    @_silently
+    @isolated
     def update(self, scalars: Sequence[tuple[float, ...]], check_finite: bool) -> bool:
         """One step, with the scalars of every group; False, and nothing written, if a gradient is not finite."""
         if check_finite and any(map(any_nonfinite, self.grads, self._scales(scalars))):
@@ -103,20 +101,20 @@ class Plan:
         for array, result in zip((p, *states), results, strict=True):
             array[...] = result
 
-    @_silently
+    @isolated
     def grad_square_sums(self) -> list[float]:
         """The sum of the squares of every gradient."""
         return [square_sum(g) for g in self.grads]
 
 
-@_silently
+@isolated
 def any_nonfinite(x: np.ndarray, scale: float = 1.0) -> bool:
     """Whether ``scale * x`` holds an inf or NaN."""
     return not np.isfinite(x.dtype.type(scale) * x).all()
 
 
 def _elementwise(name):
-    @_silently
+    @isolated
     def function(*arrays: np.ndarray) -> None:
         *inputs, out = arrays
         _memory.check_written(out, *inputs)
@@ -141,27 +139,31 @@ log_sigmoid = _elementwise("log_sigmoid")
 log_sigmoid_backward = _elementwise("log_sigmoid_backward")
 
 
+@isolated
 def bias_add(x: np.ndarray, bias: np.ndarray) -> None:
     """x += bias, row by row."""
     x += bias
 
 
+@isolated
 def bias_sigmoid(x: np.ndarray, bias: np.ndarray) -> None:
     """x = sigmoid(x + bias), row by row."""
     sigmoid(x + bias, x)
 
 
+@isolated
 def bias_tanh(x: np.ndarray, bias: np.ndarray) -> None:
     """x = tanh(x + bias), row by row."""
     tanh(x + bias, x)
 
 
+@isolated
 def bias_relu(x: np.ndarray, bias: np.ndarray) -> None:
     """x = relu(x + bias), row by row."""
     relu(x + bias, x)
 
 
-@_silently
+@isolated
 def logistic_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
     """Every loss into ``losses``, scale times its derivative into ``dz``; returns the sum of the losses."""
     _memory.check_written(dz, z, y)
@@ -175,7 +177,7 @@ def _store(results: tuple[np.ndarray, np.ndarray], losses: np.ndarray | None, dz
     return total(results[0])
 
 
-@_silently
+@isolated
 def weighted_logistic_loss(
     z: np.ndarray,
     y: np.ndarray,
@@ -194,7 +196,7 @@ def weighted_logistic_loss(
     return _store(functions.of(z.dtype.name).weighted_logistic_loss(z, target, w, p, real(scale)), losses, dz)
 
 
-@_silently
+@isolated
 def mse_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
     """Every squared difference into ``losses``, scale times the difference into ``dz``; returns their sum."""
     _memory.check_written(dz, z, y)
@@ -211,7 +213,7 @@ def _class_sums(x: np.ndarray) -> np.ndarray:
     return sums
 
 
-@_silently
+@isolated
 def softmax_cross_entropy(
     z: np.ndarray,
     labels: np.ndarray,
@@ -265,7 +267,7 @@ def count_labels(labels: np.ndarray, classes: int, ignore_index: int) -> int:
     return -1 - int(wrong[0]) if wrong.size else int(used.sum())
 
 
-@_silently
+@isolated
 def dropout(x: np.ndarray, out: np.ndarray, position: int, seed: int, draw: int, threshold: int, scale: float) -> None:
     """out = scale x, or 0 where the random word of an element's position is below the threshold (fastopt/philox.py)."""
     at = np.uint64(position) + np.arange(x.size, dtype=np.uint64).reshape(x.shape)

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from .. import _backends
+from .._backends._environment import isolated
 from .._checks import positive
 from .tensors import check_array, check_disjoint, check_writeable, named_arrays, span
 
 Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
 
 
+@isolated
 def global_norm(arrays: Arrays) -> float:
     r"""The Euclidean norm of all elements of all arrays: :math:`\sqrt{\sum_i \sum_j a_{ij}^2}`.
 
@@ -37,6 +39,7 @@ def global_norm(arrays: Arrays) -> float:
     return math.sqrt(sum(_square_sums(named_arrays(arrays, "arrays"))))
 
 
+@isolated
 def clip_grad_norm(grads: Arrays, max_norm: float) -> float:
     """Scale gradients down in place so that their `global_norm` is at most ``max_norm``.
 
