@@ -15,21 +15,31 @@ def _as_float(value: Any) -> float:
         return math.inf if value > 0 else -math.inf
 
 
+def number(name: str, value: Any) -> Any:
+    """``value``, if it is a number, finite or not."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    return value
+
+
+def yes_or_no(name: str, value: Any) -> bool:
+    """``value`` as a bool, if it is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
+
+
 def a_number(name: str, value: Any, low: float = -math.inf, below: float = math.inf) -> float:
     """``value`` as a float, if it is a number, finite, at least ``low`` and less than ``below``."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    number = _as_float(value)
-    if not low <= number < below or math.isinf(number):
+    result = _as_float(number(name, value))
+    if not low <= result < below or math.isinf(result):
         raise ValueError(f"{name} must be a finite number in [{low:g}, {below:g}), not {value}")
-    return number
+    return result
 
 
 def positive(name: str, value: Any) -> float:
     """``value`` as a float, if it is a number above 0; it may be inf."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    if not value > 0:
+    if not number(name, value) > 0:
         raise ValueError(f"{name} must be above 0, not {value}")
     return _as_float(value)
 

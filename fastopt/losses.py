@@ -23,6 +23,7 @@ sample weights, and may check its targets (`Loss.targets`) and say what is right
 (array([[2.]]), array([-1.]))
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -52,6 +53,16 @@ def finite(name: str, values: np.ndarray, dtype: Any) -> np.ndarray:
         row = next(i for i, row in enumerate(values) if not np.isfinite(row).all())
         raise ValueError(f"{name} holds NaN or infinity (as {values.dtype}), first in row {row}")
     return values
+
+
+def near_one(values: np.ndarray, of: np.ndarray | None = None) -> np.ndarray:
+    """``values``, at least 0, times the power of two that brings the largest of them, or of ``of``, to 1/2 or above.
+
+    Their ratios, and so their shares, stay the same to the bit, and their sum does not overflow.
+    """
+    largest = float((values if of is None else of).max(initial=0.0))
+    with np.errstate(all="ignore"):  # what is lost in the smallest is nothing beside the largest
+        return np.ldexp(values, -int(np.frexp(largest)[1]))
 
 
 class Loss:
@@ -180,7 +191,9 @@ def share(right: np.ndarray, weight: np.ndarray | None) -> float:
     """The share of what is right, by the rows' weights if there are any."""
     if weight is None:
         return float(np.count_nonzero(right) / right.size)
-    return float((right.reshape(len(right), -1).mean(axis=1) * weight).sum() / weight.sum(dtype=np.float64))
+    weight = near_one(np.asarray(weight, np.float64))
+    total = weight.sum()
+    return float((right.reshape(len(right), -1).mean(axis=1) * weight).sum() / total) if total else math.nan
 
 
 class LogisticLoss(Loss):
@@ -307,6 +320,7 @@ class CrossEntropy(Loss):
         self.weight = None if weight is None else _nonnegative("weight", weight)
         if self.weight is not None and self.weight.ndim != 1:
             raise ValueError(f"weight has shape {self.weight.shape}; it must be (classes,)")
+        self._shares = None if self.weight is None else near_one(self.weight)  # only their ratios matter
 
     def __repr__(self) -> str:
         options = {"label_smoothing": (self.label_smoothing, 0.0), "ignore_index": (self.ignore_index, -100),
@@ -343,12 +357,12 @@ class CrossEntropy(Loss):
 
     def row_weights(self, y: np.ndarray) -> np.ndarray | None:
         used = y != self.ignore_index
-        if self.weight is None:
+        if self._shares is None:
             return None if used.all() else used.astype(np.float64)
-        return np.where(used, self.weight.take(y, mode="clip"), 0.0)
+        return np.where(used, self._shares.take(y, mode="clip"), 0.0)
 
     def bind(self, z, y, dz, weight=None, scale=None):
-        classes = None if self.weight is None else self.weight.astype(z.dtype)
+        classes = None if self._shares is None else self._shares.astype(z.dtype)
         total_weight = float(z.shape[1]) if classes is None else float(classes.sum(dtype=np.float64))
         each = None if weight is None else np.empty(len(z), z.dtype)
         kernel = _backends.active.bind("softmax_cross_entropy", z, y, classes, each, dz)

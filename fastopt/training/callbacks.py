@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .._checks import a_number, whole
+from .._checks import a_number, number, whole
 from .._layer import Layer
+from .._warning import warn
 from ..optim import Optimizer
 from .history import History
 
@@ -29,6 +30,8 @@ class Run:
         How many steps of the present epoch are over.
     batch_loss : float
         The mean loss of the last step's rows, before that step; NaN before the first.
+    error : BaseException or None
+        What ends training, if that is an error: for functions of "end".
     """
 
     def __init__(self, model: Layer, optimizer: Optimizer, history: History, epochs: int):
@@ -36,6 +39,7 @@ class Run:
         self.epoch = self.batch = 0
         self.batch_loss = float("nan")
         self.stopping = False
+        self.error: BaseException | None = None
 
     def stop(self, reason: str = "stopped by a callback") -> None:
         """End training after this event; of an epoch that is not over, the history has nothing."""
@@ -67,6 +71,9 @@ class EarlyStopping:
         The best value so far.
     best_epoch : int
         Where it was, counted from 1; also in the `History`, whose picture marks it.
+    best_weights : dict of ndarray
+        With ``restore_best``, a copy of what the model's ``state_dict`` was there, also after an error, after which
+        the model keeps the weights of its last step; ``model.load_state_dict`` takes it. Empty before the first epoch.
 
     Raises
     ------
@@ -121,37 +128,57 @@ class EarlyStopping:
         value = run.history[self.monitor][-1]
         gain = math.inf if self.best is None else self._sign * (self.best - value)
         if gain > self.min_delta and not math.isnan(value):
+            if self.restore_best:
+                self._weights = run.model.state_dict()
             self.best, self.best_epoch = value, run.epoch
             run.history.best_epoch = run.epoch
-            if self.restore_best:
-                self._keep(run.model)
         self._stop_if_idle(run)
 
-    def _keep(self, model: Layer) -> None:
-        if not self._weights:
-            self._weights = model.state_dict()
-        else:
-            for name, array in (*model.params.items(), *model.buffers.items()):
-                np.copyto(self._weights[name], array)
 
     def _stop_if_idle(self, run: Run) -> None:
         if run.epoch - self.best_epoch >= self.patience:
             run.stop(f"no better {self.monitor} for {self.patience} epoch{'' if self.patience == 1 else 's'}")
 
     def on_end(self, run: Run) -> None:
-        if self._weights:
+        if self._weights and run.error is None:
             run.model.load_state_dict(self._weights)
+
+    @property
+    def best_weights(self) -> dict[str, np.ndarray]:
+        return {name: array.copy() for name, array in self._weights.items()}
 
     def state_dict(self) -> dict[str, Any]:
         return {"monitor": self.monitor, "best": self.best, "best_epoch": self.best_epoch,
                 "weights": {name: array.copy() for name, array in self._weights.items()}}  # fmt: skip
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from there: `state_dict` is a checkpoint's."""
+        """Go on from there: `state_dict` is a checkpoint's.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no state of early stopping, or of that of another value; nothing has then been changed.
+        """
+        if not isinstance(state_dict, Mapping) or state_dict.keys() != self.state_dict().keys():
+            raise ValueError(f"a state of early stopping has {', '.join(self.state_dict())}")
         if state_dict["monitor"] != self.monitor:
             raise ValueError(f"the checkpoint monitors {state_dict['monitor']!r}, this run {self.monitor!r}")
-        self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
-        self._weights = dict(state_dict["weights"])
+        best = None if state_dict["best"] is None else float(number("best", state_dict["best"]))
+        best_epoch = whole("best_epoch", state_dict["best_epoch"], 0)
+        if (best is None) != (best_epoch == 0) or (best is not None and math.isnan(best)):
+            raise ValueError(f"best={best} in best_epoch={best_epoch} cannot be")
+        weights = state_dict["weights"]
+        if not isinstance(weights, Mapping) or not all(isinstance(array, np.ndarray) for array in weights.values()):
+            raise TypeError("the best weights must be a dict of arrays")
+        weights = {name: array.copy() for name, array in weights.items()}
+        self.best, self.best_epoch, self._weights = best, best_epoch, weights
+
+    def _check_fits(self, model: Layer, epoch: int) -> None:
+        """Raise ValueError if what was loaded is not of this model, after so many epochs."""
+        if self._weights:
+            model.check_state_dict(self._weights)
+        if self.best_epoch > epoch:
+            raise ValueError(f"the best epoch, {self.best_epoch}, is to come: {epoch} are over")
 
 
 class Callbacks:
@@ -180,18 +207,33 @@ class Callbacks:
         for function in self._of[event]:
             function(run)
 
+    def end_after(self, error: BaseException, run: Run) -> None:
+        """Tell all of the error that ends training; what they raise themselves is only warned of."""
+        run.error = error
+        for function in self._of["end"]:
+            try:
+                function(run)
+            except Exception as another:
+                warn(f'after {type(error).__name__}, a callback\'s "end" raised {another!r}', RuntimeWarning)
+
     def state_dict(self) -> list[Any]:
         """The states of those that have one."""
         return [callback.state_dict() for callback in self._stateful()]
 
-    def load_state_dict(self, states: Sequence[Any]) -> None:
-        stateful = self._stateful()
-        if len(states) != len(stateful):
+    def check_states(self, states: Any) -> None:
+        if not isinstance(states, Sequence) or isinstance(states, str):
+            raise TypeError(f"the states of callbacks must be a list, not {type(states).__name__}")
+        if len(states) != len(self._stateful()):
             raise ValueError(
-                f"the checkpoint has the states of {len(states)} callbacks, this run {len(stateful)} with any"
+                f"the checkpoint has the states of {len(states)} callbacks, this run {len(self._stateful())} with any"
             )
-        for callback, state in zip(stateful, states, strict=True):
+
+    def load_states(self, states: Sequence[Any], model: Layer | None = None, epoch: int = 0) -> None:
+        """Give each its state; with a ``model``, see that those of early stopping are of it, after so many epochs."""
+        for callback, state in zip(self._stateful(), states, strict=True):
             callback.load_state_dict(state)
+            if model is not None and isinstance(callback, EarlyStopping):
+                callback._check_fits(model, epoch)
 
     def _stateful(self) -> list[Any]:
         return [c for c in self.given if hasattr(c, "state_dict") and hasattr(c, "load_state_dict")]

@@ -1,14 +1,15 @@
 """The data: what it must be, how it is split, and how it is cut into batches."""
 
+from collections.abc import Callable
 from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._checks import a_number
+from .. import _backends
 from .._layer import Layer
 from .._passes import Pass
-from ..losses import finite, real
+from ..losses import finite, near_one, real
 
 
 class Data(NamedTuple):
@@ -18,18 +19,74 @@ class Data(NamedTuple):
     y: np.ndarray
     weight: np.ndarray | None
 
-    def of(self, rows: np.ndarray) -> "Data":
-        return Data(self.X[rows], self.y[rows], None if self.weight is None else self.weight[rows])
-
 
 def inputs(name: str, X: Any, dtype: np.dtype) -> np.ndarray:
-    """``X`` as batches can be taken from it: the same array if it is of the right kind, or else a copy."""
+    """``X`` as batches can be taken from it, of any type of number: each batch is converted to ``dtype`` by itself.
+
+    It is the same array, unless gathering rows would have to copy everything: then a copy, but not of what is on disk.
+    """
     X = real(name, X)
     if X.ndim < 2:
         raise ValueError(f"{name} has shape {X.shape}: it must have rows and columns")
     if len(X) == 0:
         raise ValueError(f"{name} has shape {X.shape}: it has no rows")
-    return finite(name, X, dtype)
+    if not (X.flags.c_contiguous and X.flags.aligned or _is_on_disk(X)):
+        X = X.copy()
+    _check_finite(name, X, dtype)
+    return X
+
+
+def _is_on_disk(X: Any) -> bool:
+    while isinstance(X, np.ndarray):
+        if isinstance(X, np.memmap):
+            return True
+        X = X.base
+    return False
+
+
+def _check_finite(name: str, X: np.ndarray, dtype: np.dtype) -> None:
+    """Refuse numbers that are not finite in ``dtype``, without a copy of all of them."""
+    if X.dtype == dtype and X.flags.c_contiguous and X.flags.aligned:
+        if not _backends.active.any_nonfinite(X):
+            return
+    elif X.dtype.kind in "biu":
+        return
+    rows = max(1, 2**18 * len(X) // max(X.size, 1))
+    for begin in range(0, len(X), rows):
+        try:
+            finite(name, X[begin : begin + rows], dtype)
+        except ValueError:
+            with np.errstate(over="ignore"):
+                block = X[begin : begin + rows].astype(dtype)
+            row = begin + int(np.isfinite(block.reshape(len(block), -1)).all(axis=1).argmin())
+            raise ValueError(f"{name} holds NaN or infinity (as {dtype}), first in row {row}") from None
+
+
+def gathering(X: np.ndarray, x: np.ndarray) -> Callable[[np.ndarray], None]:
+    """A call that fills ``x`` with the rows of ``X`` that it is given.
+
+    It looks at ``X`` as it is then, and finds rows that are no longer there elsewhere in it: whatever becomes of the
+    caller's array, nothing outside of it is read.
+    """
+    take = X.take
+    if not (X.flags.c_contiguous and X.flags.aligned):  # of which take would copy everything first
+
+        def gather(rows: np.ndarray) -> None:
+            x[...] = X[rows]
+
+    elif X.dtype == x.dtype:
+
+        def gather(rows: np.ndarray) -> None:
+            take(rows, 0, x, "clip")  # "clip": without it, take fills a copy of the output first
+
+    else:
+        raw = np.empty(x.shape, X.dtype)
+
+        def gather(rows: np.ndarray) -> None:
+            take(rows, 0, raw, "clip")
+            x[...] = raw
+
+    return gather
 
 
 def sample_weights(name: str, weight: Any, rows: int) -> np.ndarray | None:
@@ -51,23 +108,13 @@ def with_mean_one(
     """The weights divided by their mean over ``rows``, which count as ``counted`` says."""
     if weight is None:
         return None
-    mean = np.average(weight[rows], weights=None if counted is None else counted[rows])
+    if counted is not None:
+        weight, counted = np.where(counted > 0, weight, 0.0), near_one(counted, counted[rows])[rows]
+    weight = near_one(weight, weight[rows])
+    mean = np.average(weight[rows], weights=counted)
     if not mean > 0:
         raise ValueError(f"{name} are all 0, of the rows that count")
     return np.asarray(weight / mean, dtype)
-
-
-def split(validation: Any, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows to train on, and those to validate with, for a fraction of them."""
-    fraction = a_number("validation", validation)
-    if not 0 < fraction < 1:
-        raise ValueError(f"validation must be a fraction between 0 and 1, or data, not {validation}")
-    count = round(fraction * rows)
-    if not 0 < count < rows:
-        raise ValueError(f"validation={validation} of {rows} rows: {count} to validate, {rows - count} to train on")
-    held_out = np.zeros(rows, bool)
-    held_out[(np.arange(1, count + 1) * rows) // count - 1] = True
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 class Batches:
@@ -79,6 +126,7 @@ class Batches:
 
     def __init__(self, passes: list[Pass], data: Data, rows: np.ndarray):
         self.X, self._y, self._weight = data
+        self._shapes = self.X.shape, self._y.shape
         self._rows = rows
         self.passes = passes
         count = len(rows)
@@ -90,6 +138,12 @@ class Batches:
         first = passes[0].y
         self.outputs = np.zeros((count, *first.shape[1:]), first.dtype)
         self.gather()
+
+    def check(self) -> None:
+        """Refuse data whose shape was changed in place."""
+        for name, array, shape in zip("Xy", (self.X, self._y), self._shapes, strict=True):
+            if array.shape != shape:
+                raise ValueError(f"{name} had shape {shape} when training began, and has {array.shape} now")
 
     def gather(self) -> None:
         """The targets and weights in the order there is."""
@@ -112,11 +166,11 @@ class Batches:
         return cut(self.order), cut(self.targets), cut(self.weights), cut(self.outputs if keep_outputs else None)
 
 
-def bound_to_batches(model: Layer, X: np.ndarray, rows: int, batch_size: int | None) -> list[Pass]:
+def bound_to_batches(model: Layer, X: np.ndarray, rows: int, batch_size: int | None, dtype: np.dtype) -> list[Pass]:
     """The model bound to batches of so many rows, and to the smaller one that may be left; or why that cannot be."""
     size = rows if batch_size is None else min(batch_size, rows)
     try:
-        passes = [model.bound_to(X[:each], training=False) for each in (size, rows % size) if each]
+        passes = [model.bound_to(X[:each].astype(dtype), training=False) for each in (size, rows % size) if each]
     except ValueError as error:
         raise ValueError(f"X has shape {X.shape}, which the model does not take: {error}") from error
     for bound in passes:

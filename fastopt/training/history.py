@@ -1,15 +1,29 @@
 """What happened in training, epoch by epoch."""
 
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from .._checks import whole
 from .figure import new_figure
 
 _LISTS = ("loss", "accuracy", "val_loss", "val_accuracy", "lr", "grad_norm", "skipped_steps", "seconds")
 _RATIO = "trust_ratio "  # before a parameter's name, the name of its column
 _CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+
+def _numbers(name: str, values: Any) -> list[Any]:
+    """A copy of a list of numbers, NaN among them."""
+    if not isinstance(values, (list, tuple)):
+        raise TypeError(f"{name} must be a list, not {type(values).__name__}")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+            raise TypeError(f"{name} must be of numbers, not {type(value).__name__}")
+    return list(values)
 
 
 @dataclass(repr=False)
@@ -38,7 +52,7 @@ class History:
     best_epoch : int or None
         The epoch, counted from 1, that early stopping found best.
     stopped : str
-        Why training ended before its last epoch; empty if it did not.
+        Why training ended before its last epoch, an error's message among the reasons; empty if it did not.
     interrupted : bool
         Whether that was Ctrl-C. Of the epoch it came in there is nothing here.
 
@@ -67,10 +81,14 @@ class History:
 
     def append(self, measured: Mapping[str, float], trust_ratios: Mapping[str, float]) -> None:
         """Add an epoch: a number for each list."""
-        for name, value in measured.items():
-            getattr(self, name).append(value)
-        for name, value in trust_ratios.items():
-            self.trust_ratios.setdefault(name, []).append(value)
+        lists = [getattr(self, name) for name in measured]
+        lists += [self.trust_ratios.setdefault(name, []) for name in trust_ratios]
+        deque(map(list.append, lists, (*measured.values(), *trust_ratios.values())), 0)  # all of them, or none
+
+    def truncate(self, epochs: int) -> None:
+        """Leave out what comes after so many epochs."""
+        for values in (*(getattr(self, name) for name in _LISTS), *self.trust_ratios.values()):
+            del values[epochs:]
 
     def _columns(self) -> dict[str, list[Any]]:
         lists = {name: getattr(self, name) for name in _LISTS if getattr(self, name)}
@@ -97,6 +115,7 @@ class History:
         curves = [name for name in _CURVES if getattr(self, name)]
         parts = [f"{name} {self[name][0]:.4g} -> {self[name][-1]:.4g}" for name in curves]
         parts += [f"best in epoch {self.best_epoch}"] if self.best_epoch else []
+        parts += [f"{sum(self.skipped_steps)} steps skipped"] if any(self.skipped_steps) else []
         parts += [self.stopped] if self.stopped else []
         parts += [f"{sum(self.seconds):.3g} s"] if self.seconds else []
         epochs = f"{len(self)} epoch{'' if len(self) == 1 else 's'}"
@@ -137,14 +156,36 @@ class History:
 
         Raises
         ------
-        ValueError
-            If something is missing or unknown.
+        TypeError, ValueError
+            If something is missing, unknown, or of another type or length; nothing has then been changed.
         """
+        self.take_over(self.checked(state_dict))
+
+    def checked(self, state_dict: Any) -> dict[str, Any]:
+        """A copy of a state dict, for `take_over`, or the error that it calls for."""
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"the state dict of a history must be a dict, not {type(state_dict).__name__}")
         own = self.state_dict().keys()
         if state_dict.keys() != own:
             raise ValueError(f"a history has {', '.join(own)}; the state dict has {', '.join(state_dict) or 'nothing'}")
-        for name, value in state_dict.items():
-            setattr(self, name, value)
+        if not isinstance(state_dict["trust_ratios"], Mapping):
+            raise TypeError(f"trust_ratios must be a dict, not {type(state_dict['trust_ratios']).__name__}")
+        ratios = {name: _numbers(f"trust_ratios[{name!r}]", v) for name, v in state_dict["trust_ratios"].items()}
+        lists = {name: _numbers(name, state_dict[name]) for name in _LISTS}
+        epochs = len(lists["loss"])
+        for name, values in (*lists.items(), *ratios.items()):
+            if len(values) not in (0, epochs):
+                raise ValueError(f"{name} has {len(values)} numbers, loss {epochs}")
+        best, stopped, interrupted = (state_dict[name] for name in ("best_epoch", "stopped", "interrupted"))
+        if best is not None and not 1 <= whole("best_epoch", best, 1) <= epochs:
+            raise ValueError(f"best_epoch must be from 1 to {epochs}, not {best}")
+        if not isinstance(stopped, str) or not isinstance(interrupted, (bool, np.bool_)):
+            raise TypeError("stopped must be a str, and interrupted True or False")
+        return {**lists, "trust_ratios": ratios, "best_epoch": best, "stopped": stopped,
+                "interrupted": bool(interrupted)}  # fmt: skip
+
+    def take_over(self, values: Mapping[str, Any]) -> None:
+        self.__dict__.update(values)
 
     def plot(self) -> Any:
         """Draw the learning curves: loss and accuracy over the epochs, for training and validation data.

@@ -9,7 +9,8 @@ from .._checks import positive, whole
 from .._layer import Layer
 from ..losses import Loss, as_loss
 from ..optim import Optimizer
-from .data import Batches, Data, bound_to_batches, inputs, sample_weights, split, with_mean_one
+from .data import Batches, Data, bound_to_batches, inputs, sample_weights, with_mean_one
+from .splits import check_split, split
 from .steps import Part, Update, parts_of_an_epoch
 
 
@@ -27,6 +28,7 @@ class Session:
         validation: Any,
         sample_weight: Any,
         accumulate: int,
+        how_to_split: Any = None,
     ):
         if not isinstance(model, Layer):
             raise TypeError(f"model must be a fastopt.nn.Layer, such as a Sequential, not {type(model).__name__}")
@@ -41,17 +43,26 @@ class Session:
         X = inputs("X", X, dtype)
         weight = sample_weights("sample_weight", sample_weight, len(X))
         fraction = validation is not None and not isinstance(validation, (tuple, list, np.ndarray))
-        rows, held_out = split(validation, len(X)) if fraction else (np.arange(len(X)), np.arange(0))
-        passes = bound_to_batches(model, X, len(rows), batch_size)
+        if how_to_split is not None and not fraction:
+            raise ValueError(f"split={how_to_split!r} is for a fraction of the rows as validation")
+        count = check_split(validation, how_to_split, len(X)) if fraction else 0
+        passes = bound_to_batches(model, X, len(X) - count, batch_size, dtype)
         output_shape = passes[0].y.shape[1:]
-        y = criterion.targets("y", y, (len(X), *output_shape), dtype)
+        y = targets(criterion, "y", y, (len(X), *output_shape), dtype)
         counted = criterion.row_weights(y)
-        self.validation: Data | None = None
+        rows, self._held_out = np.arange(len(X)), np.arange(0)
+        self._validation: Data | None = None
         if fraction:
-            held_out_weight = with_mean_one("sample_weight of the validation rows", weight, held_out, counted, dtype)
-            self.validation = Data(X, y, held_out_weight).of(held_out)
+            classifies = criterion.accuracy(passes[0].y[:1], y[:1]) is not None
+            rows, self._held_out = split(count, how_to_split, y, classifies, counted)
+            name = "sample_weight of the validation rows"
+            held_out_weight = with_mean_one(name, weight, self._held_out, counted, dtype)
+            self._validation = Data(
+                X, y[self._held_out], None if held_out_weight is None else held_out_weight[self._held_out]
+            )
         elif validation is not None:
-            self.validation = _validation(validation, X.shape, output_shape, criterion, dtype)
+            self._validation = _validation(validation, X.shape, output_shape, criterion, dtype)
+            self._held_out = np.arange(len(self._validation.X))
         weight = with_mean_one("sample_weight", weight, rows, counted, dtype)
         self.batches = Batches(passes, Data(X, y, weight), rows)
         self.sum_of_weights = criterion.sum_of_weights(self.batches.outputs, self.batches.targets)
@@ -59,14 +70,15 @@ class Session:
         self._predicted_at_once = max(64, min(self.batches.size, 1024))
 
     def check_arrays(self) -> None:
-        """Refuse to go on where arrays have been replaced, or made read-only, since."""
+        """Refuse to go on where arrays have been replaced, reshaped or made read-only since."""
         self.model.check_arrays()
+        self.batches.check()
         self.optimizer._check_arrays(self.stepped)
 
     def recorded(self) -> list[str]:
         """What there is to record of every epoch."""
         curves = ["loss", *self.accuracy("accuracy")]
-        return [*curves, "lr", *(f"val_{name}" for name in curves if self.validation is not None)]
+        return [*curves, "lr", *(f"val_{name}" for name in curves if self._validation is not None)]
 
     def update(self, on_nonfinite: str, clipping: dict[str, float | None], user_code_between_steps: bool) -> Update:
         """The optimizer's step."""
@@ -110,13 +122,24 @@ class Session:
 
     def validate(self) -> dict[str, float]:
         """Loss and accuracy on the validation data, if there is any."""
-        if self.validation is None:
+        if self._validation is None:
             return {}
-        X, y, weight = self.validation
-        z = self.model.predict(X, self._predicted_at_once)
+        X, y, weight = self._validation
+        rows, at_once = self._held_out, self._predicted_at_once
+        z = np.empty((len(rows), *self.batches.outputs.shape[1:]), self.batches.outputs.dtype)
+        for begin in range(0, len(rows), at_once):
+            z[begin : begin + at_once] = self.model.predict(X[rows[begin : begin + at_once]], at_once)
         accuracy = self.criterion.accuracy(z, y, weight)
         measured = {"val_loss": self.criterion.mean(z, y, weight)}
         return measured if accuracy is None else {**measured, "val_accuracy": accuracy}
+
+
+def targets(criterion: Loss, name: str, y: Any, output_shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """What the loss makes of ``y``; of whole numbers, by which the kernels find their way, in a copy of this run's."""
+    y = np.asarray(y)
+    if y.dtype.kind in "iu":
+        y = y.copy()  # before it is checked: it may change at any time
+    return criterion.targets(name, y, output_shape, dtype)
 
 
 def _validation(
@@ -130,7 +153,7 @@ def _validation(
     X = inputs("validation X", validation[0], dtype)
     if X.shape[1:] != shape[1:]:
         raise ValueError(f"validation X has shape {X.shape}, X has {shape}: all but the rows must agree")
-    y = criterion.targets("validation y", validation[1], (len(X), *output_shape), dtype)
+    y = targets(criterion, "validation y", validation[1], (len(X), *output_shape), dtype)
     name, rows = "validation sample_weight", np.arange(len(X))
     weight = sample_weights(name, validation[2] if len(validation) == 3 else None, len(X))
     return Data(X, y, with_mean_one(name, weight, rows, criterion.row_weights(y), dtype))

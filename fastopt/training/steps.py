@@ -1,7 +1,6 @@
 """The training step: bound once to the buffers of the model, and then only repeated."""
 
 from collections.abc import Callable
-from functools import partial
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -10,7 +9,10 @@ import numpy as np
 from .._layer import Layer
 from .._passes import Pass
 from ..losses import Loss
-from .data import Batches
+from ..optim import Optimizer
+from .average import WeightAverage
+from .data import Batches, gathering
+from .moving import copy_all, surely
 
 Step = Callable[..., float]  # on rows, targets, weights and outputs: the sum of the losses
 Update = Callable[[float], bool]  # with what scales the gradients: whether the optimizer did its step
@@ -25,15 +27,60 @@ class Part(NamedTuple):
     arrays: tuple[Any, ...]
 
 
+class Undo:
+    """What a step changes beside the optimizer's own, so that it is done wholly or not at all, whatever is raised.
+
+    The optimizer's count of steps, which it commits together with the weights, tells which: with a step that it has not
+    done, running statistics and counters are put back; to one that it has done, what comes after it is added.
+    """
+
+    def __init__(self, model: Layer, optimizer: Optimizer, average: WeightAverage | None):
+        self._optimizer, self._average = optimizer, average
+        self._buffers = list(model.buffers.values())
+        self._kept = [buffer.copy() for buffer in self._buffers]
+        self._open: tuple[int, int] | None = None  # the optimizer's and the average's steps, while there is one going on
+
+    def guard(self, step: Step) -> Step:
+        """``step``, undone or completed if it raises."""
+        optimizer, average, kept, buffers = self._optimizer, self._average, self._kept, self._buffers
+
+        def guarded(rows: Any, targets: Any, weights: Any, outputs: Any) -> float:
+            if kept:
+                copy_all(kept, buffers)
+            self._open = optimizer.step_count, 0 if average is None else average.steps
+            try:
+                value = step(rows, targets, weights, outputs)
+                self._open = None
+                return value
+            except BaseException:
+                surely(self.settle)
+                raise
+
+        return guarded
+
+    def after_refusal(self) -> None:
+        """Put back what the forward pass of a step that is left out has changed."""
+        copy_all(self._buffers, self._kept)
+
+    def settle(self) -> None:
+        """Undo or complete the step that was going on, if there was one."""
+        if self._open is None:
+            return
+        steps, averaged = self._open
+        if self._optimizer.step_count == steps:
+            copy_all(self._buffers, self._kept)
+        elif self._average is not None and self._average.steps == averaged:
+            self._average.update()
+        self._open = None
+
+
 def parts_of_an_epoch(
-    model: Layer, batches: Batches, criterion: Loss, update: Update, accumulate: int, grads: Arrays, sums: Arrays
+    undo: Undo, batches: Batches, criterion: Loss, update: Update, accumulate: int, grads: Arrays, sums: Arrays
 ) -> list[Part]:
     """An epoch of steps on ``accumulate`` batches each, the last one on what is left.
 
     With ``accumulate`` of 1, ``update`` is to use ``grads``, the model's own; else ``sums``, where they are added up.
     """
-    buffers = _Buffers(model)
-    update = buffers.put_back_after_refusal(update)
     keeps = criterion.accuracy(batches.outputs, batches.targets) is not None
     size, whole, count = batches.size, batches.whole, len(batches.order)
     ends = [(0, whole), (whole, count)][: len(batches.passes)]
@@ -45,7 +92,7 @@ def parts_of_an_epoch(
             scale = None if varies else 1.0 / (rows * criterion.per_row(bound.y))
             step = _step(_computation(bound, batches, criterion, scale), update)
             arrays = batches.arrays(begin, end, ((end - begin) // rows, rows), keeps)
-            parts.append(Part(buffers.guard(step), rows, arrays))
+            parts.append(Part(undo.guard(step), rows, arrays))
         return parts
 
     # The gradients are those of the sum of all losses; the step divides them by the number of these.
@@ -60,10 +107,10 @@ def parts_of_an_epoch(
     accumulated = _accumulated(criterion, batches, update, grads, sums)
     if grouped:
         arrays = batches.arrays(0, grouped, (grouped // group, accumulate, size), keeps)
-        step = buffers.guard(lambda *blocks: accumulated([(computations[0], blocks)]))
+        step = undo.guard(lambda *blocks: accumulated([(computations[0], blocks)]))
         parts.append(Part(step, group, arrays))
     if rest:
-        parts.append(Part(buffers.guard(lambda *_: accumulated(rest)), count - grouped, ((None,),) * 4))
+        parts.append(Part(undo.guard(lambda *_: accumulated(rest)), count - grouped, ((None,),) * 4))
     return parts
 
 
@@ -71,12 +118,12 @@ def _computation(bound: Pass, batches: Batches, criterion: Loss, scale: float | 
     """Forward and backward: the gradients, of ``scale`` times the sum of the losses, are then the model's."""
     x, output = bound.x, bound.y
     forward, backward = bound.forward, bound.backward(input_gradient=False)
-    take, target = batches.X.take, batches.targets[: len(x)].copy()
+    gather, target = gathering(batches.X, x), batches.targets[: len(x)].copy()
     weight = None if batches.weights is None else np.ones(len(x), batches.weights.dtype)
     loss = criterion.bind(output, target, bound.dy, weight, scale)
 
     def compute(rows: np.ndarray, targets: np.ndarray, weights: np.ndarray | None, outputs: np.ndarray | None) -> float:
-        take(rows, 0, x, "clip")
+        gather(rows)
         target[...] = targets
         if weight is not None:
             weight[...] = weights
@@ -124,45 +171,3 @@ def _accumulated(
         return value
 
     return step
-
-
-class _Buffers:
-    """The model's running statistics and counters, which a step that is not done leaves as they were."""
-
-    def __init__(self, model: Layer):
-        pairs = [(buffer, buffer.copy()) for buffer in model.buffers.values()]
-        self._save = [partial(np.copyto, kept, buffer) for buffer, kept in pairs]
-        self._restore = [partial(np.copyto, buffer, kept) for buffer, kept in pairs]
-
-    def _put_back(self) -> None:
-        for copy in self._restore:
-            copy()
-
-    def put_back_after_refusal(self, update: Update) -> Update:
-        if not self._restore:
-            return update
-
-        def guarded(scale: float) -> bool:
-            done = update(scale)
-            if not done:
-                self._put_back()
-            return done
-
-        return guarded
-
-    def guard(self, step: Step) -> Step:
-        """``step``, with what the buffers are before it kept, and put back if it raises."""
-        if not self._restore:
-            return step
-        save = self._save
-
-        def guarded(*arrays: Any) -> float:
-            for copy in save:
-                copy()
-            try:
-                return step(*arrays)
-            except BaseException:
-                self._put_back()
-                raise
-
-        return guarded
