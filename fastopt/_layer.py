@@ -10,6 +10,7 @@ import numpy as np
 from . import _backends
 from ._checks import whole
 from ._custom import bind_custom
+from ._moving import copy_all
 from ._passes import Bound, Context, OfThread, Pass, drop_oldest, kept_by, run
 
 # What a thread keeps of a layer's passes, so that inputs of the same shape find their buffers again.
@@ -238,9 +239,15 @@ class Layer:
         Raises
         ------
         TypeError, ValueError
-            If an array is missing, unknown, of another shape or dtype, or cannot be written to; nothing has then been
-            written.
+            If an array is missing, unknown, of another shape or dtype, or cannot be written to, or if running
+            statistics are not finite, or a running variance is negative; nothing has then been written.
         """
+        own = {**self.params, **self.buffers}
+        given = self.check_state_dict(state_dict)
+        copy_all(own.values(), [given[name] for name in own])
+
+    def check_state_dict(self, state_dict: Any) -> dict[str, np.ndarray]:
+        """A copy of what `load_state_dict` would write, or the error that it would raise."""
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"state_dict must be a dict of arrays, not {type(state_dict).__name__}")
         own = {**self.params, **self.buffers}
@@ -250,7 +257,7 @@ class Layer:
             raise ValueError(
                 f"the state dict lacks: {', '.join(missing) or '-'}; has no place for: {', '.join(unknown) or '-'}"
             )
-        given = {name: np.asarray(state_dict[name]) for name in own}
+        given = {name: np.array(state_dict[name]) for name in own}  # copies: they may be views of what is written to
         for name, array in own.items():
             saved = given[name]
             if saved.shape != array.shape:
@@ -259,8 +266,11 @@ class Layer:
                 raise TypeError(f"{name!r} is {saved.dtype} in the state dict, {array.dtype} in the model")
             if not array.flags.writeable:
                 raise ValueError(f"{name!r} of the model is read-only")
-        for name, array in own.items():
-            array[...] = given[name]
+        self.check_values(given)
+        return given
+
+    def check_values(self, given: Mapping[str, np.ndarray], prefix: str = "") -> None:
+        """Raise ValueError if these cannot be values of the arrays of their names, which begin with ``prefix``."""
 
     def array(self, kind: str, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """The array ``name`` of ``params``, ``grads`` or ``buffers``, as calls can be bound to it.

@@ -235,41 +235,6 @@ def test_weights_of_the_validation_data():
 # -- validation --
 
 
-@pytest.mark.parametrize(("fraction", "held_out"), [(0.25, [3, 7, 11, 15, 19]), (0.05, [19]), (0.15, [5, 12, 19])])
-def test_a_fraction_is_spread_evenly_over_the_rows(fraction, held_out):
-    seen = []
-
-    class Spy:
-        def forward(self, x):
-            if self.training:
-                seen.extend(x[:, 0].astype(int).tolist())
-            return x
-
-        def backward(self, dy):
-            return dy
-
-    rows = np.tile(np.arange(20.0)[:, None], 2)
-    model = nn.Sequential(Spy(), nn.Linear(2, 1))
-    fo.fit(model, rows, rows[:, 0] > 5, optimizer=fo.optim.SGD(model.parameters()), epochs=1, validation=fraction)
-    assert sorted(seen) == [row for row in range(20) if row not in held_out]
-
-
-@pytest.mark.parametrize("weight", [None, WEIGHT])
-def test_a_fraction_is_as_data_held_out_by_hand(weight):
-    held_out = np.arange(4, 70, 5)
-    rest = np.setdiff1d(np.arange(70), held_out)
-    split, by_hand = deep(), deep()
-    _, history = run(split, validation=0.2, sample_weight=weight)
-    validation, weights = (X[held_out], Y[held_out]), None
-    if weight is not None:
-        validation, weights = (*validation, weight[held_out]), weight[rest]
-    _, expected = run(by_hand, X=X[rest], y=Y[rest], validation=validation, sample_weight=weights)
-    for name, param in split.parameters().items():
-        np.testing.assert_array_equal(param, by_hand.parameters()[name])
-    assert history.val_loss == expected.val_loss
-    assert history.loss == expected.loss
-
-
 # -- the average of the weights --
 
 

@@ -1,6 +1,6 @@
 """Layers made of layers, with their parameters and gradients in one block of memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -156,6 +156,11 @@ class Container(Layer):
                 if key in params:
                     raise ValueError(f"'{prefix}{key}' is a parameter and a buffer")
         return found
+
+    def check_values(self, given: Mapping[str, np.ndarray], prefix: str = "") -> None:
+        for name, leaf in self.leaves(prefix):
+            if isinstance(leaf, Layer):
+                leaf.check_values(given, name)
 
     def check_arrays(self) -> None:
         for prefix, leaf in self.leaves():

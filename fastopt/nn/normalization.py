@@ -1,5 +1,6 @@
 """Batch norm as a layer."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,16 @@ class BatchNorm(Layer):
         self.running_mean.fill(0)
         self.running_var.fill(1)
         self.num_batches_tracked.fill(0)
+
+    def check_values(self, given: Mapping[str, np.ndarray], prefix: str = "") -> None:
+        mean, variance, tracked = (given[f"{prefix}{name}"] for name in self.buffers)
+        for name, values in (("running_mean", mean), ("running_var", variance)):
+            if not np.isfinite(values).all():
+                raise ValueError(f"'{prefix}{name}' holds NaN or infinity in the state dict")
+        if (variance < 0).any():
+            raise ValueError(f"'{prefix}running_var' is negative in the state dict: {variance.min()}")
+        if tracked < 0:
+            raise ValueError(f"'{prefix}num_batches_tracked' is negative in the state dict: {tracked}")
 
     @property
     def weight(self) -> np.ndarray | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .moving import copy_all
+from .._moving import copy_all
 
 
 class WeightAverage:
@@ -89,7 +89,7 @@ class WeightAverage:
         return int(state_dict["started"]), averages, self._now[2]
 
     def take_over(self, now: tuple[Any, ...]) -> None:
-        self._now = now  # type: ignore[assignment]
+        self._now = now
 
     @property
     def now(self) -> tuple[Any, ...]:

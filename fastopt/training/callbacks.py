@@ -134,7 +134,6 @@ class EarlyStopping:
             run.history.best_epoch = run.epoch
         self._stop_if_idle(run)
 
-
     def _stop_if_idle(self, run: Run) -> None:
         if run.epoch - self.best_epoch >= self.patience:
             run.stop(f"no better {self.monitor} for {self.patience} epoch{'' if self.patience == 1 else 's'}")

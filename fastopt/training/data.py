@@ -1,5 +1,6 @@
 """The data: what it must be, how it is split, and how it is cut into batches."""
 
+import zlib
 from collections.abc import Callable
 from itertools import repeat
 from typing import Any, NamedTuple
@@ -10,6 +11,8 @@ from .. import _backends
 from .._layer import Layer
 from .._passes import Pass
 from ..losses import finite, near_one, real
+
+_MOST_IN_FINGERPRINT = 2**22
 
 
 class Data(NamedTuple):
@@ -30,7 +33,7 @@ def inputs(name: str, X: Any, dtype: np.dtype) -> np.ndarray:
         raise ValueError(f"{name} has shape {X.shape}: it must have rows and columns")
     if len(X) == 0:
         raise ValueError(f"{name} has shape {X.shape}: it has no rows")
-    if not (X.flags.c_contiguous and X.flags.aligned or _is_on_disk(X)):
+    if not ((X.flags.c_contiguous and X.flags.aligned) or _is_on_disk(X)):
         X = X.copy()
     _check_finite(name, X, dtype)
     return X
@@ -89,6 +92,16 @@ def gathering(X: np.ndarray, x: np.ndarray) -> Callable[[np.ndarray], None]:
     return gather
 
 
+def fingerprint(array: np.ndarray | None, dtype: Any = None) -> str:
+    """What tells arrays from one another in short: of large ones, evenly spread rows."""
+    if array is None:
+        return "none"
+    spread = array[:: -(-array.size // _MOST_IN_FINGERPRINT) or 1]
+    with np.errstate(all="ignore"):
+        crc = zlib.crc32(np.ascontiguousarray(spread, dtype or spread.dtype).data)
+    return f"{array.shape} with checksum {crc:08x}"
+
+
 def sample_weights(name: str, weight: Any, rows: int) -> np.ndarray | None:
     """The weights of the rows in double, as they were given."""
     if weight is None:
@@ -125,31 +138,31 @@ class Batches:
     """
 
     def __init__(self, passes: list[Pass], data: Data, rows: np.ndarray):
-        self.X, self._y, self._weight = data
-        self._shapes = self.X.shape, self._y.shape
+        self.X, self.y, self.weight = data
+        self._shapes = self.X.shape, self.y.shape
         self._rows = rows
         self.passes = passes
         count = len(rows)
         self.size = len(passes[0].x)
         self.whole = count - count % self.size
         self.order = rows.copy()
-        self.targets = np.empty((count, *self._y.shape[1:]), self._y.dtype)
-        self.weights = None if self._weight is None else np.empty(count, self._weight.dtype)
+        self.targets = np.empty((count, *self.y.shape[1:]), self.y.dtype)
+        self.weights = None if self.weight is None else np.empty(count, self.weight.dtype)
         first = passes[0].y
         self.outputs = np.zeros((count, *first.shape[1:]), first.dtype)
         self.gather()
 
     def check(self) -> None:
         """Refuse data whose shape was changed in place."""
-        for name, array, shape in zip("Xy", (self.X, self._y), self._shapes, strict=True):
+        for name, array, shape in zip("Xy", (self.X, self.y), self._shapes, strict=True):
             if array.shape != shape:
                 raise ValueError(f"{name} had shape {shape} when training began, and has {array.shape} now")
 
     def gather(self) -> None:
         """The targets and weights in the order there is."""
-        self._y.take(self.order, 0, self.targets, "clip")  # "clip": without it, take fills a copy of the output first
-        if self._weight is not None and self.weights is not None:
-            self._weight.take(self.order, 0, self.weights, "clip")
+        self.y.take(self.order, 0, self.targets, "clip")  # "clip": without it, take fills a copy of the output first
+        if self.weight is not None and self.weights is not None:
+            self.weight.take(self.order, 0, self.weights, "clip")
 
     def shuffle(self, generator: Any) -> None:
         """A new random order."""

@@ -3,22 +3,25 @@
 import math
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import numpy as np
 
-from .._checks import a_number, whole
+from .._checks import a_number, whole, yes_or_no
 from .._layer import Layer
+from .._moving import surely
 from ..optim import Optimizer
 from ..rules import RULES
+from .advice import warn_of_modes, warn_of_schedules, warn_of_skipped
 from .average import WeightAverage
 from .callbacks import Callbacks, Run
 from .checkpoints import Checkpoints, check_paths
 from .history import History
-from .interrupt import Interrupts
 from .session import Session
-from .steps import Part, Update
+from .steps import Part, Undo, Update
+from .surroundings import Surroundings
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
     Generator = np.random.Generator
@@ -34,6 +37,7 @@ def fit(
     loss: Any = "logistic",
     batch_size: int | None = 32,
     validation: Any = None,
+    split: str | None = None,
     sample_weight: Any = None,
     shuffle: bool = True,
     rng: "int | Generator | None" = None,
@@ -53,8 +57,11 @@ def fit(
     r"""Train a model on mini-batches.
 
     Every epoch goes once through the data, in a new random order; the last batch of an epoch is smaller where
-    the batch size does not divide the number of rows. A batch is gathered from the data as it is needed: the
-    data is not copied, unless it has to be converted to the model's dtype or made contiguous, once.
+    the batch size does not divide the number of rows. A batch is gathered from the data, and converted to the model's
+    dtype, as it is needed: inputs are not copied, whatever their type (`numpy.memmap` may be larger than memory),
+    unless they are neither contiguous nor on disk; labels are, so that no one can change them any more.
+
+    Every layer runs in training mode, whatever mode it was put into; that is left as it is.
 
     Parameters
     ----------
@@ -75,13 +82,18 @@ def fit(
     batch_size : int or None
         1: single examples; None: the whole set.
     validation : pair (X, y), triple (X, y, sample_weight), or fraction, optional
-        Data to compute loss and accuracy on after every epoch. A fraction f between 0 and 1 holds out n = round(f *
-        rows) rows, evenly spread, the same ones whatever ``rng`` is: rows ``i * rows // n - 1`` for i from 1 to n
-        (0.25: every fourth). Where rows resemble their neighbours, as in a time series, give data of your own choice.
+        Data to compute loss and accuracy on after every epoch. A fraction f between 0 and 1 holds out ``round(f *
+        rows)`` rows, the same ones whatever ``rng`` is.
+    split : {"stratified", "shuffled", "even", "last"}, optional
+        Which rows a fraction holds out: random ones in proportion to their classes, so that each is on both sides if it
+        has two rows; random ones; evenly spread ones, ``i * rows // n - 1`` for i from 1 to n; or the last ones, as
+        time series need it. By default, the first for labels and for targets of 0 and 1, and else the second.
     sample_weight : array (rows,), optional
         How much each row counts, at least 0. Loss and accuracy are weighted averages; of the weights only the ratios
         matter. A batch's gradient is that of its weighted sum, divided by its number of rows and by the mean of all
-        weights: on average over batches, the gradient of the weighted average.
+        weights: on average over batches, the gradient of the weighted average. If the loss weighs classes, or ignores
+        a label, the divisor is the sum of the class weights of the batch's rows (0 for those ignored) times the mean
+        of all sample weights, weighted by those of the classes.
     shuffle : bool
         Whether the order is random; if not, it is that of the rows.
     rng : int or numpy.random.Generator, optional
@@ -104,16 +116,17 @@ def fit(
     callbacks : list, or one of its items
         Each is a dict with functions for some of "start", "batch", "epoch" and "end", or an object with methods
         ``on_start``, ``on_batch``, ``on_epoch`` and ``on_end``; all are given a `fastopt.training.Run`. "batch" comes
-        after every step; "end" does not come after an error. `EarlyStopping` is one. The state of one with methods
-        ``state_dict`` and ``load_state_dict`` is saved in checkpoints.
+        after every step; "end" also comes after an error, which is then the run's ``error``. `EarlyStopping` is one.
+        The state of one with methods ``state_dict`` and ``load_state_dict`` is saved in checkpoints.
     checkpoint : path, optional
         A file for all that a resumed run needs, written after every ``checkpoint_every`` epochs and after the last one,
         by `fastopt.save`: atomically.
     checkpoint_every : int
     resume_from : path, optional
         A checkpoint to go on from. What follows, History included, equals the run without interruption bit for bit, if
-        data and arguments are the same; schedules and functions are not in the file. ``rng`` is brought to where it
-        was.
+        data and arguments are the same; where they are not (of large data, some rows are compared), a warning says
+        which. Hyperparameters are the checkpoint's, but schedules and functions are not in the file. ``rng`` is brought
+        to where it was. One that does not fit is refused, and has then changed nothing.
     progress : bool, optional
         Whether to show a progress bar on stderr, by tqdm. By default: if stderr is a terminal and tqdm is there.
 
@@ -133,6 +146,10 @@ def fit(
         If ``progress`` is True and tqdm is not installed.
     FloatingPointError
         If a gradient becomes inf or NaN, by the optimizer; the step is not done.
+
+    Whatever is raised in a run, by a signal's handler or a callback too: each step is done wholly or not at all, with
+    all that belongs to it. The model has the weights of the last step (with ``ema``, not the average), and the
+    exception carries the `History` so far as its attribute ``history``.
 
     Notes
     -----
@@ -155,6 +172,7 @@ def fit(
     """
     epochs, accumulate = whole("epochs", epochs, 0), whole("accumulate", accumulate, 1)
     checkpoint_every = whole("checkpoint_every", checkpoint_every, 1)
+    shuffle, grad_norm = yes_or_no("shuffle", shuffle), yes_or_no("grad_norm", grad_norm)
     check_paths(checkpoint, resume_from)
     average_of = None if ema is None else a_number("ema", ema, 0, 1)
     watchers, tqdm = Callbacks(callbacks), _tqdm(progress)
@@ -162,31 +180,42 @@ def fit(
     if grad_norm and clip_norm is None and clip_norm_per_tensor is None:
         clipping["clip_norm"] = math.inf
     generator = np.random.default_rng(rng)
-    session = Session(model, X, y, optimizer, loss, batch_size, validation, sample_weight, accumulate)
+    numbers = None if rng is None else f"in the state {crc32(repr(generator.bit_generator.state).encode()):08x}"
+    with np.errstate(all="ignore"):
+        session = Session(model, X, y, optimizer, loss, batch_size, validation, sample_weight, accumulate, split)
     average = None if average_of is None else WeightAverage(model.parameters(), average_of)
     norms: list[float] | None = [] if clipping["clip_norm"] or clipping["clip_norm_per_tensor"] else None
+    undo = Undo(model, optimizer, average)
     update = session.update(on_nonfinite, clipping, watchers.watches_batches)
-    parts = session.parts(_recording(update, optimizer, average, norms))
+    parts = session.parts(_recording(update, optimizer, average, norms, undo), undo)
     watchers.check_monitors(session.recorded() + ["grad_norm"] * (norms is not None))
     history = History()
     run = Run(model, optimizer, history, epochs)
-    checkpoints = Checkpoints(model, optimizer, average, generator, watchers, len(session.batches.order))
+    if checkpoint is not None or resume_from is not None:
+        asked = {"shuffle": shuffle, "accumulate": accumulate, "on_nonfinite": on_nonfinite, "rng": numbers}
+        asked |= {name: "none" if value is None else float(value) for name, value in clipping.items()}
+        description = {**session.description(), **asked}
+        checkpoints = Checkpoints(
+            model, optimizer, average, generator, watchers, len(session.batches.order), description
+        )
     if resume_from is not None:
         checkpoints.load(resume_from, run)
-    steps = (epochs - run.epoch) * _steps_of(parts)
-    bar = None if tqdm is None else tqdm(total=steps, unit="step", dynamic_ncols=True)
-
-    # what overflows ends in a gradient that is not finite, of which the optimizer tells
-    quiet = np.errstate(over="ignore", invalid="ignore")
-    with bar or nullcontext(), quiet, Interrupts() as interrupts:
+    steps_of_epoch = _steps_of(parts)
+    warn_of_modes(model)
+    warn_of_schedules(optimizer, (epochs - run.epoch) * steps_of_epoch)
+    around, bar, all_skipped = Surroundings(), None, False
+    try:
+        around.enter()
+        if tqdm is not None:
+            bar = tqdm(total=(epochs - run.epoch) * steps_of_epoch, unit="step", dynamic_ncols=True)
         try:
             watchers.call("start", run)
-            while run.epoch < epochs and not (run.stopping or interrupts.requested):
+            while run.epoch < epochs and not (run.stopping or around.requested):
                 started, lr, skipped = time.perf_counter(), optimizer.lr, optimizer.skipped_steps
                 session.check_arrays()
                 if shuffle:
                     session.batches.shuffle(generator)
-                total = _epoch(parts, interrupts, run, watchers, session, bar)
+                total = _epoch(parts, around, run, watchers, session, bar)
                 if total is None:
                     break
                 measured = {"loss": total / session.sum_of_weights, "lr": lr, **session.accuracy("accuracy")}
@@ -195,12 +224,18 @@ def fit(
                     norms.clear()
                 if on_nonfinite == "skip":
                     measured["skipped_steps"] = optimizer.skipped_steps - skipped
-                with nullcontext() if average is None else average.in_place():
-                    measured |= session.validate()
-                    history.append({**measured, "seconds": time.perf_counter() - started}, _trust_ratios(optimizer))
-                    run.epoch += 1
-                    watchers.call("epoch", run)
-                last = run.epoch == epochs or run.stopping or interrupts.requested
+                    if measured["skipped_steps"] == steps_of_epoch and not all_skipped:
+                        all_skipped = True
+                        warn_of_skipped(run.epoch + 1, steps_of_epoch)
+                if average is not None:
+                    average.put_in()
+                measured |= session.validate()
+                history.append({**measured, "seconds": time.perf_counter() - started}, _trust_ratios(optimizer))
+                run.epoch += 1
+                watchers.call("epoch", run)
+                if average is not None:
+                    average.take_out()
+                last = run.epoch == epochs or run.stopping or around.requested
                 if checkpoint is not None and (last or run.epoch % checkpoint_every == 0):
                     checkpoints.save(checkpoint, run)
                 if bar is not None:
@@ -208,20 +243,50 @@ def fit(
                     bar.set_description(f"epoch {run.epoch}/{epochs}", refresh=False)
                     bar.set_postfix(shown)
         except KeyboardInterrupt:  # from a callback, or from a layer of one's own; Ctrl-C itself is only noted
-            if interrupts.forced:
+            if around.forced:
                 raise
-            interrupts.requested = True
-        if interrupts.requested:
+            around.requested = True
+            surely(lambda: _settle(undo, average, run))
+        if around.requested:
             history.interrupted = True
             history.stopped = f"interrupted after {run.epoch} epoch{'' if run.epoch == 1 else 's'}"
         if average is not None:
-            average.move_in()
+            average.put_in()
         watchers.call("end", run)
+        if average is not None:
+            average.keep()
+        if bar is not None:
+            bar.close()
+        around.leave()
+    except BaseException as error:
+        surely(lambda: _settle(undo, average, run))
+        history.stopped = f"{type(error).__name__}: {error}"
+        _give(error, history)
+        try:
+            watchers.end_after(error, run)
+            if bar is not None:
+                bar.close()
+        finally:
+            surely(around.leave)
+        raise
     return history
 
 
+def _settle(undo: Undo, average: WeightAverage | None, run: Run) -> None:
+    """Leave nothing half done: neither a step nor the exchange of weights and average, nor an epoch's entry."""
+    undo.settle()
+    if average is not None:
+        average.take_out()
+    run.history.truncate(run.epoch)
+
+
+def _give(error: BaseException, history: History) -> None:
+    with suppress(Exception):  # a class may refuse to have further attributes
+        error.history = history  # type: ignore[attr-defined]
+
+
 def _epoch(
-    parts: list[Part], interrupts: Interrupts, run: Run, watchers: Callbacks, session: Session, bar: Any
+    parts: list[Part], around: Surroundings, run: Run, watchers: Callbacks, session: Session, bar: Any
 ) -> float | None:
     """Go through the data once; the sum of the losses, or None if that was cut short."""
     total, begin, run.batch = 0.0, 0, 0
@@ -239,7 +304,7 @@ def _epoch(
                 if bar is not None:
                     bar.update()
                 begin += part.rows
-            if (interrupts.requested or run.stopping) and not (part is parts[-1] and next(batches, None) is None):
+            if (around.requested or run.stopping) and not (part is parts[-1] and next(batches, None) is None):
                 return None
     run.batch = _steps_of(parts)
     return total
@@ -251,20 +316,20 @@ def _steps_of(parts: list[Part]) -> int:
 
 
 def _recording(
-    update: Update, optimizer: Optimizer, average: WeightAverage | None, norms: list[float] | None
+    update: Update, optimizer: Optimizer, average: WeightAverage | None, norms: list[float] | None, undo: Undo
 ) -> Update:
     """``update``, and what is to be done after every step."""
-    if average is None and norms is None:
-        return update
 
     def update_and_record(grad_scale: float) -> bool:
         done = update(grad_scale)
-        if done:
-            if norms is not None and optimizer.grad_norm is not None:
-                norms.append(optimizer.grad_norm)
-            if average is not None:
-                average.update()
-        return done
+        if not done:
+            undo.after_refusal()
+            return False
+        if norms is not None and optimizer.grad_norm is not None:
+            norms.append(optimizer.grad_norm)
+        if average is not None:
+            average.update()
+        return True
 
     return update_and_record
 
@@ -278,9 +343,9 @@ def _trust_ratios(optimizer: Optimizer) -> dict[str, float]:
 
 def _tqdm(progress: bool | None) -> Any:
     """What makes a progress bar, or None if there is to be none."""
-    if progress not in (None, True, False):
+    if progress is not None and not isinstance(progress, (bool, np.bool_)):
         raise TypeError(f"progress must be True, False or None, not {progress!r}")
-    if progress is False or (progress is None and not (sys.stderr and sys.stderr.isatty())):
+    if (progress is not None and not progress) or (progress is None and not (sys.stderr and sys.stderr.isatty())):
         return None
     try:
         from tqdm import tqdm

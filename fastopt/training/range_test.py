@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,10 +9,13 @@ import numpy as np
 
 from .._checks import a_number, positive, whole
 from .._layer import Layer
+from .._moving import copy_all, surely
 from ..optim import Optimizer
+from .advice import warn_of_modes
 from .figure import new_figure
-from .interrupt import Interrupts
 from .session import Session
+from .steps import Undo
+from .surroundings import Surroundings
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
     Generator = np.random.Generator
@@ -36,7 +38,7 @@ class RangeTest:
     lrs : ndarray (steps done,)
         The learning rate of each step.
     losses : ndarray (steps done,)
-        The loss of the step's batch before the step; with validation data, theirs after it.
+        The loss of the step's batch before the step; with validation data, theirs after it. It may be NaN.
     smoothed : ndarray (steps done,)
         The losses, each averaged with those around it: the weight of one k steps away is ``smoothing ** k``. It does
         not lag behind, as an average of those before it would.
@@ -67,16 +69,18 @@ class RangeTest:
         ValueError
             If the loss did not fall clearly, so that there is nothing to suggest.
         """
-        lowest = int(np.argmin(self.smoothed)) if len(self.smoothed) else 0
-        way_down = self.smoothed[: lowest + 1]
-        noise = float(np.std(self.losses[: lowest + 1] - way_down)) if lowest else 0.0
+        known = np.isfinite(self.smoothed) & np.isfinite(self.losses)
+        rates, losses, smoothed = self.lrs[known], self.losses[known], self.smoothed[known]
+        lowest = int(np.argmin(smoothed)) if len(smoothed) else 0
+        way_down = smoothed[: lowest + 1]
+        noise = float(np.std(losses[: lowest + 1] - way_down)) if lowest else 0.0
         fall = float(way_down[0] - way_down[-1]) if lowest else 0.0
         if lowest < 2 or fall <= noise:
             raise ValueError(
                 f"the loss did not fall clearly in {self!r}: begin with a lower rate, take more steps, or give"
                 " validation data"
             )
-        lrs = self.lrs[: lowest + 1]
+        lrs = rates[: lowest + 1]
         slopes = np.gradient(way_down, np.log(lrs) if self.mode == "exponential" else lrs)
         base, limit = (lrs[np.argmax(way_down <= way_down[0] - part * fall)] for part in (0.1, 0.9))
         return Suggestion(float(lrs[np.argmin(slopes)]), float(base), float(limit))
@@ -111,8 +115,9 @@ class RangeTest:
             label = f"cyclical: {found.base_lr:.2g} to {found.max_lr:.2g}"
             axes.axvspan(found.base_lr, found.max_lr, color="#d1661f", alpha=0.13, linewidth=0, label=label)
             axes.axvline(found.lr, color="#d1661f", linewidth=1.6, label=f"steepest: {found.lr:.2g}")
-        if len(self.smoothed):
-            low, high = self.smoothed.min(), self.smoothed[: np.argmin(self.smoothed) + 1].max()
+        known = self.smoothed[np.isfinite(self.smoothed)]
+        if len(known):
+            low, high = known.min(), known[: np.argmin(known) + 1].max()
             margin = (high - low) or abs(high) or 1.0
             axes.set_ylim(low - 0.1 * margin, high + 0.5 * margin)
         axes.set(title="Learning-rate range test", xlabel="learning rate", ylabel="loss")
@@ -128,6 +133,7 @@ def lr_range_test(
     loss: Any = "logistic",
     batch_size: int | None = 32,
     validation: Any = None,
+    split: str | None = None,
     sample_weight: Any = None,
     rng: "int | Generator | None" = None,
     clip_norm: float | None = None,
@@ -149,7 +155,7 @@ def lr_range_test(
 
     Parameters
     ----------
-    model, X, y, optimizer, loss, batch_size, sample_weight, rng, clip_norm, clip_norm_per_tensor, clip_value
+    model, X, y, optimizer, loss, batch_size, split, sample_weight, rng, clip_norm, clip_norm_per_tensor, clip_value
         As for `fit`. The rate is that of all groups of the optimizer.
     validation : pair (X, y), triple (X, y, sample_weight), or fraction, optional
         If given, the loss that is looked at is theirs, after each step. It is less noisy, and takes time.
@@ -161,8 +167,11 @@ def lr_range_test(
     smoothing : float
         In [0, 1): how far the losses are averaged with their neighbours.
     divergence : float
-        The test ends when the average loss, that of the steps so far, is this many times the least it has been, or if a
-        loss or gradient is not finite.
+        The test ends if a gradient is not finite, or when the loss has risen too far: when its average over the steps
+        so far, relative to the losses of the same batches before any step, lies ``divergence - 1`` times as much above
+        the least it has been as the largest of: the loss there, in absolute value; what it had fallen by; and the
+        standard deviation of the batches' losses before any step. A loss of NaN, of a batch without rows that count
+        for instance, is passed over.
 
     Returns
     -------
@@ -205,42 +214,100 @@ def lr_range_test(
     if not positive("divergence", divergence) > 1:
         raise ValueError(f"divergence must be above 1, not {divergence}")
     generator = np.random.default_rng(rng)
-    session = Session(model, X, y, optimizer, loss, batch_size, validation, sample_weight, 1)
+    with np.errstate(all="ignore"):
+        session = Session(model, X, y, optimizer, loss, batch_size, validation, sample_weight, 1, split)
+    undo = Undo(model, optimizer, None)
     clipping = {"clip_norm": clip_norm, "clip_norm_per_tensor": clip_norm_per_tensor, "clip_value": clip_value}
-    parts = session.parts(session.update("raise", clipping, False))
+    trained = session.parts(session.update("raise", clipping, False), undo)
+    untrained = session.parts(lambda _: True, undo)
     lrs = np.geomspace(low, high, steps) if mode == "exponential" else np.linspace(low, high, steps)
+    warn_of_modes(model)
     losses: list[float] = []
-    trailing = weight = 0.0
-    least, diverged = math.inf, False
-    quiet = np.errstate(over="ignore", invalid="ignore")
-    with Interrupts() as interrupts, _put_back(model, optimizer, generator), quiet:
-        for value in _losses_of_steps(session, parts, generator, lrs):
-            if not math.isfinite(value):
-                diverged = True
-                break
+    around, before = Surroundings(), _Before(model, optimizer, generator)
+    try:
+        around.enter()
+        session.batches.shuffle(generator)
+        watch = _Divergence(_losses_before(session, untrained, steps), smoothing, divergence)
+        before.put_statistics_back()
+        for value in _losses_of_steps(session, trained, generator, lrs):
             losses.append(value)
-            trailing = smoothing * trailing + (1.0 - smoothing) * value
-            weight = smoothing * weight + 1.0 - smoothing
-            least = min(least, trailing / weight)
-            if trailing / weight > divergence * least:
-                diverged = True
+            if around.requested or watch.diverged(value):
                 break
-            if interrupts.requested:
-                break
-    if interrupts.requested:
+        before.put_back()
+        around.leave()
+    except BaseException:
+        surely(before.put_back)
+        surely(around.leave)
+        raise
+    if around.requested:
         raise KeyboardInterrupt
+    if losses and losses[-1] in (math.inf, -math.inf):  # of a step that was not done
+        losses.pop()
     found = np.array(losses)
-    distance = abs(np.subtract.outer(np.arange(len(found)), np.arange(len(found))))
-    weights = np.power(float(smoothing), distance)
-    return RangeTest(lrs[: len(found)], found, weights @ found / weights.sum(axis=1), diverged, mode)
+    return RangeTest(lrs[: len(found)], found, _smoothed(found, smoothing), watch.found, mode)
+
+
+def _smoothed(losses: np.ndarray, smoothing: float) -> np.ndarray:
+    """Each loss averaged with those around it; NaN only where all are."""
+    distance = abs(np.subtract.outer(np.arange(len(losses)), np.arange(len(losses))))
+    known = np.isfinite(losses)
+    weights = np.power(float(smoothing), distance) * known
+    total = weights.sum(axis=1)
+    sums = weights @ np.where(known, losses, 0.0)
+    return np.divide(sums, total, out=np.full(len(losses), np.nan), where=total > 0)
+
+
+class _Divergence:
+    """Whether losses have risen too far, given the losses of the same batches before any step.
+
+    That takes the noise of batches out, and says how large a change is: a loss may have any sign, or be nearly 0.
+    """
+
+    def __init__(self, before: list[float], smoothing: float, limit: float):
+        known = np.array(before)[np.isfinite(before)]
+        self._level, self._noise = (float(known.mean()), float(known.std())) if known.size else (0.0, 0.0)
+        self._before, self._smoothing, self._limit = before, smoothing, limit
+        self._average = self._weight = self._least = 0.0
+        self._steps = 0
+        self.found = False
+
+    def diverged(self, value: float) -> bool:
+        """Take in the loss of a step; NaN says nothing, and inf that the step was refused."""
+        before = self._before[self._steps] if self._steps < len(self._before) else self._level
+        self._steps += 1
+        if math.isinf(value):
+            self.found = True
+        elif math.isfinite(value):
+            before = before if math.isfinite(before) else self._level
+            self._average = self._smoothing * self._average + (1.0 - self._smoothing) * (value - before)
+            self._weight = self._smoothing * self._weight + 1.0 - self._smoothing
+            change = self._average / self._weight
+            self._least = min(self._least, change)
+            scale = max(abs(self._level + self._least), -self._least, self._noise)
+            self.found = change - self._least > (self._limit - 1.0) * scale
+        return self.found
+
+
+def _losses_before(session: Session, parts: Any, steps: int) -> list[float]:
+    """The losses of the batches of the first epoch, of no more than ``steps``, without a step."""
+    losses: list[float] = []
+    if session.validates:
+        return [session.validate()["val_loss"]] * steps
+    begin = 0
+    for step, rows, arrays in parts:
+        for batch in zip(*arrays, strict=False):
+            if len(losses) == steps:
+                return losses
+            losses.append(session.mean_loss(step(*batch), begin, rows))
+            begin += rows
+    return losses
 
 
 def _losses_of_steps(session: Session, parts: Any, generator: Any, lrs: np.ndarray) -> Iterator[float]:
-    """One step at each of the rates, and the loss that belongs to it: NaN for a step that is refused."""
+    """One step at each of the rates, and the loss that belongs to it: inf for a step that is refused."""
     rates = iter(lrs.tolist())
     while True:
         session.check_arrays()
-        session.batches.shuffle(generator)
         begin = 0
         for step, rows, arrays in parts:
             for batch in zip(*arrays, strict=False):
@@ -251,22 +318,31 @@ def _losses_of_steps(session: Session, parts: Any, generator: Any, lrs: np.ndarr
                 try:
                     value = session.mean_loss(step(*batch), begin, rows)
                 except FloatingPointError:
-                    value = math.nan
+                    value = math.inf
                 begin += rows
                 yield session.validate().get("val_loss", value) if math.isfinite(value) else value
+        session.batches.shuffle(generator)
 
 
-@contextmanager
-def _put_back(model: Layer, optimizer: Optimizer, generator: Any) -> Iterator[None]:
-    """After the ``with`` block everything that training changes is as it was."""
-    weights, state, numbers = model.state_dict(), optimizer.state_dict(), generator.bit_generator.state
-    hyperparameters, norm = [dict(group) for group in optimizer.groups], optimizer.grad_norm
-    try:
-        yield
-    finally:
-        model.load_state_dict(weights)
-        optimizer.load_state_dict(state)
-        for group, values in zip(optimizer.groups, hyperparameters, strict=True):
+class _Before:
+    """Everything that training changes, as it was."""
+
+    def __init__(self, model: Layer, optimizer: Optimizer, generator: Any):
+        self._buffers = list(model.buffers.values())
+        self._arrays = [*model.params.values(), *self._buffers]
+        self._values = [array.copy() for array in self._arrays]
+        self._optimizer, self._state, self._norm = optimizer, optimizer.state_dict(), optimizer.grad_norm
+        self._hyperparameters = [dict(group) for group in optimizer.groups]
+        self._generator, self._numbers = generator, generator.bit_generator.state
+
+    def put_statistics_back(self) -> None:
+        """The running statistics and the like alone."""
+        copy_all(self._buffers, self._values[len(self._arrays) - len(self._buffers) :])
+
+    def put_back(self) -> None:
+        copy_all(self._arrays, self._values)
+        self._optimizer.load_state_dict(self._state)
+        for group, values in zip(self._optimizer.groups, self._hyperparameters, strict=True):
             group.replace(values)
-        optimizer.grad_norm = norm
-        generator.bit_generator.state = numbers
+        self._optimizer.grad_norm = self._norm
+        self._generator.bit_generator.state = self._numbers

@@ -9,9 +9,9 @@ from .._checks import positive, whole
 from .._layer import Layer
 from ..losses import Loss, as_loss
 from ..optim import Optimizer
-from .data import Batches, Data, bound_to_batches, inputs, sample_weights, with_mean_one
+from .data import Batches, Data, bound_to_batches, fingerprint, inputs, sample_weights, with_mean_one
 from .splits import check_split, split
-from .steps import Part, Update, parts_of_an_epoch
+from .steps import Part, Undo, Update, parts_of_an_epoch
 
 
 class Session:
@@ -102,11 +102,26 @@ class Session:
 
         return update
 
-    def parts(self, update: Update) -> list[Part]:
+    def parts(self, update: Update, undo: Undo) -> list[Part]:
         """An epoch."""
         return parts_of_an_epoch(
-            self.model, self.batches, self.criterion, update, self._accumulate, self._grads, self.stepped
+            undo, self.batches, self.criterion, update, self._accumulate, self._grads, self.stepped
         )
+
+    def description(self) -> dict[str, str]:
+        """What a run that goes on with other data, or another loss, can be told from."""
+        batches, held_out = self.batches, self._validation
+        dtype = batches.outputs.dtype
+        return {
+            "batch_size": str(batches.size),
+            "loss": _named(self.criterion),
+            "X": fingerprint(batches.X, dtype),
+            "y": fingerprint(batches.y),
+            "sample_weight": fingerprint(batches.weight),
+            "validation": "none"
+            if held_out is None
+            else f"X {fingerprint(held_out.X, dtype)} and y {fingerprint(held_out.y)}",
+        }
 
     def accuracy(self, name: str) -> dict[str, float]:
         """The epoch's, under this name, if the loss knows what is right."""
@@ -120,6 +135,11 @@ class Session:
         total = self.criterion.sum_of_weights(batches.outputs, batches.targets[begin : begin + rows])
         return value / total if total else math.nan
 
+    @property
+    def validates(self) -> bool:
+        """Whether there is validation data."""
+        return self._validation is not None
+
     def validate(self) -> dict[str, float]:
         """Loss and accuracy on the validation data, if there is any."""
         if self._validation is None:
@@ -132,6 +152,13 @@ class Session:
         accuracy = self.criterion.accuracy(z, y, weight)
         measured = {"val_loss": self.criterion.mean(z, y, weight)}
         return measured if accuracy is None else {**measured, "val_accuracy": accuracy}
+
+
+def _named(criterion: Loss) -> str:
+    of = getattr(criterion, "function", criterion)
+    if type(of).__repr__ is not object.__repr__ and isinstance(of, Loss):
+        return repr(of)
+    return getattr(of, "__qualname__", type(of).__qualname__)
 
 
 def targets(criterion: Loss, name: str, y: Any, output_shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

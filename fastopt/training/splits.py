@@ -53,12 +53,13 @@ def split(
                 held_out[by_class[first : first + share]] = True
     if classes is not None:
         those = np.ones(rows, bool) if counted is None else counted > 0
-        for there, missing in ((~held_out, "training"), (held_out, "validation")):
-            if len(absent := np.setdiff1d(classes[those], classes[those & there])):
-                warn(
-                    f"{missing} has no rows of class{'es' * (len(absent) > 1)} {_some(absent.tolist())}:"
-                    f" of {rows} rows {count} are held out for validation"
-                )
+        missing = [
+            f"class{'es' * (len(absent) > 1)} {_some(absent.tolist())} in the rows to {what}"
+            for there, what in ((~held_out, "train on"), (held_out, "validate with"))
+            if len(absent := np.setdiff1d(classes[those], classes[those & there]))
+        ]
+        if missing:
+            warn(f"of {rows} rows {count} are held out for validation; there is no {', and no '.join(missing)}")
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 

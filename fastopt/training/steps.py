@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._layer import Layer
+from .._moving import copy_all, surely
 from .._passes import Pass
 from ..losses import Loss
 from ..optim import Optimizer
 from .average import WeightAverage
 from .data import Batches, gathering
-from .moving import copy_all, surely
 
 Step = Callable[..., float]  # on rows, targets, weights and outputs: the sum of the losses
 Update = Callable[[float], bool]  # with what scales the gradients: whether the optimizer did its step
@@ -38,7 +38,7 @@ class Undo:
         self._optimizer, self._average = optimizer, average
         self._buffers = list(model.buffers.values())
         self._kept = [buffer.copy() for buffer in self._buffers]
-        self._open: tuple[int, int] | None = None  # the optimizer's and the average's steps, while there is one going on
+        self._open: tuple[int, int] | None = None  # both counts of steps, within one
 
     def guard(self, step: Step) -> Step:
         """``step``, undone or completed if it raises."""

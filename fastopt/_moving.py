@@ -4,24 +4,25 @@ Python runs signal handlers, and so raises what they raise, between two of its o
 be left half written, a single call into C writes all of them.
 """
 
+import operator
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import repeat
-from operator import setitem
 from typing import Any
 
 import numpy as np
 
 _TRIES = 100
+_write: Callable[[Any, Any, Any], None] = operator.setitem
 
 
 def copy_all(targets: Iterable[np.ndarray], sources: Iterable[np.ndarray]) -> None:
     """Write each of ``sources`` into its target: all of them, whatever signal comes."""
-    deque(map(setitem, targets, repeat(...), sources), 0)
+    deque(map(_write, targets, repeat(...), sources), 0)
 
 
 def surely(call: Callable[[], Any]) -> None:
-    """Repeat ``call``, which may be repeated, until it is through: while an exception is on its way, others may come."""
+    """Repeat ``call``, which may be repeated, until it is through: beside an exception on its way, others may come."""
     for left in reversed(range(_TRIES)):
         try:
             call()
