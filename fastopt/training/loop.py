@@ -21,7 +21,7 @@ from .checkpoints import Checkpoints, check_paths
 from .history import History
 from .session import Session
 from .steps import Part, Undo, Update
-from .surroundings import Surroundings
+from .surroundings import Surroundings, quietly
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
     Generator = np.random.Generator
@@ -181,8 +181,9 @@ def fit(
         clipping["clip_norm"] = math.inf
     generator = np.random.default_rng(rng)
     numbers = None if rng is None else f"in the state {crc32(repr(generator.bit_generator.state).encode()):08x}"
-    with np.errstate(all="ignore"):
-        session = Session(model, X, y, optimizer, loss, batch_size, validation, sample_weight, accumulate, split)
+    session = quietly(
+        lambda: Session(model, X, y, optimizer, loss, batch_size, validation, sample_weight, accumulate, split)
+    )
     average = None if average_of is None else WeightAverage(model.parameters(), average_of)
     norms: list[float] | None = [] if clipping["clip_norm"] or clipping["clip_norm_per_tensor"] else None
     undo = Undo(model, optimizer, average)
@@ -194,7 +195,7 @@ def fit(
     if checkpoint is not None or resume_from is not None:
         asked = {"shuffle": shuffle, "accumulate": accumulate, "on_nonfinite": on_nonfinite, "rng": numbers}
         asked |= {name: "none" if value is None else float(value) for name, value in clipping.items()}
-        description = {**session.description(), **asked}
+        description = {**quietly(session.description), **asked}
         checkpoints = Checkpoints(
             model, optimizer, average, generator, watchers, len(session.batches.order), description
         )

@@ -15,7 +15,7 @@ from .advice import warn_of_modes
 from .figure import new_figure
 from .session import Session
 from .steps import Undo
-from .surroundings import Surroundings
+from .surroundings import Surroundings, quietly
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
     Generator = np.random.Generator
@@ -214,8 +214,7 @@ def lr_range_test(
     if not positive("divergence", divergence) > 1:
         raise ValueError(f"divergence must be above 1, not {divergence}")
     generator = np.random.default_rng(rng)
-    with np.errstate(all="ignore"):
-        session = Session(model, X, y, optimizer, loss, batch_size, validation, sample_weight, 1, split)
+    session = quietly(lambda: Session(model, X, y, optimizer, loss, batch_size, validation, sample_weight, 1, split))
     undo = Undo(model, optimizer, None)
     clipping = {"clip_norm": clip_norm, "clip_norm_per_tensor": clip_norm_per_tensor, "clip_value": clip_value}
     trained = session.parts(session.update("raise", clipping, False), undo)

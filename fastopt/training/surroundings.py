@@ -2,10 +2,31 @@
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+
+from .._moving import surely
+
+Result = TypeVar("Result")
+
+
+def quietly(call: Callable[[], Result]) -> Result:
+    """What ``call`` returns, without warnings or errors of NumPy's about numbers.
+
+    A ``with`` block would be left without its end if a signal's exception came just there.
+    """
+    errors = np.geterr()
+    try:
+        np.seterr(all="ignore")
+        result = call()
+        np.seterr(**errors)
+        return result
+    except BaseException:
+        surely(lambda: np.seterr(**errors))
+        raise
 
 
 class Surroundings:

@@ -1,0 +1,44 @@
+"""Raising at any moment: what a signal's handler does between two of Python's instructions, at a chosen one."""
+
+import os
+import sys
+
+import fastopt
+
+_PACKAGE = os.path.dirname(fastopt.__file__)
+
+
+class Raised(BaseException):
+    """What nothing else raises or catches."""
+
+
+def raising_at(count, call):
+    """Call it, and raise at so manieth instruction of this library; the number there were, and whether it was raised.
+
+    With a count of 0, nothing is raised.
+    """
+    done = 0
+
+    def instruction(frame, event, argument):
+        nonlocal done
+        if event == "opcode":
+            done += 1
+            if done == count:
+                raise Raised
+        return instruction
+
+    def function(frame, event, argument):
+        if not frame.f_code.co_filename.startswith(_PACKAGE):
+            return None
+        frame.f_trace_opcodes = True
+        return instruction
+
+    before = sys.gettrace()
+    sys.settrace(function)
+    try:
+        call()
+    except Raised:
+        return done, True
+    finally:
+        sys.settrace(before)
+    return done, False
