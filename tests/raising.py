@@ -6,6 +6,7 @@ import sys
 import fastopt
 
 _PACKAGE = os.path.dirname(fastopt.__file__)
+_TRAINING = tuple(os.path.join(_PACKAGE, part) for part in ("training", "nn", "_layer", "_passes", "_moving", "losses"))
 
 
 class Raised(BaseException):
@@ -13,7 +14,7 @@ class Raised(BaseException):
 
 
 def raising_at(count, call):
-    """Call it, and raise at so manieth instruction of this library; the number there were, and whether it was raised.
+    """Call it, and raise at so manieth instruction of training; the number there were, and whether it was raised.
 
     With a count of 0, nothing is raised.
     """
@@ -28,7 +29,7 @@ def raising_at(count, call):
         return instruction
 
     def function(frame, event, argument):
-        if not frame.f_code.co_filename.startswith(_PACKAGE):
+        if not frame.f_code.co_filename.startswith(_TRAINING):
             return None
         frame.f_trace_opcodes = True
         return instruction
