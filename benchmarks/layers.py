@@ -40,6 +40,7 @@ def specs(setup: Setup) -> Iterator[Spec]:
         yield _spec(f"squared error + gradient {size:,}", squared_error, (size,), setup, "mse_loss")
     for shape in SOFTMAX_SHAPES[:2] if quick else SOFTMAX_SHAPES:
         yield _spec(f"softmax cross-entropy + gradient {shape}", softmax, shape, setup, "softmax_cross_entropy")
+        yield _spec(f"softmax {shape}", probabilities, shape, setup, "softmax")
     yield _spec("count labels 65,536", count_labels, (65536, 10), setup, "count_labels")
     for shape in [(MANY,)] if quick else [(32, 100), (MANY,), (LARGE,)]:
         yield _spec(f"dropout {shape}", dropout, shape, setup, "dropout")
@@ -315,6 +316,23 @@ def softmax(shape: Shape, setup: Setup) -> Case:
     if jax := setup.peers.get("jax"):
         jax_loss = lambda z, y: -jax.nn.log_softmax(z)[jax.numpy.arange(len(z)), y].mean()  # noqa: E731
     return _loss_case(setup, fo.softmax_cross_entropy, plain, [z, labels], in_place, torch_loss, jax_loss)
+
+
+def probabilities(shape: Shape, setup: Setup) -> Case:
+    x = 3 * _normal(0, *shape)
+    out = np.empty_like(x)
+
+    def plain(x: np.ndarray) -> list[np.ndarray]:
+        e = np.exp(x - x.max(axis=1, keepdims=True))
+        return [e / e.sum(axis=1, keepdims=True)]
+
+    sides = [Side(FASTOPT, lambda: fo.softmax(x, out), lambda: [out], fastopt_settings(setup))]
+    if "numpy" in setup.peers:
+        sides.append(returning("numpy, plain", lambda: plain(x)))
+    if torch := setup.peers.get("torch"):
+        tensor = torch.from_numpy(x)
+        sides.append(returning("torch", lambda: [torch.softmax(tensor, 1).numpy()], torch_settings(setup)))
+    return Case(x.size, sides, lambda: plain(x.astype(np.float64)), {"bandwidth": [Sweep("map", [x, out])]})
 
 
 def count_labels(shape: Shape, setup: Setup) -> Case:

@@ -61,7 +61,8 @@ int fastopt_any_nonfinite(int dtype, const void *x, size_t n, double scale);
 
 /* ---- functions of n elements ------------------------------------------------------------------ */
 
-/* out may be x, but not overlap a part of it: nothing is written then, and the answer is -1; otherwise it is 0. */
+/* out may be x, but not overlap a part of it, and all arrays must be aligned: else nothing is written, and the answer is -1;
+ * otherwise it is 0. */
 int fastopt_exp(int dtype, const void *x, void *out, size_t n);
 int fastopt_log1p_unit(int dtype, const void *x, void *out, size_t n); /* log(1 + x) for x in [0, 1] */
 int fastopt_sigmoid(int dtype, const void *x, void *out, size_t n);
@@ -105,7 +106,11 @@ void fastopt_batch_norm_backward(int dtype, const void *dy, const void *x, const
                                  double *scratch, size_t outer, size_t channels, size_t inner, int training,
                                  int activation);
 
-/* Losses: dz may be z or y, but not overlap a part of them: nothing is written then, and the answer is NaN. */
+/* out = softmax of every row of x[rows][classes]; out may be x, as above, and the answer is the same. */
+int fastopt_softmax(int dtype, const void *x, void *out, size_t rows, size_t classes);
+
+/* Losses: dz may be z or y, but not overlap a part of them, and all arrays must
+ * be aligned: else nothing is written, and the answer is NaN. */
 
 /* Logistic loss from logits z and targets y in [0, 1]: dz = scale * (sigmoid(z) - y); the loss of every
  * element goes to `losses` unless that is NULL; returns the sum of the losses (not scaled). */
@@ -123,8 +128,8 @@ double fastopt_mse_loss(int dtype, const void *z, const void *y, void *losses, v
 /* How many of n labels are not ignore_index; if one of them does not lie in [0, classes), -1 - its position. */
 int64_t fastopt_count_labels(const int64_t *labels, size_t n, size_t classes, int64_t ignore_index);
 
-/* Cross-entropy of softmax(z[rows][classes]) with the labels, which lie in [0, classes) or are ignore_index; weight[classes],
- * whose sum (or the number of classes) is total_weight, may be NULL; `smoothing` of the target goes to all classes. */
+/* Cross-entropy of softmax(z[rows][classes]) with the labels, which lie in [0, classes) or are ignore_index, or else make
+ * a row's loss and gradient NaN; weight[classes], whose sum (or the number of classes) is total_weight, may be NULL; `smoothing` of the target goes to all classes. */
 double fastopt_softmax_cross_entropy(int dtype, const void *z, const int64_t *labels, const void *weight, void *losses,
                                      void *dz, size_t rows, size_t classes, double scale, double total_weight,
                                      double smoothing, int64_t ignore_index);

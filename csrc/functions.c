@@ -1,5 +1,5 @@
 /* functions.c: the functions of arrays, cut into blocks for the thread pool. */
-#include "functions.h"
+#include "loss.h"
 
 /* ---- element by element ----------------------------------------------------------------------- */
 
@@ -25,6 +25,8 @@ static int run_elementwise(elementwise t)
 {
     const size_t bytes = t.n * t.item;
     if (overlaps_part(t.out, t.x, bytes) || (t.binary && overlaps_part(t.out, t.y, bytes)))
+        return -1;
+    if (!aligned(t.x, t.item) || !aligned(t.out, t.item) || (t.binary && !aligned(t.y, t.item)))
         return -1;
     for_blocks(t.n, blocks_of(t.n, BLOCK), elementwise_block, &t);
     return 0;
@@ -95,6 +97,30 @@ WITH_BIAS(bias_add)
 WITH_BIAS(bias_sigmoid)
 WITH_BIAS(bias_tanh)
 WITH_BIAS(bias_relu)
+
+typedef struct {
+    void (*kernel)(const void *x, void *out, size_t rows, size_t classes);
+    const char *x;
+    char *out;
+    size_t rows, classes, rows_per_block, item;
+} softmax_task;
+
+static void softmax_block(void *task, size_t i)
+{
+    const softmax_task *t = task;
+    const size_t begin = i * t->rows_per_block, offset = begin * t->classes * t->item;
+    t->kernel(t->x + offset, t->out + offset, smaller(t->rows_per_block, t->rows - begin), t->classes);
+}
+
+int fastopt_softmax(int dtype, const void *x, void *out, size_t rows, size_t classes)
+{
+    const size_t item = item_size(dtype), block = classes < BLOCK ? BLOCK / classes : 1;
+    softmax_task t = {fastopt_kernels(dtype)->softmax[classes < NARROW], x, out, rows, classes, block, item};
+    if (overlaps_part(out, x, rows * classes * item) || !aligned(x, item) || !aligned(out, item))
+        return -1;
+    for_blocks(rows * classes, blocks_of(rows, block), softmax_block, &t);
+    return 0;
+}
 
 /* ---- the sum of squares ----------------------------------------------------------------------- */
 

@@ -29,6 +29,12 @@ static inline int overlaps_part(const void *out, const void *x, size_t bytes)
     return a != b && (a < b ? b - a : a - b) < bytes;
 }
 
+/* Whether an array of such items lies where the CPU may read one of them. */
+static inline int aligned(const void *x, size_t item)
+{
+    return (uintptr_t)x % item == 0;
+}
+
 /* Calls body for `count` blocks: on the pool where there are enough elements, else here, in order. */
 static inline void for_blocks(size_t elements, size_t count, void (*body)(void *task, size_t i), void *task)
 {

@@ -63,6 +63,7 @@ typedef struct {
     double (*weighted_logistic_loss)(const loss_task *task, size_t begin, size_t n);
     double (*mse_loss)(const loss_task *task, size_t begin, size_t n);
     double (*softmax_cross_entropy[2])(const loss_task *task, size_t begin, size_t n);
+    void (*softmax[2])(const void *x, void *out, size_t rows, size_t classes);
     /* columns.inc, norm.inc */
     void (*add_rows)(const void *x, double *sum, size_t rows, size_t stride, size_t width);
     void (*round)(const double *from, void *to, size_t n);

@@ -2,6 +2,7 @@
 #ifndef FASTOPT_LOSS_H
 #define FASTOPT_LOSS_H
 #include "functions.h"
+#include <string.h>
 
 enum {
     NARROW = 64,        /* with fewer classes than this, softmax works on many rows at once */
@@ -28,5 +29,20 @@ struct loss_task {
     size_t n, block, first_block; /* items, and items of a block; the first block of the round */
     double *sums;                 /* of the blocks of the round */
 };
+
+/* What stands for a class: see classes_of. */
+enum { IGNORED = -1, NO_CLASS = -2 };
+
+/* The classes of some rows; IGNORED, or NO_CLASS, for which loss and gradient are NaN. The labels are read once: whoever may
+ * change them meanwhile, what was checked is what is used. */
+static inline void classes_of(const loss_task *t, size_t first, size_t rows, int64_t *classes)
+{
+    const int64_t count = (int64_t)t->classes, ignored = t->ignore_index;
+    memcpy(classes, t->labels + first, rows * sizeof *classes);
+    for (size_t r = 0; r < rows; r++) {
+        const int64_t label = classes[r], known = (label >= 0) & (label < count) ? label : NO_CLASS;
+        classes[r] = label == ignored ? IGNORED : known;
+    }
+}
 
 #endif

@@ -15,6 +15,8 @@ static double run(loss_task t, size_t elements, size_t item)
 {
     if (overlaps_part(t.dz, t.z, elements * item) || (t.y && overlaps_part(t.dz, t.y, elements * item)))
         return NAN;
+    if (!aligned(t.z, item) || !aligned(t.y, item) || !aligned(t.dz, item) || !aligned(t.labels, sizeof(int64_t)))
+        return NAN;
     const size_t blocks = blocks_of(t.n, t.block);
     double sums[ROUND], total = 0;
     t.sums = sums;

@@ -200,3 +200,63 @@ def test_strided_input_is_read_as_it_is():
     x = np.linspace(-3, 3, 24).reshape(4, 6)
     np.testing.assert_array_equal(fo.tanh(x[:, ::2]), fo.tanh(x)[:, ::2])
     np.testing.assert_array_equal(fo.tanh(x.T), fo.tanh(x).T)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_numbers_are_taken_as_arrays_of_one(backend, name):
+    function, derivative = getattr(fo, name), getattr(fo, f"{name}_backward")
+    for x, kind in [(0.5, np.float64), (2, np.float64), (np.float32(0.5), np.float32), (np.int64(2), np.float64)]:
+        y, expected = function(x), function(np.array([x], kind))
+        assert type(y) is kind
+        assert y == expected[0]
+        assert type(derivative(1, y)) is kind
+        assert derivative(0.5, y) == derivative(np.array([0.5], kind), expected)[0]
+    for wrong in (True, None, 1j, "1"):
+        with pytest.raises(TypeError, match=r"x must be a plain numpy\.ndarray, not"):
+            function(wrong)
+
+
+# -- softmax --
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (33, 63), (40, 64), (7, 100), (2000, 10), (0, 4), (2, 3, 5)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bits_of_softmax_are_the_same_everywhere(shape, dtype, rng):
+    x = (10 * rng.standard_normal(shape)).astype(dtype)
+    (y,) = assert_all_agree(lambda: (fo.softmax(x),))
+    e = np.exp((x - x.max(axis=-1, keepdims=True, initial=-np.inf)).astype(np.float64))
+    np.testing.assert_allclose(y, e / e.sum(axis=-1, keepdims=True), rtol=8 * np.finfo(dtype).eps)
+    (again,) = assert_all_agree(lambda: (fo.softmax(misaligned(x)),))
+    np.testing.assert_array_equal(again, y)
+    written = x.copy()
+    assert fo.softmax(written, written) is written
+    np.testing.assert_array_equal(written, y)
+
+
+@pytest.mark.parametrize("classes", [3, 70])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_softmax_at_extreme_numbers(classes, dtype):
+    x = np.zeros((5, classes), dtype)
+    x[0, 0], x[1, :2], x[2, 0], x[3, 1] = -np.inf, np.inf, np.finfo(dtype).max, np.nan
+    x[4] = -np.inf
+    (y,) = assert_all_agree(lambda: (fo.softmax(x),))
+    np.testing.assert_array_equal(y[0, :2], [0, dtype(1) / (classes - 1)])
+    np.testing.assert_array_equal(y[1, :3], [0.5, 0.5, 0])
+    np.testing.assert_array_equal(y[2, :2], [1, 0])
+    assert np.isnan(y[3:]).all()
+
+
+def test_what_softmax_refuses(backend):
+    x = np.arange(24.0).reshape(6, 4)
+    for wrong, error, message in [
+        (np.zeros(()), ValueError, r"x has shape \(\): softmax is over the last axis"),
+        (np.zeros((2, 0)), ValueError, "at least one class"),
+        (np.zeros((2, 2), int), TypeError, r"x must be float32 or float64, not int64: x\.astype\(np\.float32\)"),
+        ([[1.0]], TypeError, "x must be a plain numpy.ndarray, not list: np.asarray"),
+        (np.ma.masked_array(x), TypeError, "x must be a plain numpy.ndarray, not MaskedArray"),
+    ]:
+        with pytest.raises(error, match=message):
+            fo.softmax(wrong)
+    with pytest.raises(ValueError, match="out overlaps a part of x"):
+        fo.softmax(x[:4], x[1:5])
+    np.testing.assert_array_equal(x, np.arange(24.0).reshape(6, 4))

@@ -390,3 +390,51 @@ class TestTheSameArraysAgain:
         assert self.forward(self.saved)[0].tobytes() == before.tobytes()
         self.backward()
         assert bound == ["batch_norm", "batch_norm_backward"]
+
+
+def test_the_backward_pass_trusts_nothing_that_has_been_changed_since(backend):
+    x, gamma, dy = np.random.default_rng(0).standard_normal((6, 4)), np.ones(4), np.ones((6, 4))
+
+    def forward():
+        arrays = {"x": x.copy(), "gamma": gamma.copy(), "beta": np.zeros(4)}
+        y, saved = fo.batch_norm(*arrays.values(), activation="sigmoid", out=np.empty_like(x))
+        return {**arrays, "y": y}, saved
+
+    changes = [
+        lambda array: setattr(array, "shape", array.shape[::-1] if array.ndim == 2 else (2, 2)),
+        lambda array: setattr(array, "dtype", np.int64),
+        lambda array: array.resize(array.size // 2, refcheck=False),
+        lambda array: array.__setstate__((1, (2,), np.dtype(float), False, b"1234567812345678")),
+    ]
+    for change in changes:
+        for name in ("x", "gamma", "beta", "y"):
+            arrays, saved = forward()
+            given = {"out": np.empty_like(x), "dgamma": np.empty(4), "dbeta": np.empty(4)}
+            fo.batch_norm_backward(dy, saved, **given)  # bound from now on
+            change(arrays[name])
+            with pytest.raises(ValueError, match=f"{name} was changed in place"):
+                fo.batch_norm_backward(dy, saved, **given)
+            arrays, saved = forward()
+            change(given["dbeta"])
+            with pytest.raises((TypeError, ValueError), match="dbeta"):
+                fo.batch_norm_backward(dy, saved, **given)
+
+
+def test_what_is_saved_is_read_only():
+    _, saved = fo.batch_norm(np.arange(6.0).reshape(3, 2))
+    for name in ("statistics", "x", "layout"):
+        with pytest.raises(AttributeError):
+            setattr(saved, name, np.zeros(1))
+    saved.statistics[...] = np.nan  # a copy
+    assert np.isfinite(fo.batch_norm_backward(np.ones((3, 2)), saved)[0]).all()
+    with pytest.raises(ValueError, match="not what batch_norm has given"):
+        fo.batch_norm_backward(np.ones((3, 2)), fo.functional.BatchNormSaved(2, np.dtype(float)))
+
+
+def test_a_bound_call_notices_arrays_that_have_been_changed(backend):
+    x, out, mean, var = np.ones((4, 2)), np.empty((4, 2)), np.zeros(2), np.ones(2)
+    _, saved = fo.batch_norm(x, None, None, mean, var, out=out)
+    fo.batch_norm(x, None, None, mean, var, out=out, saved=saved)
+    var.resize(1, refcheck=False)
+    with pytest.raises(ValueError, match=r"running_var has shape \(1,\)"):
+        fo.batch_norm(x, None, None, mean, var, out=out, saved=saved)

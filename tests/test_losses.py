@@ -250,3 +250,58 @@ def test_labels_of_any_integer_type():
     for dtype in (np.uint8, np.int32, np.uint64):
         np.testing.assert_array_equal(fo.softmax_cross_entropy(LOGITS, LABELS.astype(dtype))[1], expected)
     np.testing.assert_array_equal(fo.softmax_cross_entropy(LOGITS, LABELS.repeat(2)[::2])[1], expected)
+
+
+@pytest.mark.parametrize("classes", [3, 70])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_label_that_no_check_has_seen_makes_its_row_nan_and_nothing_else(classes, dtype, rng):
+    """As those of `fit` are, if a callback has put other labels into its arrays."""
+    z = rng.standard_normal((40, classes)).astype(dtype)
+    labels = rng.integers(0, classes, 40)
+    weight = rng.uniform(1, 2, classes).astype(dtype)
+    wrong = labels.copy()
+    wrong[[1, 7, 33]] = 10**15, -1, classes
+    wrong[5] = labels[5] = -9
+
+    def of(labels):
+        losses, dz = np.empty(40, dtype), np.empty_like(z)
+        fo._backends.active.softmax_cross_entropy(z, labels, weight, losses, dz, 1.0, float(weight.sum()), 0.1, -9)
+        return losses, dz
+
+    with using(("numpy", None, 1)):
+        expected = of(labels)
+    for array in expected:
+        array[[1, 7, 33]] = np.nan
+    for found, all_expected in zip(assert_all_agree(lambda: of(wrong)), expected, strict=True):
+        np.testing.assert_array_equal(found, all_expected)
+
+
+def test_labels_beyond_int64_are_no_classes(backend):
+    labels = np.array([0, 2**64 - 1], np.uint64)  # as int64 it would be -1
+    for ignore_index in (-1, -100):
+        with pytest.raises(ValueError, match=rf"labels\[1\] is {2**64 - 1}: not one of the 3 classes"):
+            fo.softmax_cross_entropy(np.zeros((2, 3)), labels, ignore_index=ignore_index)
+    with pytest.raises(ValueError, match="ignore_index must be a whole number of 64 bits"):
+        fo.softmax_cross_entropy(np.zeros((2, 3)), np.zeros(2, int), ignore_index=2**63)
+
+
+@pytest.mark.parametrize("loss", [fo.logistic_loss, fo.mse_loss])
+def test_targets_may_be_whole_numbers_and_all_may_be_numbers(loss):
+    z, y = np.array([[0.5], [-1.0]], np.float32), np.array([[1], [0]])
+    expected = loss(z, y.astype(np.float32))
+    for kind in (int, bool, np.uint8):
+        found = loss(z, y.astype(kind))
+        assert found[0] == expected[0]
+        np.testing.assert_array_equal(found[1], expected[1], strict=True)
+    with pytest.raises(ValueError, match=r"y has shape \(2,\), z has \(2, 1\): y\[..., None\] would be alike"):
+        loss(z, y[:, 0])
+    value, dz = loss(0.5, 1)
+    expected = loss(np.array([0.5]), np.array([1.0]))
+    assert (value, dz) == (expected[0], expected[1][0])
+    assert type(dz) is np.float64
+    assert type(loss(np.float32(0.5), 1)[1]) is np.float32
+    assert loss(0.5, 1.0, reduction="none")[0] == pytest.approx(value)
+
+
+def test_logistic_loss_with_weights_takes_numbers_too():
+    assert fo.logistic_loss(0.5, True, pos_weight=np.array(3.0))[0] == 3 * fo.logistic_loss(0.5, 1)[0]

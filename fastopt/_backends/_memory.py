@@ -1,6 +1,38 @@
 """What a kernel may write to, so that it never writes over what it has yet to read."""
 
+from typing import Any
+
 import numpy as np
+
+try:
+    from .._core import ffi
+
+    _address = ffi.from_buffer
+except ImportError:
+
+    def _address(x: np.ndarray) -> Any:
+        if not x.flags.c_contiguous:
+            raise ValueError("ndarray is not C-contiguous")
+        return x.__array_interface__["data"]
+
+
+Header = tuple[np.ndarray, np.dtype, tuple[int, ...], Any]
+
+
+def header(x: np.ndarray) -> Header:
+    """A contiguous array, and what of it can be changed in place besides its elements."""
+    return x, x.dtype, x.shape, _address(x)
+
+
+def first_changed(headers: list[Header]) -> np.ndarray | None:
+    """The first array that is no longer what `header` has found."""
+    for x, dtype, shape, address in headers:
+        try:
+            if x.dtype is not dtype or x.shape != shape or _address(x) != address:
+                return x
+        except ValueError:  # it is no longer contiguous
+            return x
+    return None
 
 
 def address(x: np.ndarray) -> int:
@@ -13,6 +45,6 @@ def overlaps_part(out: np.ndarray, x: np.ndarray) -> bool:
 
 
 def check_written(out: np.ndarray, *inputs: np.ndarray) -> None:
-    """ValueError if ``out`` cannot be written to as it is, or overlaps a part of one of ``inputs``."""
-    if not out.flags.c_contiguous or not out.flags.writeable or any(overlaps_part(out, x) for x in inputs):
-        raise ValueError("out is not C-contiguous, is read-only, or overlaps a part of an input")
+    """ValueError if ``out`` cannot be written to as it is, or overlaps a part of an input, or one is not aligned."""
+    if not out.flags.carray or not all(x.flags.aligned for x in inputs) or any(overlaps_part(out, x) for x in inputs):
+        raise ValueError("out is not C-contiguous, is read-only, or overlaps a part of an input; or one is not aligned")

@@ -296,6 +296,11 @@ def softmax_cross_entropy(
     return total
 
 
+def softmax(x: np.ndarray, out: np.ndarray) -> None:
+    if lib.fastopt_softmax(_DTYPE[x.dtype], _address(x), _address(_WRITTEN, out, True), *x.shape):
+        raise ValueError("out overlaps a part of an input, or an array is not aligned")
+
+
 def count_labels(labels: np.ndarray, classes: int, ignore_index: int) -> int:
     return lib.fastopt_count_labels(_address("int64_t[]", labels), labels.size, classes, ignore_index)
 

@@ -229,14 +229,15 @@ def softmax_cross_entropy(
     _memory.check_written(dz, z)
     f, real = functions.of(z.dtype.name), z.dtype.type
     rows, classes = np.arange(len(z)), z.shape[1]
+    labels = labels.copy()
     ignored = labels == ignore_index
-    label = np.where(ignored, 0, labels)
+    none = ~ignored & ((labels < 0) | (labels >= classes))  # not one of the classes
+    label = np.where(ignored | none, 0, labels)
     w = np.ones(classes, z.dtype) if weight is None else weight
     exact_w = w.astype(np.float64)
     keep, share = 1 - smoothing, smoothing / classes
 
-    largest = z.max(axis=1, keepdims=True)
-    below = np.where(z == largest, np.where(largest == -np.inf, real(np.nan), real(0)), z - largest)
+    below = _below_largest(z)
     e = f.exp_nonpositive(below)
     s = _class_sums(e)
     log_sum = f.log_of_sum(s).astype(np.float64)
@@ -253,11 +254,27 @@ def softmax_cross_entropy(
     gradient = e * factor[:, None] - w * real(scale * share)
     gradient[rows, label] = scale * label_gradient
     gradient[ignored] = 0
-    loss = np.where(ignored, 0, loss).astype(z.dtype)
+    gradient[none] = np.nan
+    loss = np.where(none, np.nan, np.where(ignored, 0, loss)).astype(z.dtype)
     dz[...] = gradient
     if losses is not None:
         losses[...] = loss
     return total(loss, softmax_block(classes))
+
+
+@_silently
+def softmax(x: np.ndarray, out: np.ndarray) -> None:
+    """out = softmax of every row of ``x``."""
+    _memory.check_written(out, x)
+    below = _below_largest(x)
+    e = functions.of(x.dtype.name).exp_nonpositive(below)
+    out[...] = e * (1.0 / _class_sums(e)).astype(x.dtype)[:, None]
+
+
+def _below_largest(z: np.ndarray) -> np.ndarray:
+    """z minus the largest of its row, where inf - inf is 0."""
+    real, largest = z.dtype.type, z.max(axis=1, keepdims=True)
+    return np.where(z == largest, np.where(largest == -np.inf, real(np.nan), real(0)), z - largest)
 
 
 def count_labels(labels: np.ndarray, classes: int, ignore_index: int) -> int:

@@ -4,6 +4,7 @@ What is only read may also be strided or of another layout (it is then copied); 
 """
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy import ndarray  # a look-up less in every call
@@ -34,10 +35,22 @@ def alike(x: ndarray, y: ndarray, z: ndarray) -> bool:
 def read(x: np.ndarray, name: str) -> np.ndarray:
     """``x`` as the kernels can read it."""
     if type(x) is not np.ndarray:
-        raise TypeError(f"{name} must be a plain numpy.ndarray, not {type(x).__name__}")
+        way = f": np.asarray({name}, np.float32) makes one of it" if isinstance(x, (list, tuple)) else ""
+        raise TypeError(f"{name} must be a plain numpy.ndarray, not {type(x).__name__}{way}")
     if x.dtype is not FLOAT32 and x.dtype is not FLOAT64 and x.dtype != FLOAT32 and x.dtype != FLOAT64:
-        raise TypeError(f"{name} must be float32 or float64, not {x.dtype}")
-    return x if x.flags.c_contiguous else np.ascontiguousarray(x)
+        way = f": {name}.astype(np.float32) converts it" if x.dtype.kind in "biuf" else ""
+        raise TypeError(f"{name} must be float32 or float64, not {x.dtype}{way}")
+    return x if x.flags.c_contiguous and x.flags.aligned else x.copy()
+
+
+def is_scalar(x: Any) -> bool:
+    """Whether ``x`` is a plain number, that is, one of Python's or an integer, float32 or float64 of NumPy's."""
+    return isinstance(x, (int, float, np.integer, np.float32)) and not isinstance(x, bool)
+
+
+def from_scalar(x: Any) -> np.ndarray:
+    """An array of no dimensions: of float32 for a float32 of NumPy's, of float64 for all else."""
+    return np.array(x, np.float32 if isinstance(x, np.float32) else np.float64)
 
 
 def read_like(x: np.ndarray, name: str, like: np.ndarray, like_name: str) -> np.ndarray:
@@ -45,8 +58,21 @@ def read_like(x: np.ndarray, name: str, like: np.ndarray, like_name: str) -> np.
     if x.shape != like.shape:
         raise ValueError(f"{name} has shape {x.shape}, {like_name} has {like.shape}")
     if x.dtype is not like.dtype and x.dtype != like.dtype:
-        raise TypeError(f"{name} is {x.dtype}, {like_name} is {like.dtype}")
+        raise TypeError(
+            f"{name} is {x.dtype}, {like_name} is {like.dtype}: {name}.astype({like_name}.dtype) would be alike"
+        )
     return x
+
+
+def targets_like(y: Any, z: np.ndarray) -> np.ndarray:
+    """The targets for ``z``; whole numbers, which are exact in any dtype unless huge, may be integers or bool."""
+    if (is_scalar(y) or isinstance(y, (bool, np.bool_))) and z.ndim == 0:
+        y = from_scalar(y).astype(z.dtype)
+    elif type(y) is ndarray and y.dtype.kind in "biu":
+        y = y.astype(z.dtype)
+    if type(y) is ndarray and y.shape != z.shape and (*y.shape, 1) == z.shape:
+        raise ValueError(f"y has shape {y.shape}, z has {z.shape}: y[..., None] would be alike")
+    return read_like(y, "y", z, "z")
 
 
 def output(out: np.ndarray | None, like: np.ndarray, like_name: str, **inputs: np.ndarray) -> np.ndarray:
@@ -61,6 +87,8 @@ def output(out: np.ndarray | None, like: np.ndarray, like_name: str, **inputs: n
         raise TypeError(f"out is {out.dtype}, {like_name} is {like.dtype}")
     if not out.flags.c_contiguous:
         raise ValueError(f"out must be C-contiguous; its strides are {out.strides} for shape {out.shape}")
+    if not out.flags.aligned:
+        raise ValueError("out must be aligned: its elements do not begin at multiples of their size")
     if not out.flags.writeable:
         raise ValueError("out is read-only")
     for name, x in inputs.items():
@@ -83,6 +111,8 @@ def writeable(x: np.ndarray, name: str) -> np.ndarray:
     """``x`` if it can be written to as it is."""
     if not x.flags.c_contiguous:
         raise ValueError(f"{name} must be C-contiguous; its strides are {x.strides} for shape {x.shape}")
+    if not x.flags.aligned:
+        raise ValueError(f"{name} must be aligned: its elements do not begin at multiples of their size")
     if not x.flags.writeable:
         raise ValueError(f"{name} is read-only")
     return x

@@ -4,7 +4,7 @@ import numpy as np
 from numpy import ndarray
 
 from .. import _backends
-from ._arrays import FLOAT32, FLOAT64, alike, output, read, read_like
+from ._arrays import FLOAT32, FLOAT64, alike, from_scalar, is_scalar, output, read, read_like
 
 
 def _forward(kernel, x: ndarray, out: ndarray | None) -> ndarray:
@@ -19,6 +19,8 @@ def _forward(kernel, x: ndarray, out: ndarray | None) -> ndarray:
             return y
         except ValueError:
             pass
+    if is_scalar(x) and out is None:
+        return _forward(kernel, from_scalar(x), None)[()]
     x = read(x, "x")
     y = output(out, x, "x", x=x)
     kernel(x, y)
@@ -33,6 +35,9 @@ def _backward(kernel, dy: ndarray, value: ndarray, name: str, out: ndarray | Non
             return dx
         except ValueError:
             pass
+    if is_scalar(value) and is_scalar(dy) and out is None:
+        of_value = from_scalar(value)
+        return _backward(kernel, from_scalar(dy).astype(of_value.dtype), of_value, name, None)[()]
     value = read(value, name)
     dy = read_like(dy, "dy", value, name)
     dx = output(out, value, name, dy=dy, **{name: value})
@@ -48,14 +53,14 @@ def sigmoid(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
 
     Parameters
     ----------
-    x : ndarray of float32 or float64, any shape
+    x : ndarray of float32 or float64, any shape; or a number
     out : ndarray, optional
         Where to put the result: an array like ``x``, or ``x`` itself.
 
     Returns
     -------
     ndarray
-        ``out``, or a new array of x's shape and dtype.
+        ``out``, or a new array of x's shape and dtype. For a number, a float64 of NumPy's, or a float32 if it is one.
 
     Raises
     ------
@@ -98,6 +103,43 @@ def sigmoid_backward(dy: np.ndarray, y: np.ndarray, out: np.ndarray | None = Non
     array([0.25, 0.25, 0.25])
     """
     return _backward(_backends.active.sigmoid_backward, dy, y, "y", out)
+
+
+def softmax(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    r"""The softmax of every row: what `softmax_cross_entropy` takes logits for, as probabilities.
+
+    .. math:: y_{j} = \frac{e^{x_{j}}}{\sum_k e^{x_{k}}}
+
+    A row is the last axis. Neither overflows nor warns at any x: -inf has probability 0, inf takes all of it, shared
+    among those of a row. A row with NaN, or of nothing but -inf, is NaN. Sums are taken in double, in a fixed order:
+    the bits are the same in every backend, on every instruction set and with any number of threads.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, shape (..., classes)
+    out : ndarray, optional
+        Where to put the result: an array like ``x``, or ``x`` itself.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sigmoid`; if ``x`` has no axis, or the last one is empty.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.softmax(np.array([[0.0, 0.0], [1000.0, 0.0]]))
+    array([[0.5, 0.5],
+           [1. , 0. ]])
+    """
+    x = read(x, "x")
+    if x.ndim == 0 or x.shape[-1] == 0:
+        raise ValueError(f"x has shape {x.shape}: softmax is over the last axis, which must hold at least one class")
+    y = output(out, x, "x", x=x)
+    if x.size:
+        rows = -1, x.shape[-1]
+        _backends.active.softmax(x.reshape(rows), y.reshape(rows))
+    return y
 
 
 def tanh(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import _backends
 from .._checks import a_number
-from ._arrays import alike, disjoint, output, read, read_like
+from ._arrays import alike, disjoint, from_scalar, is_scalar, output, read, targets_like
 
 _REDUCTIONS = "mean", "sum", "none"
 
@@ -28,8 +28,11 @@ def _of_pairs(
             return _reduced(kernel, z, y, slope, reduction, np.empty(z.shape, z.dtype) if out is None else out)
         except ValueError:
             pass
+    if is_scalar(z) and out is None:
+        loss, dz = _of_pairs(kernel, from_scalar(z), y, slope, reduction, None)
+        return (loss if reduction != "none" else loss[()]), dz[()]
     z = read(z, "z")
-    y = read_like(y, "y", z, "z")
+    y = targets_like(y, z)
     _check_reduction(reduction, z.size, z.shape)
     return _reduced(kernel, z, y, slope, reduction, output(out, z, "z", z=z, y=y))
 
@@ -100,9 +103,9 @@ def logistic_loss(z, y, *, weight=None, pos_weight=None, targets="0/1", reductio
 
     Parameters
     ----------
-    z : ndarray of float32 or float64, any shape
+    z : ndarray of float32 or float64, any shape; or a number
         The logits.
-    y : ndarray like ``z``
+    y : ndarray like ``z``, or of integers or bool
         The targets, from 0 to 1.
     weight : ndarray, optional
         Multiplies the losses: of z's shape, or such that it can be broadcast to it, say one number per class.
@@ -156,8 +159,12 @@ def _weighted_logistic_loss(
     reduction: str,
     out: np.ndarray | None,
 ) -> tuple[Any, np.ndarray]:
+    if is_scalar(z) and out is None:
+        z = from_scalar(z)
+        loss, dz = _weighted_logistic_loss(z, y, weight, pos_weight, targets, reduction, None)
+        return (loss if reduction != "none" else loss[()]), dz[()]
     z = read(z, "z")
-    y = read_like(y, "y", z, "z")
+    y = targets_like(y, z)
     _check_reduction(reduction, z.size, z.shape)
     if targets != "0/1" and targets != "-1/+1":
         raise ValueError(f'targets must be "0/1" or "-1/+1", not {targets!r}')
@@ -189,9 +196,9 @@ def mse_loss(z, y, *, reduction="mean", out=None):
 
     Parameters
     ----------
-    z : ndarray of float32 or float64, any shape
+    z : ndarray of float32 or float64, any shape; or a number
         The predictions.
-    y : ndarray like ``z``
+    y : ndarray like ``z``, or of integers or bool
         The targets.
     reduction : {"mean", "sum", "none"}
         Of the losses; the gradient is that of the mean, or of the sum.
@@ -314,6 +321,11 @@ def softmax_cross_entropy(
         raise ValueError(f"label_smoothing must be from 0 to 1, not {label_smoothing}")
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)):
         raise TypeError(f"ignore_index must be an int, not {type(ignore_index).__name__}")
+    if not -(2**63) <= ignore_index < 2**63:
+        raise ValueError(f"ignore_index must be a whole number of 64 bits, not {ignore_index}")
+    if labels.dtype == np.uint64 and labels.size and labels.max() >= 2**63:  # which as int64 would be below 0
+        wrong = f"labels[{labels.argmax()}] is {labels.max()}"
+        raise ValueError(f"{wrong}: not one of the {classes} classes of z, nor ignore_index={ignore_index}")
     labels = np.ascontiguousarray(labels, np.int64)
     used = _backends.active.count_labels(labels, classes, int(ignore_index))
     if used < 0:

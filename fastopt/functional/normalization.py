@@ -4,11 +4,12 @@ import math
 from collections.abc import Callable
 from functools import partial
 from operator import is_
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import _backends
+from .._backends._memory import Header, first_changed, header
 from .._backends._order import ACTIVATIONS
 from .._checks import a_number
 from ._arrays import disjoint, output, per_channel, read, read_like, writeable
@@ -17,59 +18,68 @@ from ._arrays import disjoint, output, per_channel, read, read_like, writeable
 class _Again:
     """A call that was found to be fine, its pointers fixed, for when the same arrays come again."""
 
-    __slots__ = ("arrays", "backend", "call", "options", "shape", "written")
+    __slots__ = ("arrays", "backend", "call", "headers", "options", "written")
 
     def __init__(self, arrays: tuple[Any, ...], options: tuple[Any, ...], written: list[Any], call: Callable[[], Any]):
         self.arrays, self.options, self.call = arrays, options, call
+        self.headers = [header(x) for x in arrays if x is not None]
         self.written = [x for x in written if x is not None]
-        self.shape = arrays[0].shape
         self.backend = _backends.active
 
     def fits(self, arrays: tuple[Any, ...], options: tuple[Any, ...] = ()) -> bool:
-        """Whether the arrays are the same, those to be written as writeable, and x or dy of the same shape."""
+        """Whether the arrays are the same, where and as large as they were, and those to be written as writeable."""
         return (
             all(map(is_, arrays, self.arrays))
             and options == self.options
             and self.backend is _backends.active
-            and self.shape == arrays[0].shape
+            and first_changed(self.headers) is None
             and all(x.flags.carray for x in self.written)
         )
+
+
+class _Forward(NamedTuple):
+    """What a backward pass needs of its forward pass."""
+
+    arrays: dict[str, np.ndarray | None]  # x, y, gamma and beta
+    headers: list[Header]
+    layout: tuple[int, int, int]
+    training: bool
+    activation: str | None
+
+    def check(self) -> None:
+        """Raise ValueError if an array has been changed in place otherwise than in its elements."""
+        if (changed := first_changed(self.headers)) is not None:
+            name = next(name for name, x in self.arrays.items() if x is changed)
+            raise ValueError(f"{name} was changed in place (its shape, dtype or memory) since the forward pass")
 
 
 class BatchNormSaved:
     """What `batch_norm` leaves for `batch_norm_backward`: the statistics, and x, gamma and beta themselves, not copies.
 
     With "sigmoid" or "tanh" as activation, y too. Handed back to `batch_norm` as ``saved``, its buffers are used again.
-
-    Attributes
-    ----------
-    statistics : ndarray of shape (3, C)
-        Mean, the part of the mean that one number of x's dtype cannot hold, and 1 / sqrt(variance + eps).
+    All attributes are read-only.
     """
 
-    __slots__ = ("activation", "again", "backward_again", "beta", "gamma", "layout", "scratch", "statistics",
-                 "training", "x", "y")  # fmt: skip
-
-    x: np.ndarray | None
-    y: np.ndarray | None
-    gamma: np.ndarray | None
-    beta: np.ndarray | None
-    activation: str | None
-    layout: tuple[int, int, int]
-    training: bool
+    __slots__ = ("_again", "_backward_again", "_forward", "_scratch", "_statistics")
 
     def __init__(self, channels: int, dtype: np.dtype):
-        self.statistics = np.empty((3, channels), dtype)
-        self.scratch = np.empty(0)
-        self.again: _Again | None = None
-        self.backward_again: _Again | None = None
+        self._statistics = np.empty((3, channels), dtype)
+        self._scratch = np.empty(0)
+        self._forward: _Forward | None = None
+        self._again: _Again | None = None
+        self._backward_again: _Again | None = None
 
-    def prepare(self, backend) -> np.ndarray:
+    @property
+    def statistics(self) -> np.ndarray:
+        """Mean, the part of the mean that one number of x's dtype cannot hold, and 1 / sqrt(variance + eps): a copy."""
+        return self._statistics.copy()
+
+    def _prepare(self, backend: Any, layout: tuple[int, int, int]) -> np.ndarray:
         """The scratch memory that ``backend`` needs."""
-        needed = backend.batch_norm_scratch(*self.layout)
-        if self.scratch.size < needed:
-            self.scratch = np.empty(needed)
-        return self.scratch
+        needed = backend.batch_norm_scratch(*layout)
+        if self._scratch.size < needed:
+            self._scratch = np.empty(needed)
+        return self._scratch
 
 
 def channel_layout(x: np.ndarray, axis: int) -> tuple[int, int, int]:
@@ -214,9 +224,9 @@ def batch_norm(
         raise TypeError(f"saved must be a BatchNormSaved, not {type(saved).__name__}")
     arrays = x, gamma, beta, running_mean, running_var, out
     options = training, momentum, eps, unbiased, axis, num_batches_tracked, activation
-    if saved is not None and saved.again is not None and saved.again.fits(arrays, options):
-        saved.again.call()
-        return saved.again.arrays[-1], saved
+    if saved is not None and saved._again is not None and saved._again.fits(arrays, options):
+        saved._again.call()
+        return saved._again.arrays[-1], saved
     x = read(x, "x")
     layout = outer, channels, inner = channel_layout(x, axis)
     count = outer * inner
@@ -249,12 +259,17 @@ def batch_norm(
         y = output(out, x, "x", x=x)
         channel = {"gamma": gamma, "beta": beta, "running_mean": running_mean, "running_var": running_var}
         disjoint({"out": y}, channel)
-    if saved is None or saved.statistics.shape[1] != channels or saved.statistics.dtype != x.dtype:
+    if saved is None or saved._statistics.shape[1] != channels or saved._statistics.dtype != x.dtype:
         saved = BatchNormSaved(channels, x.dtype)
-    saved.x = None if out is not None and np.may_share_memory(x, y) else x
-    saved.y = y if gradient_needs_result(activation) else None
-    saved.gamma, saved.beta, saved.layout = gamma, beta, layout
-    saved.training, saved.activation = bool(training), activation
+    needed: dict[str, np.ndarray | None] = {
+        "x": None if out is not None and np.may_share_memory(x, y) else x,
+        "y": y if gradient_needs_result(activation) else None,
+        "gamma": gamma,
+        "beta": beta,
+    }
+    headers = [header(each) for each in needed.values() if each is not None]
+    saved._again = saved._backward_again = None
+    saved._forward = _Forward(needed, headers, layout, bool(training), activation)
     backend = _backends.active
     kernel = backend.bind(
         "batch_norm",
@@ -264,15 +279,14 @@ def batch_norm(
         running_mean,
         running_var,
         y.reshape(layout),
-        saved.statistics,
-        saved.prepare(backend),
+        saved._statistics,
+        saved._prepare(backend, layout),
     )
     correction = count / (count - 1) if unbiased and count > 1 else 1.0
-    call = partial(kernel, saved.training, eps, fraction, 1.0 - fraction, correction, number)
+    call = partial(kernel, bool(training), eps, fraction, 1.0 - fraction, correction, number)
     call()
-    saved.again = saved.backward_again = None
     if out is not None and arrays[0] is x:  # neither made here
-        saved.again = _Again(arrays, options, [y, running_mean, running_var] if training else [y], call)
+        saved._again = _Again(arrays, options, [y, running_mean, running_var] if training else [y], call)
     return y, saved
 
 
@@ -317,7 +331,8 @@ def batch_norm_backward(
     ------
     TypeError, ValueError
         If an array has the wrong type, dtype or shape, cannot be written to, or overlaps another; if the forward pass
-        wrote y over x. Nothing has been written then.
+        wrote y over x, or one of its arrays has had its shape, dtype or memory changed in place since. Nothing has
+        been written then.
 
     Examples
     --------
@@ -331,12 +346,17 @@ def batch_norm_backward(
     """
     if type(saved) is not BatchNormSaved:
         raise TypeError(f"saved must be a BatchNormSaved, not {type(saved).__name__}")
-    if saved.x is None:
+    forward = saved._forward
+    if forward is None:
+        raise ValueError("saved is not what batch_norm has given")
+    forward.check()
+    layout, channels = forward.layout, forward.layout[1]
+    x, y, gamma, beta = forward.arrays.values()
+    if x is None:
         raise ValueError("the forward pass wrote its result over x (out=x), which the way back needs")
-    x, y, gamma, beta, layout, channels = saved.x, saved.y, saved.gamma, saved.beta, saved.layout, saved.layout[1]
     arrays: tuple[Any, ...] = dy, out, dgamma, dbeta
-    if saved.backward_again is not None and saved.backward_again.fits(arrays):
-        saved.backward_again.call()
+    if saved._backward_again is not None and saved._backward_again.fits(arrays):
+        saved._backward_again.call()
         return arrays[1], None if gamma is None else dgamma, None if beta is None else dbeta
     dy = read_like(dy, "dy", x, "x")
     dx = np.empty(x.shape, x.dtype) if out is None else output(out, x, "x", dy=dy)
@@ -357,14 +377,14 @@ def batch_norm_backward(
         None if y is None else y.reshape(layout),
         gamma,
         beta,
-        saved.statistics,
+        saved._statistics,
         dx.reshape(layout),
         dgamma,
         dbeta,
-        saved.prepare(backend),
+        saved._prepare(backend, layout),
     )
-    call = partial(kernel, saved.training, activation_number(saved.activation))
+    call = partial(kernel, forward.training, activation_number(forward.activation))
     call()
     if arrays[0] is dy and all(given is not None for given in arrays):  # none of them made here
-        saved.backward_again = _Again(arrays, (), [dx, dgamma, dbeta], call)
+        saved._backward_again = _Again(arrays, (), [dx, dgamma, dbeta], call)
     return dx, None if gamma is None else dgamma, None if beta is None else dbeta
