@@ -19,7 +19,7 @@ from .measure import FASTOPT, Case, Setup, Side, Spec, Sweep, fastopt_settings, 
 from .peers import torch_settings
 
 # what a backend offers beside kernels: the table of an optimizer's tensors (see RULES), and helpers
-NOT_KERNELS = {"Plan", "bind", "batch_norm_scratch"}
+NOT_KERNELS = {"Plan", "bind", "batch_norm_scratch", "isolated"}
 
 
 def kernels() -> set[str]:
