@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
+
 from . import _backends
 from ._version import __version__
 
@@ -55,12 +57,12 @@ def set_num_threads(n: int) -> None:
         If ``n`` is not a whole number of at least 1.
     """
     global _threads_reason
-    if isinstance(n, bool) or not isinstance(n, int):
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
         raise TypeError(f"the number of threads must be an int, not {type(n).__name__}")
     if not 1 <= n <= 1024:
         raise ValueError(f"the number of threads must be from 1 to 1024, not {n}")
     if lib is not None:
-        lib.fastopt_threads_set(n)
+        lib.fastopt_threads_set(int(n))
     _threads_reason = "set_num_threads"
 
 
@@ -136,12 +138,9 @@ def _start() -> None:
 def show_config() -> None:
     """Print which backend, instruction set and number of threads are in use, and why."""
     import cffi
-    import numpy
 
     backend = _backends.get_backend()
-    print(
-        f"fastopt {__version__}, Python {platform.python_version()}, NumPy {numpy.__version__}, cffi {cffi.__version__}"
-    )
+    print(f"fastopt {__version__}, Python {platform.python_version()}, NumPy {np.__version__}, cffi {cffi.__version__}")
     print(f"  machine          {platform.machine()}, {sys.platform}")
     print(f"  backend          {backend} ({_backends.reason})")
     if lib is not None:

@@ -32,6 +32,7 @@ import numpy as np
 
 from . import _backends
 from ._backends._environment import isolated
+from ._backends._memory import readable
 from ._checks import a_number
 
 __all__ = ["CrossEntropy", "LogisticLoss", "Loss", "SquaredError"]
@@ -48,7 +49,7 @@ def real(name: str, values: Any) -> np.ndarray:
 @isolated
 def finite(name: str, values: np.ndarray, dtype: Any) -> np.ndarray:
     """``values`` as a contiguous array of ``dtype``, the same if it is one, if all of them are finite."""
-    values = np.ascontiguousarray(values, dtype)
+    values = readable(values, dtype)
     if _backends.active.any_nonfinite(values):
         row = next(i for i, row in enumerate(values) if not np.isfinite(row).all())
         raise ValueError(f"{name} holds NaN or infinity (as {values.dtype}), first in row {row}")
@@ -346,7 +347,7 @@ class CrossEntropy(Loss):
                 f"{name} must be from 0 to {classes - 1}, one for each of the model's {classes} outputs;"
                 f" it goes from {low} to {high}"
             )
-        labels = np.ascontiguousarray(labels, np.int64)
+        labels = readable(labels, np.int64)
         counted = self.row_weights(labels)
         if counted is not None and not counted.any():
             raise ValueError(f"all labels of {name} are ignore_index={self.ignore_index}, or of classes of weight 0")

@@ -1,6 +1,7 @@
 """Batch norm: against PyTorch's recorded results, finite differences, and itself in every backend."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -438,3 +439,16 @@ def test_a_bound_call_notices_arrays_that_have_been_changed(backend):
     var.resize(1, refcheck=False)
     with pytest.raises(ValueError, match=r"running_var has shape \(1,\)"):
         fo.batch_norm(x, None, None, mean, var, out=out, saved=saved)
+
+
+@pytest.mark.parametrize("shape", [(1, 20_000, 2), (2, 300_000)])
+def test_the_reference_takes_memory_in_proportion(shape):
+    """Sums are dealt to lanes and blocks, of which these arrays fill a small part."""
+    fo.set_backend("numpy")
+    x = np.ones(shape, np.float32)
+    tracemalloc.start()
+    try:
+        fo.batch_norm(x)
+        assert tracemalloc.get_traced_memory()[1] < 20 * x.nbytes
+    finally:
+        tracemalloc.stop()

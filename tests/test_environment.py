@@ -178,6 +178,7 @@ KERNELS = {
     "weighted_logistic_loss": of_loss("weighted_logistic_loss", 0.5, 0.5, weights=2),
     "mse_loss": of_loss("mse_loss"),
     "softmax_cross_entropy": of_loss("softmax_cross_entropy", 8.0, 0.1, -100, weights=1, y=LABELS),
+    "softmax": of_output(lambda b, out: b.softmax(edges(out.dtype.type, N).reshape(SHAPE), out.reshape(SHAPE))),
     "count_labels": lambda backend, dtype: (np.int64(backend.count_labels(LABELS, 8, -100)),),
     "column_sums": of_output(lambda b, out: b.column_sums(small(out.dtype.type, 3 * N).reshape(3, N), out)),
     "batch_norm": of_batch_norm,
@@ -276,6 +277,7 @@ def optimizer_steps(dtype):
 PUBLIC = {
     **{name: public_of_inputs(name, 1) for name in UNARY[2:]},
     **{f"{name}_backward": public_of_inputs(f"{name}_backward", 2) for name in UNARY[2:]},
+    "softmax": lambda dtype: (fo.softmax(edges(dtype, 80).reshape(10, 8)),),
     **dict.fromkeys(("logistic_loss", "mse_loss", "softmax_cross_entropy"), public_losses),
     **dict.fromkeys(("batch_norm", "batch_norm_backward", "BatchNormSaved"), public_batch_norm),
     **dict.fromkeys(("dropout", "dropout_backward"), public_dropout),

@@ -121,7 +121,7 @@ def test_python_m_fastopt():
 @NEEDS_C
 def test_num_threads():
     use("c", threads=3)
-    with fo.num_threads(2):
+    with fo.num_threads(np.uint8(2)):
         assert fo.get_num_threads() == 2
         with fo.num_threads(1):
             assert fo.get_num_threads() == 1
@@ -144,7 +144,8 @@ def test_other_backends_use_one_thread():
 @pytest.mark.parametrize(
     ("n", "error"),
     [(0, ValueError), (-1, ValueError), (1025, ValueError), (10**12, ValueError),
-     (1.0, TypeError), ("2", TypeError), (True, TypeError), (None, TypeError)],
+     (np.int64(0), ValueError), (np.uint64(2**63), ValueError), (1.0, TypeError), (np.float64(2), TypeError),
+     (np.bool_(True), TypeError), ("2", TypeError), (True, TypeError), (None, TypeError)],
 )  # fmt: skip
 def test_a_wrong_number_of_threads(n, error):
     before = fo.get_num_threads()

@@ -1,4 +1,4 @@
-"""What a kernel may write to, so that it never writes over what it has yet to read."""
+"""What a kernel may write to, so that it never writes over what it has yet to read, and what it may read."""
 
 from typing import Any
 
@@ -14,6 +14,11 @@ except ImportError:
         if not x.flags.c_contiguous:
             raise ValueError("ndarray is not C-contiguous")
         return x.__array_interface__["data"]
+
+
+def readable(x: Any, dtype: Any = None) -> np.ndarray:
+    """``x`` as C can read it, C-contiguous and aligned: itself, or else a copy."""
+    return np.require(x, dtype, ("C_CONTIGUOUS", "ALIGNED"))
 
 
 Header = tuple[np.ndarray, np.dtype, tuple[int, ...], Any]

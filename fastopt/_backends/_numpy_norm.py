@@ -26,31 +26,47 @@ def _padded(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return result
 
 
+def _in_blocks(x: np.ndarray, size: int) -> list[np.ndarray]:
+    """The first axis of ``x`` in whole blocks, [blocks, size, ...], and what is left as a block of its own."""
+    whole = len(x) // size * size
+    blocks = x[:whole].reshape(-1, size, *x.shape[1:]), x[None, whole:]
+    return [block for block in blocks if block.shape[0] * block.shape[1]]
+
+
 def column_block_sums(x: np.ndarray) -> np.ndarray:
     """[blocks, columns] from x[rows, columns]: the rows of a block dealt to lanes in turn."""
-    rows, columns = x.shape
+    columns = x.shape[1]
     lanes, block = column_order(columns)
-    blocks = -(-rows // block)
-    dealt = _padded(x, (blocks * block, columns)).reshape(blocks, block // lanes, lanes, columns)
-    sums = np.zeros((blocks, lanes, columns))
-    for i in range(dealt.shape[1]):
-        sums += dealt[:, i]
-    return _fold(sums)
+    results = [np.zeros((0, columns))]
+    for rows in _in_blocks(x, block):
+        steps = -(-rows.shape[1] // lanes)
+        dealt = _padded(rows, (len(rows), steps * lanes, columns)).reshape(len(rows), steps, lanes, columns)
+        sums = np.zeros((len(rows), lanes, columns))
+        for i in range(steps):
+            sums += dealt[:, i]
+        results.append(_fold(sums))
+    return np.concatenate(results)
 
 
 def plane_block_sums(x: np.ndarray) -> np.ndarray:
     """[blocks, channels] from x[outer, channels, inner]: element i of a plane goes to lane i mod COLUMN_LANES."""
-    outer, channels, inner = x.shape
+    channels, inner = x.shape[1:]
     planes, parts = plane_order(inner)
-    width = -(-min(inner, BLOCK) // COLUMN_LANES) * COLUMN_LANES
-    groups = -(-outer // planes)
-    dealt = _padded(x, (groups * planes, channels, parts * width))
-    dealt = dealt.reshape(groups, planes, channels, parts, width // COLUMN_LANES, COLUMN_LANES)
-    sums = np.zeros((groups, COLUMN_LANES, parts, channels))
-    for plane in range(planes):
-        for i in range(dealt.shape[4]):
-            sums += dealt[:, plane, :, :, i].transpose(0, 3, 2, 1)
-    return _fold(sums).reshape(groups * parts, channels)
+    lanes = 1  # those that a plane reaches: others are 0
+    while lanes < min(inner, COLUMN_LANES):
+        lanes *= 2
+    width = -(-min(inner, BLOCK) // lanes) * lanes
+    results = [np.zeros((0, channels))]
+    for group in _in_blocks(x, planes):
+        count, of_group = group.shape[:2]
+        dealt = _padded(group, (count, of_group, channels, parts * width))
+        dealt = dealt.reshape(count, of_group, channels, parts, width // lanes, lanes)
+        sums = np.zeros((count, lanes, parts, channels))
+        for plane in range(of_group):
+            for i in range(width // lanes):
+                sums += dealt[:, plane, :, :, i].transpose(0, 3, 2, 1)
+        results.append(_fold(sums).reshape(count * parts, channels))
+    return np.concatenate(results)
 
 
 def in_order(block_sums: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import _backends
 from .._backends._environment import isolated
+from .._backends._memory import readable
 from .._checks import positive
 from .tensors import check_array, check_disjoint, check_writeable, named_arrays, span
 
@@ -99,5 +100,5 @@ def _square_sums(named: Any) -> list[float]:
     arrays = []
     for name, array in named:
         check_array("array", name, array)
-        arrays.append(np.ascontiguousarray(array))
+        arrays.append(readable(array))
     return [_backends.active.square_sum(array) for array in arrays]
