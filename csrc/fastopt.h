@@ -109,6 +109,13 @@ void fastopt_batch_norm_backward(int dtype, const void *dy, const void *x, const
 /* out = softmax of every row of x[rows][classes]; out may be x, as above, and the answer is the same. */
 int fastopt_softmax(int dtype, const void *x, void *out, size_t rows, size_t classes);
 
+/* c[m][n] = activation(a[m][k] b[k][n] + bias[n]), with the bits of one after the other (matmul.inc); bias may be NULL, the
+ * activation is one of FASTOPT_NORM_. c has no gaps and overlaps nothing. The strides are those of elements, in elements; of each
+ * matrix one stride is 1, or stands where there is one element. The answer is -1, and nothing is written, if a pointer is no
+ * multiple of its element's size; otherwise it is 0. */
+int fastopt_matmul(int dtype, const void *a, ptrdiff_t a_row, ptrdiff_t a_k, const void *b, ptrdiff_t b_k,
+                   ptrdiff_t b_column, void *c, const void *bias, size_t m, size_t n, size_t k, int activation);
+
 /* Losses: dz may be z or y, but not overlap a part of them, and all arrays must
  * be aligned: else nothing is written, and the answer is NaN. */
 

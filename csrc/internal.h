@@ -27,6 +27,7 @@ typedef void norm_terms(const void *dy, const void *x, const void *y, const void
 typedef void norm_apply(const void *dy, const void *x, const void *y, void *out, const void *coefficients, size_t stride_k,
                         size_t rows, size_t stride, size_t width, size_t ahead, int stream);
 typedef struct loss_task loss_task; /* loss.h */
+typedef struct matmul_task matmul_task; /* matmul.h */
 
 /* The kernels of one element type: each works on a range within one thread. */
 typedef struct {
@@ -64,6 +65,8 @@ typedef struct {
     double (*mse_loss)(const loss_task *task, size_t begin, size_t n);
     double (*softmax_cross_entropy[2])(const loss_task *task, size_t begin, size_t n);
     void (*softmax[2])(const void *x, void *out, size_t rows, size_t classes);
+    /* matmul.inc */
+    void (*matmul)(const matmul_task *task, size_t row, size_t rows, size_t column, size_t columns);
     /* columns.inc, norm.inc */
     void (*add_rows)(const void *x, double *sum, size_t rows, size_t stride, size_t width);
     void (*round)(const double *from, void *to, size_t n);

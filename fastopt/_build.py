@@ -37,7 +37,18 @@ ffi.set_source(
     f'#include "fastopt.h"\n{in_environment(declarations)}',
     sources=[
         f"csrc/{name}.c"
-        for name in ("optim", "functions", "columns", "norm", "losses", "dropout", "math", "dispatch", "threads")
+        for name in (
+            "optim",
+            "functions",
+            "columns",
+            "norm",
+            "losses",
+            "dropout",
+            "matmul",
+            "math",
+            "dispatch",
+            "threads",
+        )
     ],
     include_dirs=["csrc"],
     depends=sorted(str(path.relative_to(csrc.parent)) for path in csrc.rglob("*.*")),

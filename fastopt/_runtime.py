@@ -139,6 +139,8 @@ def show_config() -> None:
     """Print which backend, instruction set and number of threads are in use, and why."""
     import cffi
 
+    from .functional import products
+
     backend = _backends.get_backend()
     print(f"fastopt {__version__}, Python {platform.python_version()}, NumPy {np.__version__}, cffi {cffi.__version__}")
     print(f"  machine          {platform.machine()}, {sys.platform}")
@@ -147,6 +149,7 @@ def show_config() -> None:
         forced = " (FASTOPT_ISA)" if os.environ.get("FASTOPT_ISA") else ""
         built, available = ", ".join(_compiled_sets()), ", ".join(instruction_sets())
         print(f"  instruction set  {get_instruction_set()}{forced}; built for {built}; this CPU has {available}")
+    print(f"  matrix products  {products.get_matmul()} ({products.reason()})")
     print(f"  threads          {get_num_threads()} ({_threads_reason if backend == 'c' else f'{backend} uses one'})")
 
 

@@ -61,6 +61,7 @@ class Case:
 
 # Shapes by the names of the parameters that give them, small and large, and what the case is then called.
 SHAPES = {
+    ("m", "n", "k"): {"": ({"m": 12, "n": 64, "k": 64}, {"m": 12, "n": 64, "k": 128})},
     ("n", "position"): {"": ({"n": 256}, {"n": 512})},  # dropout: whole groups of random words
     ("n",): {"": ({"n": 128}, {"n": 256})},
     ("rows", "columns"): {
@@ -82,7 +83,8 @@ NORMS = {
     for mode, training in (("", 1), (" in evaluation", 0))
     for number, after in enumerate(["", *(f" and {name}" for name in ACTIVATIONS[1:])])
 }
-VARIANTS = {"batch_norm": NORMS, "batch_norm_backward": NORMS}
+PRODUCT = {"a_row": 128, "a_k": 1, "b_k": 64, "b_column": 1, "activation": 0}
+VARIANTS = {"batch_norm": NORMS, "batch_norm_backward": NORMS, "matmul": {"": PRODUCT}}
 # The values of numbers, by name.
 NUMBERS = {
     "scale": 1.25, "eps": 0.1, "momentum": 0.1, "keep": 0.9, "correction": 1.0, "total_weight": 10.0, "smoothing": 0.0,

@@ -107,15 +107,21 @@ def kernels(isa):
 
 
 @cache
-def code_of(isa):
-    """All instructions compiled for an instruction set, whichever function they are in."""
-    found, of_isa = [], False
+def functions_of(isa):
+    """All functions compiled for an instruction set, by name."""
+    found, of_isa = {}, False
     for address, section, _, name in _symbols():
         if section == "*ABS*":
             of_isa = name == f"{isa}.c"
-        elif of_isa and section.startswith(".text"):
-            found += functions().get(address, [])
+        elif of_isa and section.startswith(".text") and address in functions():
+            found[name] = functions()[address]
     return found
+
+
+@cache
+def code_of(isa):
+    """All instructions compiled for an instruction set, whichever function they are in."""
+    return [i for function in functions_of(isa).values() for i in function]
 
 
 @cache

@@ -51,6 +51,15 @@ PERTURBATIONS = {
     "a coefficient of exp": ("math.inc", "0x1.5558f2p-5f", "0x1.5559f2p-5f", FUNCTIONS, f"elementwise_{BITS}"),
     "a less accurate exp": ("math.inc", "LN2_LOW 0x1.7f7d1cp-20f", "LN2_LOW 0.0f", FUNCTIONS, "accuracy"),
     "the sign of the slope": ("loss.inc", "z < 0 ? -slope : slope", "slope", FUNCTIONS, "derivative"),
+    "another chain": ("matmul.inc", "CHAIN 4096", "CHAIN 4095", "test_matmul.py", "chain_ends and baseline"),
+    "the chain from its end": (
+        "matmul.inc", "from += b_k;", "from += b_k, from += k == t->k ? (ptrdiff_t)(k - 1) * b_k : -2 * b_k;",
+        "test_matmul.py", "to_40 and baseline",
+    ),
+    "zeros left out": (
+        "matmul.inc", "sum[r][v] = MULTIPLY_ADD(", "if (factor != 0) sum[r][v] = MULTIPLY_ADD(",
+        "test_matmul.py", "no_factor and baseline",
+    ),
     "0 inf": ("loss.inc", "t == 0 ? (real)0 : size * t", "size * t", FUNCTIONS, "infinite"),
 }  # fmt: skip
 ALWAYS = ("beta1 for beta2", "order of the lanes")

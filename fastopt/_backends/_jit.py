@@ -15,10 +15,13 @@ def select(condition, x, y):  # np.where would make an array of every scalar
 
 
 @intrinsic
-def fma(typing_context, a, b, c):
+def _fma(typing_context, a, b, c):
     """a * b + c rounded once: the CPU's instruction where it has one."""
 
     def generate(context, builder, signature, arguments):
         return builder.fma(*arguments)
 
     return a(a, a, a), generate
+
+
+fma: Any = _fma  # called without the context

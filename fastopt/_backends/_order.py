@@ -1,5 +1,5 @@
 """What the backends agree on: the order in which sums are taken, which depends on shapes alone (csrc/internal.h,
-reduce.inc, functions.h), and the numbers of the activations that may follow batch norm (csrc/fastopt.h)."""
+reduce.inc, functions.h, matmul.inc), and the numbers of the activations that may follow batch norm (csrc/fastopt.h)."""
 
 BLOCK = 8192  # elements: sums are taken block by block
 LANES = 16  # element i of a block goes to lane i mod LANES
@@ -19,6 +19,8 @@ def plane_order(inner: int) -> tuple[int, int]:
     """How the planes of a channel are summed: the planes of a block, and the blocks of a plane."""
     return max(BLOCK // inner, 1), -(-inner // BLOCK)
 
+
+CHAIN = 4096  # links of a chain of multiply-adds in a matrix product, at most
 
 NARROW = 64  # with fewer classes than this, softmax adds them up in order, else in LANES
 

@@ -132,6 +132,28 @@ def bias_relu(x: np.ndarray, bias: np.ndarray) -> None:
     lib.fastopt_bias_relu(_DTYPE[x.dtype], _address(x), _address(bias), *x.shape)
 
 
+def _operand(x: np.ndarray) -> tuple[Any, int, int]:
+    """Where a matrix that is not C-contiguous begins, and its strides in elements."""
+    if x.flags.f_contiguous:
+        return _address(x.T), 1, x.shape[0]
+    (rows, columns), (row, column), item = x.shape, x.strides, x.itemsize
+    if (row % item and rows > 1) or (column % item and columns > 1) or (item not in (row, column) and 1 not in x.shape):
+        raise ValueError("neither rows nor columns lie in one piece")
+    return ffi.cast("char *", _memory.address(x)), row // item, column // item
+
+
+def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | None, activation: int) -> None:
+    (rows, columns), inner = out.shape, a.shape[1]
+    left, a_row, a_k = (_address(a), inner, 1) if a.flags.c_contiguous else _operand(a)
+    right, b_k, b_column = (_address(b), columns, 1) if b.flags.c_contiguous else _operand(b)
+    to, bias = _address(_WRITTEN, out, True), _NULL if bias is None else _address(bias)
+    if _matmul(_DTYPE[out.dtype], left, a_row, a_k, right, b_k, b_column, to, bias, rows, columns, inner, activation):
+        raise ValueError("an array is not aligned")
+
+
+_matmul = lib.fastopt_matmul
+
+
 def column_sums(x: np.ndarray, out: np.ndarray) -> None:
     lib.fastopt_column_sums(_DTYPE[x.dtype], _address(x), _address(out), *x.shape)
 

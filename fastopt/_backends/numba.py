@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import functions, philox
 from ..rules import RULES, lamb_step, prepare
-from . import _memory, _order
+from . import _memory, _numba_matmul, _order
 from . import numpy as reference
 from ._environment import isolated
 from ._jit import compiled as _compiled
@@ -204,6 +204,15 @@ def bias_tanh(x: np.ndarray, bias: np.ndarray) -> None:
 def bias_relu(x: np.ndarray, bias: np.ndarray) -> None:
     _bias_add(x, bias)
     relu(x, x)
+
+
+@isolated
+def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | None, activation: int) -> None:
+    out[...] = _numba_matmul.product(a, b)
+    if bias is not None:
+        bias_add(out, bias)
+    if activation:
+        (relu, sigmoid, tanh)[activation - 1](out, out)
 
 
 @cache

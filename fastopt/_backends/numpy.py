@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import functions, philox
 from ..rules import RULES, prepare, trust_ratio
-from . import _memory
+from . import _memory, _numpy_matmul
 from ._environment import isolated
 from ._numpy_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
 from ._order import BLOCK, LANES, NARROW, softmax_block
@@ -161,6 +161,16 @@ def bias_tanh(x: np.ndarray, bias: np.ndarray) -> None:
 def bias_relu(x: np.ndarray, bias: np.ndarray) -> None:
     """x = relu(x + bias), row by row."""
     relu(x + bias, x)
+
+
+@isolated
+def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | None, activation: int) -> None:
+    """out = activation(a b + bias), of matrices; ``out`` is C-contiguous and shares no memory with another."""
+    out[...] = _numpy_matmul.product(a, b)
+    if bias is not None:
+        bias_add(out, bias)
+    if activation:
+        (relu, sigmoid, tanh)[activation - 1](out, out)
 
 
 @isolated

@@ -1,4 +1,4 @@
-"""The functions of arrays: activations, losses, batch norm and dropout, forward and backward."""
+"""The functions of arrays: activations, losses, batch norm, dropout and matrix products, forward and backward."""
 
 from ._dropout import dropout, dropout_backward
 from .activations import (
@@ -16,6 +16,7 @@ from .activations import (
 )
 from .losses import logistic_loss, mse_loss, softmax_cross_entropy
 from .normalization import BatchNormSaved, batch_norm, batch_norm_backward
+from .products import get_matmul, matmul, set_matmul
 
 __all__ = [
     "BatchNormSaved",
@@ -23,12 +24,15 @@ __all__ = [
     "batch_norm_backward",
     "dropout",
     "dropout_backward",
+    "get_matmul",
     "log_sigmoid",
     "log_sigmoid_backward",
     "logistic_loss",
+    "matmul",
     "mse_loss",
     "relu",
     "relu_backward",
+    "set_matmul",
     "sigmoid",
     "sigmoid_backward",
     "softmax",
