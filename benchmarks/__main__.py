@@ -14,10 +14,10 @@ from typing import Any
 
 import fastopt as fo
 
-from . import kernels, machine, measure, optimizers, pages, peers, processes, report, training
+from . import kernels, machine, measure, optimizers, pages, peers, processes, products, report, training
 from .measure import Setup
 
-CASES = {"kernels": kernels.specs, "step": optimizers.specs, "train": training.specs}
+CASES = {"kernels": kernels.specs, "products": products.specs, "step": optimizers.specs, "train": training.specs}
 PROCESSES: dict[str, Callable[[Setup], list[dict[str, Any]]]] = {
     "memory": processes.memory,
     "import": lambda setup: [processes.imports(setup)],
