@@ -155,7 +155,7 @@ def test_the_command(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["nets"], "'nets' is none of kernels, step, train, memory, import"),
+    (["nets"], "'nets' is none of kernels, products, step, train, memory, import"),
     (["--peers", "numpy,tf"], "--peers: 'tf' is none of numpy, torch"),
     (["--threads", "two"], "--threads: 'two' is not a list of whole numbers"),
     (["--threads", "0,2"], "--threads: 0 is less than 1"),

@@ -157,6 +157,14 @@ def of_batch_norm(backend, dtype):
     return results
 
 
+def of_product(backend, dtype):
+    b, bias, results = small(dtype, 3 * 20).reshape(3, 20), small(dtype, 20), []
+    for activation, values in enumerate((small, edges, edges, small)):
+        results.append(np.empty((41, 20), dtype))
+        backend.matmul(values(dtype, 41 * 3).reshape(41, 3), b, results[-1], bias, activation)
+    return results
+
+
 def of_plan(backend, dtype):
     """A step of every rule."""
     results = []
@@ -181,6 +189,7 @@ KERNELS = {
     "softmax": of_output(lambda b, out: b.softmax(edges(out.dtype.type, N).reshape(SHAPE), out.reshape(SHAPE))),
     "count_labels": lambda backend, dtype: (np.int64(backend.count_labels(LABELS, 8, -100)),),
     "column_sums": of_output(lambda b, out: b.column_sums(small(out.dtype.type, 3 * N).reshape(3, N), out)),
+    "matmul": of_product,
     "batch_norm": of_batch_norm,
     "batch_norm_backward": of_batch_norm,
     "batch_norm_scratch": lambda backend, dtype: (),
@@ -240,6 +249,16 @@ def public_batch_norm(dtype):
     return [y, mean, var, *fo.batch_norm_backward(x, saved)]
 
 
+def public_product(dtype):
+    a, b = small(dtype, 80).reshape(10, 8), small(dtype, 80).reshape(8, 10)
+    before = fo.get_matmul()
+    fo.set_matmul("exact")
+    try:
+        return fo.matmul(a, b), fo.matmul(b.T, a.T, bias=small(dtype, 10), activation="tanh")
+    finally:
+        fo.set_matmul(before)
+
+
 def public_dropout(dtype):
     x = edges(dtype, 500)
     return fo.dropout(x, 0.3, seed=1), fo.dropout_backward(x, 0.3, seed=1)
@@ -280,6 +299,7 @@ PUBLIC = {
     "softmax": lambda dtype: (fo.softmax(edges(dtype, 80).reshape(10, 8)),),
     **dict.fromkeys(("logistic_loss", "mse_loss", "softmax_cross_entropy"), public_losses),
     **dict.fromkeys(("batch_norm", "batch_norm_backward", "BatchNormSaved"), public_batch_norm),
+    **dict.fromkeys(("matmul", "get_matmul", "set_matmul"), public_product),
     **dict.fromkeys(("dropout", "dropout_backward"), public_dropout),
     **dict.fromkeys(("clip_grad_norm", "global_norm"), public_clipping),
     **dict.fromkeys(fo.losses.__all__, loss_objects),
