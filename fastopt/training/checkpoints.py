@@ -4,6 +4,7 @@ import copy
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,10 @@ class Checkpoints:
             put(state["optimizer"], [arrays[name] for name in own], average, history, state["rng"], epoch)
             self._warn_of_differences(name, state["run"])
         except BaseException as error:
-            surely(lambda: put(*before))
+            try:
+                surely(partial(put, *before))
+            except BaseException:  # a signal's, before the call had begun
+                surely(partial(put, *before))
             with suppress(Exception):
                 surely(lambda: self.callbacks.load_states(states))
             if isinstance(error, Exception) and not isinstance(error, Warning):

@@ -2,8 +2,7 @@
 
 import math
 import sys
-import time
-from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -13,15 +12,15 @@ from .._checks import a_number, whole, yes_or_no
 from .._layer import Layer
 from .._moving import surely
 from ..optim import Optimizer
-from ..rules import RULES
-from .advice import warn_of_modes, warn_of_schedules, warn_of_skipped
+from .advice import warn_of_modes, warn_of_schedules
 from .average import WeightAverage
 from .callbacks import Callbacks, Run
 from .checkpoints import Checkpoints, check_paths
+from .epochs import Epochs
 from .history import History
 from .session import Session
-from .steps import Part, Undo, Update
-from .surroundings import Surroundings, quietly
+from .steps import Undo, Update
+from .surroundings import quietly
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
     Generator = np.random.Generator
@@ -179,141 +178,44 @@ def fit(
     clipping = {"clip_norm": clip_norm, "clip_norm_per_tensor": clip_norm_per_tensor, "clip_value": clip_value}
     if grad_norm and clip_norm is None and clip_norm_per_tensor is None:
         clipping["clip_norm"] = math.inf
-    generator = np.random.default_rng(rng)
+    generator = quietly(lambda: np.random.default_rng(rng))
     numbers = None if rng is None else f"in the state {crc32(repr(generator.bit_generator.state).encode()):08x}"
-    session = quietly(
-        lambda: Session(model, X, y, optimizer, loss, batch_size, validation, sample_weight, accumulate, split)
-    )
-    average = None if average_of is None else WeightAverage(model.parameters(), average_of)
-    norms: list[float] | None = [] if clipping["clip_norm"] or clipping["clip_norm_per_tensor"] else None
-    undo = Undo(model, optimizer, average)
-    update = session.update(on_nonfinite, clipping, watchers.watches_batches)
-    parts = session.parts(_recording(update, optimizer, average, norms, undo), undo)
-    watchers.check_monitors(session.recorded() + ["grad_norm"] * (norms is not None))
-    history = History()
-    run = Run(model, optimizer, history, epochs)
-    if checkpoint is not None or resume_from is not None:
-        asked = {"shuffle": shuffle, "accumulate": accumulate, "on_nonfinite": on_nonfinite, "rng": numbers}
-        asked |= {name: "none" if value is None else float(value) for name, value in clipping.items()}
-        description = {**quietly(session.description), **asked}
-        checkpoints = Checkpoints(
-            model, optimizer, average, generator, watchers, len(session.batches.order), description
-        )
-    if resume_from is not None:
-        checkpoints.load(resume_from, run)
-    steps_of_epoch = _steps_of(parts)
-    warn_of_modes(model)
-    warn_of_schedules(optimizer, (epochs - run.epoch) * steps_of_epoch)
-    around, bar, all_skipped = Surroundings(), None, False
+
+    def prepared() -> Epochs:
+        session = Session(model, X, y, optimizer, loss, batch_size, validation, sample_weight, accumulate, split)
+        average = None if average_of is None else WeightAverage(model.parameters(), average_of)
+        norms: list[float] | None = [] if clipping["clip_norm"] or clipping["clip_norm_per_tensor"] else None
+        undo = Undo(model, optimizer, average)
+        update = session.update(on_nonfinite, clipping, watchers.watches_batches)
+        parts = session.parts(_recording(update, optimizer, average, norms, undo), undo)
+        watchers.check_monitors(session.recorded() + ["grad_norm"] * (norms is not None))
+        warn_of_modes(model)
+        run = Run(model, optimizer, History(), epochs)
+        left = Epochs(session, parts, undo, average, watchers, run, norms, on_nonfinite == "skip")
+        left.generator = generator if shuffle else None
+        if checkpoint is not None or resume_from is not None:
+            asked = {"shuffle": shuffle, "accumulate": accumulate, "on_nonfinite": on_nonfinite, "rng": numbers}
+            asked |= {name: "none" if value is None else float(value) for name, value in clipping.items()}
+            rows, description = len(session.batches.order), {**session.description(), **asked}
+            checkpoints = Checkpoints(model, optimizer, average, generator, watchers, rows, description)
+            if checkpoint is not None:
+                left.save, left.save_every = partial(checkpoints.save, checkpoint), checkpoint_every
+            if resume_from is not None:
+                checkpoints.load(resume_from, run)
+        warn_of_schedules(optimizer, left.steps)
+        return left
+
+    left = quietly(prepared)
     try:
-        around.enter()
-        if tqdm is not None:
-            bar = tqdm(total=(epochs - run.epoch) * steps_of_epoch, unit="step", dynamic_ncols=True)
-        try:
-            watchers.call("start", run)
-            while run.epoch < epochs and not (run.stopping or around.requested):
-                started, lr, skipped = time.perf_counter(), optimizer.lr, optimizer.skipped_steps
-                session.check_arrays()
-                if shuffle:
-                    session.batches.shuffle(generator)
-                total = _epoch(parts, around, run, watchers, session, bar)
-                if total is None:
-                    break
-                measured = {"loss": total / session.sum_of_weights, "lr": lr, **session.accuracy("accuracy")}
-                if norms is not None:
-                    measured["grad_norm"] = sum(norms) / len(norms) if norms else math.nan
-                    norms.clear()
-                if on_nonfinite == "skip":
-                    measured["skipped_steps"] = optimizer.skipped_steps - skipped
-                    if measured["skipped_steps"] == steps_of_epoch and not all_skipped:
-                        all_skipped = True
-                        warn_of_skipped(run.epoch + 1, steps_of_epoch)
-                if average is not None:
-                    average.put_in()
-                measured |= session.validate()
-                history.append({**measured, "seconds": time.perf_counter() - started}, _trust_ratios(optimizer))
-                run.epoch += 1
-                watchers.call("epoch", run)
-                if average is not None:
-                    average.take_out()
-                last = run.epoch == epochs or run.stopping or around.requested
-                if checkpoint is not None and (last or run.epoch % checkpoint_every == 0):
-                    checkpoints.save(checkpoint, run)
-                if bar is not None:
-                    shown = {name: measured[name] for name in session.recorded() if name != "lr"}
-                    bar.set_description(f"epoch {run.epoch}/{epochs}", refresh=False)
-                    bar.set_postfix(shown)
-        except KeyboardInterrupt:  # from a callback, or from a layer of one's own; Ctrl-C itself is only noted
-            if around.forced:
-                raise
-            around.requested = True
-            surely(lambda: _settle(undo, average, run))
-        if around.requested:
-            history.interrupted = True
-            history.stopped = f"interrupted after {run.epoch} epoch{'' if run.epoch == 1 else 's'}"
-        if average is not None:
-            average.put_in()
-        watchers.call("end", run)
-        if average is not None:
-            average.keep()
-        if bar is not None:
-            bar.close()
-        around.leave()
+        left.go_through(tqdm)
     except BaseException as error:
-        surely(lambda: _settle(undo, average, run))
-        history.stopped = f"{type(error).__name__}: {error}"
-        _give(error, history)
         try:
-            watchers.end_after(error, run)
-            if bar is not None:
-                bar.close()
-        finally:
-            surely(around.leave)
+            surely(left.put_right)
+        except BaseException:  # a signal's, before the call had begun
+            surely(left.put_right)
+        left.end_after(error)
         raise
-    return history
-
-
-def _settle(undo: Undo, average: WeightAverage | None, run: Run) -> None:
-    """Leave nothing half done: neither a step nor the exchange of weights and average, nor an epoch's entry."""
-    undo.settle()
-    if average is not None:
-        average.take_out()
-    run.history.truncate(run.epoch)
-
-
-def _give(error: BaseException, history: History) -> None:
-    with suppress(Exception):  # a class may refuse to have further attributes
-        error.history = history  # type: ignore[attr-defined]
-
-
-def _epoch(
-    parts: list[Part], around: Surroundings, run: Run, watchers: Callbacks, session: Session, bar: Any
-) -> float | None:
-    """Go through the data once; the sum of the losses, or None if that was cut short."""
-    total, begin, run.batch = 0.0, 0, 0
-    watched = watchers.watches_batches or bar is not None
-    for part in parts:
-        step, batches = part.step, zip(*part.arrays, strict=False)
-        for rows, targets, weights, outputs in batches:
-            value = step(rows, targets, weights, outputs)
-            total += value
-            if watched:
-                run.batch += 1
-                if watchers.watches_batches:
-                    run.batch_loss = session.mean_loss(value, begin, part.rows)
-                    watchers.call("batch", run)
-                if bar is not None:
-                    bar.update()
-                begin += part.rows
-            if (around.requested or run.stopping) and not (part is parts[-1] and next(batches, None) is None):
-                return None
-    run.batch = _steps_of(parts)
-    return total
-
-
-def _steps_of(parts: list[Part]) -> int:
-    """How many steps an epoch has."""
-    return sum(len(part.arrays[0]) for part in parts)
+    return left.run.history
 
 
 def _recording(
@@ -333,13 +235,6 @@ def _recording(
         return True
 
     return update_and_record
-
-
-def _trust_ratios(optimizer: Optimizer) -> dict[str, float]:
-    """Those of the last step, of an optimizer that has any."""
-    if all(RULES[group.rule].direction is None for group in optimizer.groups):
-        return {}
-    return optimizer.trust_ratios
 
 
 def _tqdm(progress: bool | None) -> Any:

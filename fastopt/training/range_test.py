@@ -213,16 +213,25 @@ def lr_range_test(
     smoothing = a_number("smoothing", smoothing, 0, 1)
     if not positive("divergence", divergence) > 1:
         raise ValueError(f"divergence must be above 1, not {divergence}")
-    generator = np.random.default_rng(rng)
-    session = quietly(lambda: Session(model, X, y, optimizer, loss, batch_size, validation, sample_weight, 1, split))
-    undo = Undo(model, optimizer, None)
+    generator = quietly(lambda: np.random.default_rng(rng))
     clipping = {"clip_norm": clip_norm, "clip_norm_per_tensor": clip_norm_per_tensor, "clip_value": clip_value}
-    trained = session.parts(session.update("raise", clipping, False), undo)
-    untrained = session.parts(lambda _: True, undo)
     lrs = np.geomspace(low, high, steps) if mode == "exponential" else np.linspace(low, high, steps)
-    warn_of_modes(model)
+
+    def prepared() -> tuple[Session, Any, Any]:
+        session = Session(model, X, y, optimizer, loss, batch_size, validation, sample_weight, 1, split)
+        undo = Undo(model, optimizer, None)
+        trained = session.parts(session.update("raise", clipping, False), undo)
+        warn_of_modes(model)
+        return session, trained, session.parts(lambda _: True, undo)
+
+    session, trained, untrained = quietly(prepared)
     losses: list[float] = []
     around, before = Surroundings(), _Before(model, optimizer, generator)
+
+    def put_right() -> None:
+        before.put_back()
+        around.leave()
+
     try:
         around.enter()
         session.batches.shuffle(generator)
@@ -232,11 +241,12 @@ def lr_range_test(
             losses.append(value)
             if around.requested or watch.diverged(value):
                 break
-        before.put_back()
-        around.leave()
+        put_right()
     except BaseException:
-        surely(before.put_back)
-        surely(around.leave)
+        try:
+            surely(put_right)
+        except BaseException:  # a signal's, before the call had begun
+            surely(put_right)
         raise
     if around.requested:
         raise KeyboardInterrupt

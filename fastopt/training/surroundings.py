@@ -3,6 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -18,14 +19,17 @@ def quietly(call: Callable[[], Result]) -> Result:
 
     A ``with`` block would be left without its end if a signal's exception came just there.
     """
-    errors = np.geterr()
+    put_right = partial(np.seterr, **np.geterr())
     try:
         np.seterr(all="ignore")
         result = call()
-        np.seterr(**errors)
+        put_right()
         return result
     except BaseException:
-        surely(lambda: np.seterr(**errors))
+        try:
+            surely(put_right)
+        except BaseException:  # a signal's, before the call had begun
+            surely(put_right)
         raise
 
 
@@ -40,7 +44,7 @@ class Surroundings:
     def __init__(self) -> None:
         self.requested = False
         self.forced = False
-        self._errors = np.geterr()
+        self._errors: dict[str, Any] = {}
         self._before: Any = None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -50,6 +54,7 @@ class Surroundings:
         self.requested = True
 
     def enter(self) -> None:
+        self._errors = np.geterr()
         np.seterr(all="ignore")
         in_main = threading.current_thread() is threading.main_thread()
         if in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:

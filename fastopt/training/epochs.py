@@ -1,0 +1,173 @@
+"""The epochs of a run, one after the other, and what is put right where they end before their time."""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from .._moving import surely
+from ..optim import Optimizer
+from ..rules import RULES
+from .advice import warn_of_skipped
+from .average import WeightAverage
+from .callbacks import Callbacks, Run
+from .session import Session
+from .steps import Part, Undo
+from .surroundings import Surroundings
+
+
+class Epochs:
+    """Those of a run that are not over.
+
+    Attributes
+    ----------
+    generator : numpy.random.Generator or None
+        What shuffles the rows; None if they are not to be.
+    save : function of the run, or None
+        What is to be called after every ``save_every`` epochs, and after the last.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        parts: list[Part],
+        undo: Undo,
+        average: WeightAverage | None,
+        watchers: Callbacks,
+        run: Run,
+        norms: list[float] | None,
+        may_skip: bool,
+    ):
+        self.session, self.parts, self.undo, self.average = session, parts, undo, average
+        self.watchers, self.run, self.norms, self.may_skip = watchers, run, norms, may_skip
+        self.generator: Any = None
+        self.save: Callable[[Run], None] | None = None
+        self.save_every = 1
+        self._around = Surroundings()
+        self._bar: Any = None
+        self._skipped_all = False
+        self._steps_of_epoch = sum(len(part.arrays[0]) for part in parts)
+
+    @property
+    def steps(self) -> int:
+        """How many steps are left."""
+        return (self.run.epochs - self.run.epoch) * self._steps_of_epoch
+
+    def go_through(self, tqdm: Any) -> None:
+        """All of them, from the event "start" to "end". Whatever is raised, `put_right` has to follow."""
+        self._around.enter()
+        if tqdm is not None:
+            self._bar = tqdm(total=self.steps, unit="step", dynamic_ncols=True)
+        self._until_interrupted()
+        run, average = self.run, self.average
+        if self._around.requested:
+            run.history.interrupted = True
+            run.history.stopped = f"interrupted after {run.epoch} epoch{'' if run.epoch == 1 else 's'}"
+        if average is not None:
+            average.put_in()
+        self.watchers.call("end", run)
+        if average is not None:
+            average.keep()
+        if self._bar is not None:
+            self._bar.close()
+        self._around.leave()
+
+    def put_right(self) -> None:
+        """Leave nothing half done: neither a step, nor an epoch's entry, nor average and weights exchanged."""
+        self._settle()
+        self._around.leave()
+
+    def end_after(self, error: BaseException) -> None:
+        """Tell of the error that ends the run: the history, and all who watch."""
+        self.run.history.stopped = f"{type(error).__name__}: {error}"
+        with suppress(Exception):  # a class may refuse to have further attributes
+            error.history = self.run.history  # type: ignore[attr-defined]
+        self.watchers.end_after(error, self.run)
+        if self._bar is not None:
+            self._bar.close()
+
+    def _settle(self) -> None:
+        self.undo.settle()
+        if self.average is not None:
+            self.average.take_out()
+        self.run.history.truncate(self.run.epoch)
+
+    def _until_interrupted(self) -> None:
+        run, around = self.run, self._around
+        try:
+            self.watchers.call("start", run)
+            while run.epoch < run.epochs and not (run.stopping or around.requested):
+                if not self._one():
+                    break
+        except KeyboardInterrupt:  # from a callback, or from a custom layer; Ctrl-C itself is only noted
+            if around.forced:
+                raise
+            around.requested = True
+            surely(self._settle)
+
+    def _one(self) -> bool:
+        """One epoch, and its entry in the history; or the answer that it was cut short."""
+        session, run, average, norms = self.session, self.run, self.average, self.norms
+        optimizer = session.optimizer
+        started, lr, skipped = time.perf_counter(), optimizer.lr, optimizer.skipped_steps
+        session.check_arrays()
+        if self.generator is not None:
+            session.batches.shuffle(self.generator)
+        total = self._steps()
+        if total is None:
+            return False
+        measured = {"loss": total / session.sum_of_weights, "lr": lr, **session.accuracy("accuracy")}
+        if norms is not None:
+            measured["grad_norm"] = sum(norms) / len(norms) if norms else math.nan
+            norms.clear()
+        if self.may_skip:
+            measured["skipped_steps"] = optimizer.skipped_steps - skipped
+            if measured["skipped_steps"] == self._steps_of_epoch and not self._skipped_all:
+                self._skipped_all = True
+                warn_of_skipped(run.epoch + 1, self._steps_of_epoch)
+        if average is not None:
+            average.put_in()
+        measured |= session.validate()
+        run.history.append({**measured, "seconds": time.perf_counter() - started}, _trust_ratios(optimizer))
+        run.epoch += 1
+        self.watchers.call("epoch", run)
+        if average is not None:
+            average.take_out()
+        last = run.epoch == run.epochs or run.stopping or self._around.requested
+        if self.save is not None and (last or run.epoch % self.save_every == 0):
+            self.save(run)
+        if self._bar is not None:
+            self._bar.set_description(f"epoch {run.epoch}/{run.epochs}", refresh=False)
+            self._bar.set_postfix({name: measured[name] for name in session.recorded() if name != "lr"})
+        return True
+
+    def _steps(self) -> float | None:
+        """Go through the data once; the sum of the losses, or None if that was cut short."""
+        session, run, watchers, around, bar = self.session, self.run, self.watchers, self._around, self._bar
+        total, begin, run.batch = 0.0, 0, 0
+        watched = watchers.watches_batches or bar is not None
+        for part in self.parts:
+            step, batches = part.step, zip(*part.arrays, strict=False)
+            for rows, targets, weights, outputs in batches:
+                value = step(rows, targets, weights, outputs)
+                total += value
+                if watched:
+                    run.batch += 1
+                    if watchers.watches_batches:
+                        run.batch_loss = session.mean_loss(value, begin, part.rows)
+                        watchers.call("batch", run)
+                    if bar is not None:
+                        bar.update()
+                    begin += part.rows
+                if (around.requested or run.stopping) and not (part is self.parts[-1] and next(batches, None) is None):
+                    return None
+        run.batch = self._steps_of_epoch
+        return total
+
+
+def _trust_ratios(optimizer: Optimizer) -> dict[str, float]:
+    """Those of the last step, of an optimizer that has any."""
+    if all(RULES[group.rule].direction is None for group in optimizer.groups):
+        return {}
+    return optimizer.trust_ratios
