@@ -44,7 +44,7 @@ class Surroundings:
     def __init__(self) -> None:
         self.requested = False
         self.forced = False
-        self._errors: dict[str, Any] = {}
+        self._errors: Any = {}
         self._before: Any = None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
