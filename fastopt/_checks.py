@@ -53,6 +53,23 @@ def whole(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
+def flag(name: str, value: Any) -> bool:
+    """``value`` as a bool, if it is one, or 0 or 1."""
+    if not isinstance(value, (bool, np.bool_, int, np.integer)) or value not in (0, 1):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
+
+
+def not_masked(name: str, values: Any) -> Any:
+    """``values``, unless they have a mask, of which nothing here would know."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a masked array, and its mask would be lost: leave the masked rows out,"
+            f" or fill in values by {name}.filled(value)"
+        )
+    return values
+
+
 def one_of(*choices: Any) -> Callable[[str, Any], Any]:
     """A check that the value is one of ``choices``, type and all."""
 

@@ -8,17 +8,19 @@ from typing import Any
 import numpy as np
 
 from . import _backends
-from ._checks import whole
+from ._attributes import Attributes
+from ._checks import flag, not_masked, whole
 from ._custom import bind_custom
 from ._moving import copy_all
 from ._passes import Bound, Context, OfThread, Pass, drop_oldest, kept_by, run
+from .functional import sigmoid, softmax
 
 # What a thread keeps of a layer's passes, so that inputs of the same shape find their buffers again.
 _KEPT_PASSES, _KEPT_BYTES = 8, 64 * 2**20
 _KEPT_PREDICTIONS, _KEPT_PREDICTION_BYTES = 2, 16 * 2**20  # whole batches, and the rest
 
 
-class Layer:
+class Layer(Attributes):
     """The base of this library's layers.
 
     One with parameters fills `params` and `grads` in its ``__init__``; one with a state that is no parameter, such
@@ -26,13 +28,14 @@ class Layer:
     """
 
     training = True
+    params: dict[str, np.ndarray]
+    grads: dict[str, np.ndarray]
+    buffers: dict[str, np.ndarray]
     _own: OfThread
     _lock: Any
 
     def __init__(self) -> None:
-        self.params: dict[str, np.ndarray] = {}
-        self.grads: dict[str, np.ndarray] = {}
-        self.buffers: dict[str, np.ndarray] = {}
+        self.params, self.grads, self.buffers = {}, {}, {}
         self._forget_passes()
 
     def bind(self, x: np.ndarray, context: Context) -> Bound:
@@ -57,10 +60,14 @@ class Layer:
         TypeError, ValueError
             If ``x`` is no array of the layer's dtype, or has another width than the layer takes.
         """
-        if not isinstance(x, np.ndarray):
+        if not isinstance(not_masked("x", x), np.ndarray):
             raise TypeError(f"x must be a numpy.ndarray, not {type(x).__name__}")
         if x.dtype != (self.dtype or x.dtype) or x.dtype not in (np.float32, np.float64):
-            raise TypeError(f"x is {x.dtype}, {self!r} takes {self.dtype or 'float32 or float64'}")
+            dtype = self.dtype or np.dtype(np.float32)
+            way = f": x.astype(np.{dtype}) is" if x.dtype.kind in "biuf" else ""
+            if x.dtype == np.float64:
+                way += ", and dtype=np.float64 makes a Sequential, with all its layers, of float64"
+            raise TypeError(f"x is {x.dtype}, {self!r} takes {self.dtype or 'float32 or float64'}{way}")
         if x.ndim < 2:
             raise ValueError(f"x has shape {x.shape}: it must have rows and columns")
         self.check_arrays()
@@ -120,7 +127,7 @@ class Layer:
         last = kept_by(self, self._own).last
         if last is None:
             raise RuntimeError("backward needs a forward before it, in the same thread")
-        if not isinstance(dy, np.ndarray) or dy.dtype != last.y.dtype:
+        if not isinstance(not_masked("dy", dy), np.ndarray) or dy.dtype != last.y.dtype:
             given = dy.dtype if isinstance(dy, np.ndarray) else type(dy).__name__
             raise TypeError(f"dy must be an array of {last.y.dtype}, as the output is, not {given}")
         if dy.shape != last.y.shape:
@@ -136,7 +143,8 @@ class Layer:
 
         Nothing is written to the layer: several threads may predict at once, also while another one trains it.
 
-        For a model trained with the logistic loss these are logits: `fastopt.sigmoid` makes probabilities of them.
+        For a model trained with the logistic loss or the cross-entropy these are logits: `predict_proba` makes
+        probabilities of them.
 
         Parameters
         ----------
@@ -151,7 +159,7 @@ class Layer:
         TypeError, ValueError
             If ``X`` does not hold numbers, or has another width than the layer takes.
         """
-        X = np.asarray(X)
+        X = np.asarray(not_masked("X", X))
         if X.dtype.kind not in "biuf":
             raise TypeError(f"X must hold real numbers, not {X.dtype}")
         if X.ndim < 2:
@@ -167,6 +175,50 @@ class Layer:
             outputs[begin : begin + batch_size] = y
         assert outputs is not None
         return outputs
+
+    def predict_proba(self, X: Any, batch_size: int = 64, *, loss: Any = None) -> np.ndarray:
+        r"""The probabilities for every row of ``X``, of a model whose outputs are logits.
+
+        .. math:: p = \sigma(z) \quad\text{(logistic loss)}, \qquad
+            p_j = \frac{e^{z_j}}{\sum_k e^{z_k}} \quad\text{(cross-entropy)}
+
+        Parameters
+        ----------
+        X, batch_size
+            As for `predict`.
+        loss : {"logistic", "cross_entropy"}, `LogisticLoss` or `CrossEntropy`, optional
+            What the model was trained with. By default the first if there is one output, and the second if there are
+            several: models of several outputs that are not exclusive need ``loss="logistic"``.
+
+        Returns
+        -------
+        ndarray
+            Of the shape of `predict`: for one output the probability of class 1, for several those of the classes.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `predict` does; if ``loss`` is another; if the model ends with a `Sigmoid`, whose outputs are
+            probabilities as they are.
+
+        Examples
+        --------
+        >>> import numpy as np, fastopt as fo
+        >>> model = fo.nn.Linear(2, 3, rng=0)
+        >>> model.weight[...], model.bias[...] = 0, np.log([1, 1, 2])
+        >>> model.predict_proba(np.ones((1, 2)))
+        array([[0.25, 0.25, 0.5 ]], dtype=float32)
+        """
+        name = {"LogisticLoss": "logistic", "CrossEntropy": "cross_entropy"}.get(type(loss).__name__, loss)
+        if name not in (None, "logistic", "cross_entropy"):
+            raise ValueError(f'loss must be "logistic" or "cross_entropy", whose outputs are logits, not {loss!r}')
+        last = list(self.parts())[-1]
+        if getattr(last, "function", None) == "sigmoid":
+            raise ValueError("the model ends with a Sigmoid: what predict gives are probabilities already")
+        z = self.predict(X, batch_size)
+        if name is None:
+            name = "logistic" if z.shape[-1] == 1 else "cross_entropy"
+        return sigmoid(z, z) if name == "logistic" else softmax(z, z)
 
     def _predicted(self, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """The output for a batch, in evaluation mode, in a buffer of this thread's next prediction."""
@@ -204,6 +256,14 @@ class Layer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._forget_passes()
+
+    def __copy__(self) -> "Layer":
+        """A layer of its own over the same arrays: what is set on one is not set on the other."""
+        twin: Layer = object.__new__(type(self))
+        state = {name: value for name, value in vars(self).items() if name not in ("_own", "_lock")}
+        vars(twin).update(state, params=dict(self.params), grads=dict(self.grads), buffers=dict(self.buffers))
+        twin._forget_passes()
+        return twin
 
     # -- parameters --
 
@@ -257,7 +317,9 @@ class Layer:
             raise ValueError(
                 f"the state dict lacks: {', '.join(missing) or '-'}; has no place for: {', '.join(unknown) or '-'}"
             )
-        given = {name: np.array(state_dict[name]) for name in own}  # copies: they may be views of what is written to
+        given = {
+            name: np.array(not_masked(repr(name), state_dict[name])) for name in own
+        }  # copies: they may be views of what is written to
         for name, array in own.items():
             saved = given[name]
             if saved.shape != array.shape:
@@ -305,6 +367,7 @@ class Layer:
 
         This is the mode of `forward`. `fastopt.fit` always trains, and a prediction never does, whatever it says.
         """
+        mode = flag("mode", mode)
         for part in self.parts():
             part.training = mode
         return self

@@ -61,6 +61,10 @@ class Bound(NamedTuple):
     check: Sequence[Callable[[], None]] = ()
 
 
+class DoesNotFit(ValueError):
+    """A layer takes inputs of another shape."""
+
+
 def run(calls: Calls) -> Calls:
     """Run the calls, and return them."""
     for call in calls:

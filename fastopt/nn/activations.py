@@ -1,8 +1,11 @@
 """Activations as layers."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from .. import _backends
+from .._attributes import Check
 from .._layer import Layer
 from .._passes import Bound, Calls, Context, run
 
@@ -11,6 +14,8 @@ class Activation(Layer):
     """A function of every element, whose gradient follows from its output."""
 
     function: str  # the name of the kernel
+
+    _attributes: ClassVar[dict[str, Check | None]] = {**Layer._attributes, "function": None}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

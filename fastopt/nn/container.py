@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .._checks import real_dtype
 from .._layer import Layer, arrays_of
 from .._passes import aligned
 from .dropout import Dropout
@@ -94,8 +95,10 @@ class Container(Layer):
 
     # -- memory --
 
-    def _assemble(self, rng: "int | Generator | None") -> None:
-        """What ends a container's ``__init__``: move the arrays, and with ``rng``, draw initial values."""
+    def _assemble(self, rng: "int | Generator | None", dtype: Any = None) -> None:
+        """What ends a container's ``__init__``: move the arrays, as ``dtype``, and, with ``rng``, draw new values."""
+        if dtype is not None:
+            self._convert(real_dtype(dtype))
         self._move_into_arena()
         for part in self.parts():
             if not hasattr(part, "training"):
@@ -107,6 +110,14 @@ class Container(Layer):
                 if hasattr(part, "reset_parameters") and not getattr(part, "seeded", False):
                     part.reset_parameters(rng)
                     part.seeded = True
+
+    def _convert(self, dtype: np.dtype) -> None:
+        """Make the layers' arrays of floating-point numbers arrays of ``dtype``, once all are found to be fine."""
+        self._checked_arrays(one_dtype=False)
+        for _, leaf in self.leaves():
+            for kind in ("params", "grads", "buffers"):
+                arrays = arrays_of(leaf, kind)
+                arrays.update((k, a.astype(dtype)) for k, a in arrays.items() if a.dtype in (np.float32, np.float64))
 
     def _move_into_arena(self) -> None:
         """Give every parameter and every gradient its place in one block: a half for each."""
@@ -126,7 +137,7 @@ class Container(Layer):
                     for kind, own in part.kinds():
                         own.update((f"{prefix}{key}", array) for key, array in arrays_of(leaf, kind).items())
 
-    def _checked_arrays(self) -> list[_Arrays]:
+    def _checked_arrays(self, one_dtype: bool = True) -> list[_Arrays]:
         """All parameters with their gradients, or the error that they call for."""
         layers: dict[int, str] = {}
         names: dict[int, str] = {}
@@ -144,7 +155,7 @@ class Container(Layer):
                 if not isinstance(param, np.ndarray) or param.dtype not in (np.float32, np.float64):
                     given = str(param.dtype) if isinstance(param, np.ndarray) else type(param).__name__
                     raise TypeError(f"parameter {name!r} must be an array of float32 or float64, not {given}")
-                if found and param.dtype != found[0].param.dtype:
+                if one_dtype and found and param.dtype != found[0].param.dtype:
                     raise TypeError(f"parameter {name!r} is {param.dtype}, those before it are {found[0].param.dtype}")
                 if not isinstance(grad, np.ndarray) or grad.dtype != param.dtype or grad.shape != param.shape:
                     given = f"{grad.dtype} {grad.shape}" if isinstance(grad, np.ndarray) else type(grad).__name__

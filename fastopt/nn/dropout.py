@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from .. import _backends
+from .._attributes import Check
 from .._layer import Layer
 from .._passes import Bound, Calls, Context, run
 from ..functional._dropout import probability, threshold_and_scale
@@ -32,6 +33,7 @@ class Dropout(Layer):
     Attributes
     ----------
     p : float
+        A new one is that of the next forward pass.
     buffers : dict of ndarray
         ``"seed"`` and ``"draw"``, two whole numbers: those of the next mask.
 
@@ -57,10 +59,12 @@ class Dropout(Layer):
     N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15, 2014.
     """
 
+    _attributes: ClassVar[dict[str, Check | None]] = {**Layer._attributes, "p": lambda _, p: probability(p)}
+
     def __init__(self, p: float = 0.5, *, rng: "int | Generator | None" = None):
         super().__init__()
-        self.p = probability(p)
-        self.buffers = {"seed": np.zeros((), np.uint64), "draw": np.zeros((), np.uint64)}
+        self.p = p
+        self.buffers.update(seed=np.zeros((), np.uint64), draw=np.zeros((), np.uint64))
         self.seeded = rng is not None
         self.reset_parameters(np.random.default_rng(rng))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._checks import positive, whole
+from .._checks import not_masked, positive, whole
 from .._layer import arrays_of, bind
 from .._passes import Context, aligned, run
 from .container import Container, checked_layer
@@ -230,7 +230,7 @@ def _difference(output: Callable[[], np.ndarray], array: np.ndarray, index: Any,
 
 def _doubles(name: str, x: Any) -> np.ndarray:
     """``x`` as a new array of float64, on a cache line."""
-    x = np.asarray(x)
+    x = np.asarray(not_masked(name, x))
     if x.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold real numbers, not {x.dtype}")
     if not np.isfinite(x).all():

@@ -1,14 +1,15 @@
 """The fully connected layer."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from .. import _backends, init
-from .._checks import real_dtype, whole
+from .._attributes import Check
+from .._checks import flag, real_dtype, whole
 from .._layer import Layer
-from .._passes import Bound, Calls, Context, aligned, run
+from .._passes import Bound, Calls, Context, DoesNotFit, aligned, run
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
     Generator = np.random.Generator
@@ -58,6 +59,8 @@ class Linear(Layer):
     LeCun et al., "Efficient BackProp" (1998), section 4.6, for the scale of the initial values.
     """
 
+    _attributes: ClassVar[dict[str, Check | None]] = {**Layer._attributes, "in_features": None, "out_features": None}
+
     def __init__(self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = np.float32,
                  rng: "int | Generator | None" = None):  # fmt: skip
         super().__init__()
@@ -66,11 +69,11 @@ class Linear(Layer):
         dtype = real_dtype(dtype)
         self.in_features, self.out_features = int(in_features), int(out_features)
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
-        if bias:
+        if flag("bias", bias):
             shapes["bias"] = (self.out_features,)
         self._shapes = shapes
-        self.params = {name: aligned(shape, dtype) for name, shape in shapes.items()}
-        self.grads = {name: aligned(shape, dtype) for name, shape in shapes.items()}
+        self.params.update((name, aligned(shape, dtype)) for name, shape in shapes.items())
+        self.grads.update((name, aligned(shape, dtype)) for name, shape in shapes.items())
         self.seeded = rng is not None
         self.reset_parameters(np.random.default_rng(rng))
 
@@ -94,7 +97,7 @@ class Linear(Layer):
     def bind(self, x: np.ndarray, context: Context, then: str | None = None) -> Bound:
         """`Layer.bind`; with ``then``, "sigmoid", "tanh" or "relu", for this layer and that function together."""
         if x.ndim != 2 or x.shape[1] != self.in_features:
-            raise ValueError(f"{self!r} takes (rows, {self.in_features}), and was given {x.shape}")
+            raise DoesNotFit(f"{self!r} takes (rows, {self.in_features}), and was given {x.shape}")
         backend, dtype, shapes = _backends.active, x.dtype, self._shapes
         weight, *biases = (self.array("params", name, shape, dtype) for name, shape in shapes.items())
         bias = biases[0] if biases else None

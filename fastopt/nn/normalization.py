@@ -1,14 +1,16 @@
 """Batch norm as a layer."""
 
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .. import _backends
-from .._checks import a_number, real_dtype, whole
+from .._attributes import Check
+from .._checks import a_number, flag, real_dtype, whole
 from .._layer import Layer
-from .._passes import Bound, Calls, Context, aligned, run
+from .._passes import Bound, Calls, Context, DoesNotFit, aligned, run
 from ..functional.normalization import activation_number, channel_layout, gradient_needs_result, update_fraction
 
 
@@ -38,6 +40,8 @@ class BatchNorm(Layer):
 
     Attributes
     ----------
+    eps, momentum, unbiased
+        As given. A new one is that of the next forward pass.
     weight, bias : ndarray (num_features,) or None
     running_mean, running_var : ndarray (num_features,)
     num_batches_tracked : ndarray ()
@@ -65,19 +69,25 @@ class BatchNorm(Layer):
     Shift", ICML 2015, Algorithm 1.
     """
 
+    _attributes: ClassVar[dict[str, Check | None]] = {
+        **Layer._attributes,
+        "num_features": None,
+        "eps": partial(a_number, low=0),
+        "momentum": lambda _, momentum: None if momentum is None else update_fraction(momentum),
+        "unbiased": flag,
+    }
+
     def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
                  unbiased: bool = True, dtype: Any = np.float32):  # fmt: skip
         super().__init__()
         self.num_features = whole("num_features", num_features, 1)
-        self.eps = a_number("eps", eps, low=0)
-        self.momentum = None if momentum is None else update_fraction(momentum)
-        self.unbiased = bool(unbiased)
+        self.eps, self.momentum, self.unbiased = eps, momentum, unbiased
         shape, dtype = (self.num_features,), real_dtype(dtype)
-        if affine:
-            self.params = {name: aligned(shape, dtype) for name in ("weight", "bias")}
-            self.grads = {name: aligned(shape, dtype) for name in ("weight", "bias")}
+        if flag("affine", affine):
+            self.params.update((name, aligned(shape, dtype)) for name in ("weight", "bias"))
+            self.grads.update((name, aligned(shape, dtype)) for name in ("weight", "bias"))
             self.params["weight"].fill(1)
-        self.buffers = {name: aligned(shape, dtype) for name in ("running_mean", "running_var")}
+        self.buffers.update((name, aligned(shape, dtype)) for name in ("running_mean", "running_var"))
         self.buffers["num_batches_tracked"] = np.zeros((), np.int64)
         self.reset_running_stats()
 
@@ -126,7 +136,7 @@ class BatchNorm(Layer):
     def bind(self, x: np.ndarray, context: Context, then: str | None = None) -> Bound:
         """`Layer.bind`; with ``then``, "sigmoid", "tanh" or "relu", for this layer and that function together."""
         if x.ndim < 2 or x.shape[1] != self.num_features:
-            raise ValueError(f"{self!r} takes (rows, {self.num_features}, ...), and was given {x.shape}")
+            raise DoesNotFit(f"{self!r} takes (rows, {self.num_features}, ...), and was given {x.shape}")
         if x.dtype != self.dtype:
             raise TypeError(f"{self!r} takes {self.dtype}, and was given {x.dtype}")
         backend, y, shape = _backends.active, context.array(x.shape, x.dtype), (self.num_features,)

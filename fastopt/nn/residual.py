@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from .._attributes import Check
 from .._checks import a_number, whole
 from .._layer import bind
-from .._passes import Bound, Calls, Context, run
+from .._passes import Bound, Calls, Context, DoesNotFit, run
 from .activations import ReLU
 from .container import Container, checked_layer
 from .linear import Linear
@@ -57,6 +58,8 @@ class Residual(Container):
     ----------
     K. He, X. Zhang, S. Ren and J. Sun, "Deep residual learning for image recognition", CVPR 2016, equations 1 and 2.
     """
+
+    _attributes: ClassVar[dict[str, Check | None]] = {**Container._attributes, "body": None, "shortcut": None}
 
     def __init__(self, body: Any, shortcut: Any = None):
         super().__init__()
@@ -107,12 +110,12 @@ class _Gate(Linear):
     """The transfer gate, whose bias begins with a value of its own."""
 
     def __init__(self, features: int, bias: float, dtype: Any):
-        self.first_bias = bias
+        self._first_bias = bias
         super().__init__(features, features, dtype=dtype)
 
     def reset_parameters(self, rng: "Generator") -> None:
         super().reset_parameters(rng)
-        self.params["bias"].fill(self.first_bias)
+        self.params["bias"].fill(self._first_bias)
 
 
 class Highway(Container):
@@ -164,6 +167,13 @@ class Highway(Container):
     R. K. Srivastava, K. Greff and J. Schmidhuber, "Training very deep networks", NeurIPS 2015, equations 3 and 5.
     """
 
+    _attributes: ClassVar[dict[str, Check | None]] = {
+        **Container._attributes,
+        "features": None,
+        "transform": None,
+        "gate": None,
+    }
+
     def __init__(self, features: int, transform: Any = None, *, gate_bias: float = -1.0, dtype: Any = np.float32,
                  rng: "int | Generator | None" = None):  # fmt: skip
         super().__init__()
@@ -183,7 +193,7 @@ class Highway(Container):
 
     def bind(self, x: np.ndarray, context: Context) -> Bound:
         if x.ndim != 2 or x.shape[1] != self.features:
-            raise ValueError(f"{self!r} takes (rows, {self.features}), and was given {x.shape}")
+            raise DoesNotFit(f"{self!r} takes (rows, {self.features}), and was given {x.shape}")
         transform, gate = bind(self.transform, x, context), self.gate.bind(x, context, then="sigmoid")
         if transform.y.shape != x.shape:
             raise ValueError(

@@ -1,12 +1,13 @@
 """Layers one after the other."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from .._attributes import Check
 from .._layer import arrays_of, bind
-from .._passes import Bound, Calls, Context
+from .._passes import Bound, Calls, Context, DoesNotFit
 from .activations import ReLU, Sigmoid, Tanh
 from .container import Container, checked_layer
 from .linear import Linear
@@ -28,6 +29,8 @@ class Sequential(Container):
         What a layer of one's own needs is said in `fastopt.nn`. All parameters are of one dtype.
     rng : int or numpy.random.Generator, optional
         If given, the layers that were made without one draw their initial values anew, from this.
+    dtype : numpy.float32 or numpy.float64, optional
+        If given, the arrays of all layers become arrays of this dtype, and need not be made so one by one.
 
     Raises
     ------
@@ -51,12 +54,14 @@ class Sequential(Container):
 
     chained = True
 
-    def __init__(self, *layers: Any, rng: "int | Generator | None" = None):
+    _attributes: ClassVar[dict[str, Check | None]] = {**Container._attributes, "layers": None}
+
+    def __init__(self, *layers: Any, rng: "int | Generator | None" = None, dtype: Any = None):
         super().__init__()
         if not layers:
             raise ValueError("a Sequential needs at least one layer")
         self.layers = tuple(checked_layer(f"layer {i}", layer) for i, layer in enumerate(layers))
-        self._assemble(rng)
+        self._assemble(rng, dtype)
 
     def __repr__(self) -> str:
         return f"Sequential({', '.join(map(repr, self.layers))})"
@@ -81,7 +86,14 @@ class Sequential(Container):
         while i < len(self.layers):
             layer, after = self.layers[i], (*self.layers, None)[i + 1]
             fused = type(layer) in (Linear, BatchNorm) and type(after) in (Sigmoid, Tanh, ReLU)
-            bound = layer.bind(x, context, then=after.function) if fused else bind(layer, x, context)
+            try:
+                bound = layer.bind(x, context, then=after.function) if fused else bind(layer, x, context)
+            except DoesNotFit as error:
+                if i == 0:
+                    raise
+                raise DoesNotFit(
+                    f"{error} by the layer before: it is layer {i}, after {self.layers[i - 1]!r}"
+                ) from None
             bounds.append((bound, bool(arrays_of(layer, "params"))))
             forward += bound.forward
             check += bound.check
