@@ -94,27 +94,39 @@ def _on_twin(layer: Any, twin: Any, context: Context, method: str, x: np.ndarray
         own.clear()
         own.update(vars(layer))
         own["training"] = context.trains(layer)
-    before, outer = own.copy(), current.context
-    current.context = context
+    before = own.copy()
     try:
-        return getattr(twin, method)(x)
+        return _within(context, getattr(twin, method), x)
     finally:
-        current.context = outer
         changed = {key: value for key, value in own.items() if before.get(key, before) is not value}
         changed.pop("training", None)
         vars(layer).update(changed)
 
 
+def _within(context: Context, call: Callable[[np.ndarray], Any], x: np.ndarray) -> Any:
+    """``call(x)``, in which layers find ``context``; twice put back, as a signal may come in between."""
+    outer = current.context
+    try:
+        try:
+            current.context = context
+            return call(x)
+        finally:
+            current.context = outer
+    finally:
+        current.context = outer
+
+
 def _on_layer(layer: Any, context: Context, method: str, x: np.ndarray) -> Any:
     """``layer.method(x)``, where there can be no twin: one thread at a time, and the layer's mode is put back."""
     with _one_at_a_time:
-        mode, wanted, outer = getattr(layer, "training", True), context.trains(layer), current.context
+        mode, wanted = getattr(layer, "training", True), context.trains(layer)
+        if wanted == mode:
+            return _within(context, getattr(layer, method), x)
         try:
-            current.context = context
-            if wanted != mode:
+            try:
                 layer.training = wanted
-            return getattr(layer, method)(x)
-        finally:
-            current.context = outer
-            if wanted != mode:
+                return _within(context, getattr(layer, method), x)
+            finally:
                 layer.training = mode
+        finally:  # again, as a signal may have come in between
+            layer.training = mode

@@ -6,7 +6,9 @@ import sys
 import fastopt
 
 _PACKAGE = os.path.dirname(fastopt.__file__)
-_TRAINING = tuple(os.path.join(_PACKAGE, part) for part in ("training", "nn", "_layer", "_passes", "_moving", "losses"))
+_TRAINING = tuple(
+    os.path.join(_PACKAGE, part) for part in ("training", "nn", "_layer", "_passes", "_custom", "_moving", "losses")
+)
 
 
 class Raised(BaseException):

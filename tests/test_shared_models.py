@@ -7,9 +7,11 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from fitting import problem
+from raising import raising_at
 
 import fastopt as fo
 from fastopt import nn
+from fastopt._passes import current
 
 
 @contextmanager
@@ -202,6 +204,36 @@ def test_a_run_that_is_broken_off_leaves_modes_and_buffers_as_they_were():
     breaks.broken = False
     model[1].reset_running_stats()
     np.testing.assert_array_equal(model.predict(x), expected)
+
+
+def test_a_signal_at_any_moment_of_a_prediction_changes_nothing():
+    class Property(Noisy):
+        mode = True
+
+        @property
+        def training(self):
+            return self.mode
+
+        @training.setter
+        def training(self, mode):
+            self.mode = mode
+
+    model, x = network(Noisy(), Property(), Composite()), batch(5)
+    model(batch(20))
+    state, expected = model.state_dict(), model.predict(x)
+
+    def predict():
+        model._forget_passes()
+        model.predict(x, batch_size=4)
+
+    count, _ = raising_at(0, predict)
+    for moment in range(1, count, 43):
+        assert raising_at(moment, predict)[1]
+        assert all(part.training for part in model.parts())
+        assert current.context is None
+        for key, value in model.state_dict().items():
+            np.testing.assert_array_equal(value, state[key])
+        np.testing.assert_array_equal(model.predict(x), expected)
 
 
 def test_what_passes_keep_is_bounded():
