@@ -33,7 +33,7 @@ import numpy as np
 from . import _backends
 from ._backends._environment import isolated
 from ._backends._memory import readable
-from ._checks import a_number
+from ._checks import a_number, not_masked
 
 __all__ = ["CrossEntropy", "LogisticLoss", "Loss", "SquaredError"]
 
@@ -169,6 +169,19 @@ class Loss:
         return self.bind(z, y, np.empty_like(z), weight)() / self.sum_of_weights(z, y)
 
 
+def _check_arrays(z: np.ndarray, y: np.ndarray, dz: np.ndarray, targets: tuple[tuple[int, ...], Any]) -> None:
+    """Raise what a kernel cannot, if these are not outputs, targets of this shape and dtype, and a gradient."""
+    real = z.dtype if isinstance(z, np.ndarray) and z.dtype in (np.float32, np.float64) else np.dtype(np.float64)
+    for name, x, shape, dtype in (("z", z, np.shape(z), real), ("y", y, *targets), ("dz", dz, np.shape(z), real)):
+        if not isinstance(not_masked(name, x), np.ndarray) or x.dtype != dtype:
+            given = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
+            raise TypeError(f"{name} must be an array of {np.dtype(dtype)}, not {given}")
+        if x.shape != shape:
+            raise ValueError(f"{name} has shape {x.shape}, for z of shape {z.shape} it must have {shape}")
+        if not (x.flags.c_contiguous and x.flags.aligned) or (x is dz and not x.flags.writeable):
+            raise ValueError(f"{name} must be C-contiguous and aligned, and dz writeable")
+
+
 def _column(weight: np.ndarray, like: np.ndarray) -> np.ndarray:
     """A weight for each row, in a shape that multiplies ``like``."""
     return weight.reshape(-1, *(1,) * (like.ndim - 1))
@@ -244,6 +257,7 @@ class LogisticLoss(Loss):
         return super().targets(name, values, output_shape, dtype)
 
     def bind(self, z, y, dz, weight=None, scale=None):
+        _check_arrays(z, y, dz, (np.shape(z), getattr(z, "dtype", None)))
         scale = 1.0 / z.size if scale is None else scale
         if weight is None and self.pos_weight is None:
             return _backends.active.bind("logistic_loss", z, y, None, dz, scale)
@@ -272,6 +286,7 @@ class SquaredError(Loss):
         return "SquaredError()"
 
     def bind(self, z, y, dz, weight=None, scale=None):
+        _check_arrays(z, y, dz, (np.shape(z), getattr(z, "dtype", None)))
         scale = 2.0 * (1.0 / z.size if scale is None else scale)
         if weight is None:
             return _backends.active.bind("mse_loss", z, y, None, dz, scale)
@@ -363,6 +378,12 @@ class CrossEntropy(Loss):
         return np.where(used, self._shares.take(y, mode="clip"), 0.0)
 
     def bind(self, z, y, dz, weight=None, scale=None):
+        _check_arrays(z, y, dz, (np.shape(z)[:1], np.int64))
+        if z.ndim != 2 or (self._shares is not None and self._shares.shape != z.shape[1:]):
+            weights = "" if self._shares is None else f", and weight {self._shares.shape}"
+            raise ValueError(f"z has shape {z.shape}{weights}: they must be (rows, classes) and (classes,)")
+        if (used := _backends.active.count_labels(y, z.shape[1], self.ignore_index)) < 0:
+            raise ValueError(f"y[{-1 - used}] is {y[-1 - used]}: not one of the {z.shape[1]} classes of z")
         classes = None if self._shares is None else self._shares.astype(z.dtype)
         total_weight = float(z.shape[1]) if classes is None else float(classes.sum(dtype=np.float64))
         each = None if weight is None else np.empty(len(z), z.dtype)

@@ -220,3 +220,31 @@ def test_targets_of_the_wrong_kind(loss, y, outputs, error, message):
 def test_a_function_takes_no_sample_weights():
     with pytest.raises(ValueError, match=r"sample_weight needs a loss of fastopt\.losses"):
         fit(model(), Y, lambda z, y: fo.mse_loss(z, y), sample_weight=np.ones(70))
+
+
+@pytest.mark.parametrize(
+    "loss", [fo.losses.LogisticLoss(), fo.losses.LogisticLoss(2.0), fo.losses.SquaredError(), fo.losses.CrossEntropy()]
+)
+def test_a_loss_that_is_called_by_hand_checks_its_arrays(backend, loss):
+    z = np.zeros((4, 3))
+    y = np.zeros(4, int) if isinstance(loss, fo.losses.CrossEntropy) else np.zeros((4, 3))
+    assert loss.mean(z, y) >= 0
+    for bad_z, bad_y, error, message in [
+        (z, y[:1], ValueError, r"y has shape \(1"),
+        (np.zeros((10**6, 3)), y, ValueError, "y has shape"),
+        (z, y.astype(np.float32), TypeError, "y must be an array of .*64, not float32"),
+        (z, y.tolist(), TypeError, "y must be an array of .*, not list"),
+        (z.astype(int), y, TypeError, "z must be an array of float64, not int64"),
+        (z.T.copy().T, y, ValueError, "z must be C-contiguous"),
+        (np.ma.masked_array(z), y, TypeError, "z is a masked array"),
+    ]:
+        with pytest.raises(error, match=message):
+            loss.mean(bad_z, bad_y)
+
+
+def test_labels_and_weights_that_are_not_of_the_classes():
+    z, y = np.zeros((2, 3)), np.array([0, 10**9])
+    with pytest.raises(ValueError, match=r"y\[1\] is 1000000000: not one of the 3 classes of z"):
+        fo.losses.CrossEntropy().mean(z, y)
+    with pytest.raises(ValueError, match=r"z has shape \(2, 3\), and weight \(2,\)"):
+        fo.losses.CrossEntropy(weight=[1.0, 2.0]).mean(z, y * 0)
