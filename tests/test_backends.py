@@ -9,7 +9,7 @@ from helpers import BACKENDS, HAVE_C
 from fastopt import _backends
 
 PLAN = ("__init__", "bind", "update", "grad_square_sums")
-SHARED = "._order", "._environment"
+SHARED = "._order", "._environment", "._jit"
 OWN = {"lane_sums", "total"}  # steps of the reference that are no part of what a backend offers
 ANY_ARRAYS = [("arrays", inspect.Parameter.empty)]  # f(*arrays): inputs first, then out
 

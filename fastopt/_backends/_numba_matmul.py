@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from ._jit import compiled, fma
+from ._jit import fma, kept
 from ._order import CHAIN
 
 
-@compiled
+@kept("product")
 def _product(a, b, out):
     """out = a b, all C-contiguous; along a row of b the multiply-adds are independent, and so fill vectors."""
     columns = b.shape[1]

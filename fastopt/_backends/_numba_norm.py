@@ -7,7 +7,7 @@ import numpy as np
 from .. import functions
 from . import _numpy_norm as reference
 from ._environment import isolated
-from ._jit import compiled, fma, select
+from ._jit import compiled, fma, kept, select
 from ._numpy_norm import batch_norm_scratch
 from ._order import ACTIVATIONS, BLOCK, COLUMN_LANES, column_order, plane_order
 
@@ -30,7 +30,7 @@ def _terms(p, x, shift, forward):
     return first, first * first if forward else first * (x - shift)
 
 
-@compiled
+@kept("column_terms")
 def _column_terms(p, x, shift, forward, lanes, block):
     """The sums of the two terms of every element of x[rows, columns] (csrc/norm.inc)."""
     rows, columns = x.shape
@@ -50,7 +50,7 @@ def _column_terms(p, x, shift, forward, lanes, block):
     return total
 
 
-@compiled
+@kept("plane_terms")
 def _plane_terms(p, x, shift, forward, planes, parts):
     """The same for x[outer, channels, inner]."""
     outer, channels, inner = x.shape
@@ -79,7 +79,7 @@ def _sums(p, x, shift, forward):
     return _plane_terms(p, x, shift, forward, *plane_order(x.shape[2]))
 
 
-@compiled
+@kept("column_sums")
 def _column_sums(x, out, lanes, block):
     rows, columns = x.shape
     total = np.zeros(columns)
@@ -105,38 +105,36 @@ def _identity(x):
     return x
 
 
-@compiled
-def _identity_backward(dy, value):
-    return dy
+@cache
+def _forward_loop(activation, dtype):
+    """The loop that normalizes every element and applies the activation."""
+    of_dtype = functions.of(dtype, compiled, select, fma)
+    function = getattr(of_dtype, ACTIVATIONS[activation]) if activation else _identity
+
+    def forward(x, center, scale, offset, y):
+        for n in range(x.shape[0]):
+            for c in range(x.shape[1]):
+                for i in range(x.shape[2]):
+                    y[n, c, i] = function((x[n, c, i] - center[c, 0]) * scale[c, 0] + offset[c, 0])
+
+    return kept(f"batch_norm_{ACTIVATIONS[activation]}_{dtype}")(forward)
 
 
 @cache
-def _activations(activation, dtype):
-    """A function of one element and its way back, to be called in loops over all."""
-    if not activation:
-        return _identity, _identity_backward
-    of_dtype = functions.of(dtype, compiled, select, fma)
-    name = ACTIVATIONS[activation]
-    return getattr(of_dtype, name), getattr(of_dtype, f"{name}_backward")
+def _before_activation_loop(activation, dtype):
+    """The loop that takes every gradient back through the activation."""
+    gradient = getattr(functions.of(dtype, compiled, select, fma), f"{ACTIVATIONS[activation]}_backward")
+
+    def before_activation(dy, value, out):
+        for n in range(dy.shape[0]):
+            for c in range(dy.shape[1]):
+                for i in range(dy.shape[2]):
+                    out[n, c, i] = gradient(dy[n, c, i], value[n, c, i])
+
+    return kept(f"before_{ACTIVATIONS[activation]}_{dtype}")(before_activation)
 
 
-@compiled
-def _forward(x, center, scale, offset, y, function):
-    for n in range(x.shape[0]):
-        for c in range(x.shape[1]):
-            for i in range(x.shape[2]):
-                y[n, c, i] = function((x[n, c, i] - center[c, 0]) * scale[c, 0] + offset[c, 0])
-
-
-@compiled
-def _before_activation(dy, value, gradient, out):
-    for n in range(dy.shape[0]):
-        for c in range(dy.shape[1]):
-            for i in range(dy.shape[2]):
-                out[n, c, i] = gradient(dy[n, c, i], value[n, c, i])
-
-
-@compiled
+@kept("batch_norm_backward")
 def _backward(dy, x, center, scale, slope, offset, dx, training):
     for n in range(x.shape[0]):
         for c in range(x.shape[1]):
@@ -171,8 +169,7 @@ def batch_norm(
     reference.forward_statistics(
         x, sums, statistics, training, eps, momentum, keep, correction, running_mean, running_var
     )
-    function, _ = _activations(activation, x.dtype.name)
-    _forward(x, *reference.forward_coefficients(statistics, gamma, beta), y, function)
+    _forward_loop(activation, x.dtype.name)(x, *reference.forward_coefficients(statistics, gamma, beta), y)
 
 
 @isolated
@@ -196,9 +193,9 @@ def batch_norm_backward(
         value = y
         if value is None:
             value = np.empty_like(x)
-            _forward(x, *reference.forward_coefficients(statistics, gamma, beta), value, _identity)
+            _forward_loop(0, x.dtype.name)(x, *reference.forward_coefficients(statistics, gamma, beta), value)
         before = np.empty_like(x)
-        _before_activation(dy, value, _activations(activation, x.dtype.name)[1], before)
+        _before_activation_loop(activation, x.dtype.name)(dy, value, before)
         dy = before
     first, second = _sums(dy, x, statistics[0].astype(np.float64), False)
     count = np.float64(x.shape[0] * x.shape[2])

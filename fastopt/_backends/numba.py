@@ -14,6 +14,7 @@ from . import numpy as reference
 from ._environment import isolated
 from ._jit import compiled as _compiled
 from ._jit import fma as _fma
+from ._jit import kept
 from ._jit import select as _select
 from ._numba_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
 
@@ -23,48 +24,54 @@ numba.extending.register_jitable(lamb_step)
 
 @cache
 def _update_loop(rule_name):
-    """The loop that applies a rule to every element."""
-    rule = _compiled(RULES[rule_name].update)
+    """The loop that applies a rule to every element, with the scalars in order."""
+    rule, named = _compiled(RULES[rule_name].update), RULES[rule_name].scalars
 
-    def loop0(h, param, grad):
+    def loop0(scalars, param, grad):
+        h = named(*scalars)
         for i in range(param.size):
             p, g = _prepare(h, param[i], grad[i])
             (param[i],) = rule(h, p, g)
 
-    def loop1(h, param, grad, state):
+    def loop1(scalars, param, grad, state):
+        h = named(*scalars)
         for i in range(param.size):
             p, g = _prepare(h, param[i], grad[i])
             param[i], state[i] = rule(h, p, g, state[i])
 
-    def loop2(h, param, grad, state0, state1):
+    def loop2(scalars, param, grad, state0, state1):
+        h = named(*scalars)
         for i in range(param.size):
             p, g = _prepare(h, param[i], grad[i])
             param[i], state0[i], state1[i] = rule(h, p, g, state0[i], state1[i])
 
-    def loop3(h, param, grad, state0, state1, state2):
+    def loop3(scalars, param, grad, state0, state1, state2):
+        h = named(*scalars)
         for i in range(param.size):
             p, g = _prepare(h, param[i], grad[i])
             param[i], state0[i], state1[i], state2[i] = rule(h, p, g, state0[i], state1[i], state2[i])
 
-    return _compiled((loop0, loop1, loop2, loop3)[len(RULES[rule_name].states)])
+    return kept(f"update_{rule_name}")((loop0, loop1, loop2, loop3)[len(RULES[rule_name].states)])
 
 
 @cache
 def _measure_loop(rule_name):
     """The loop that fills in the parameters and directions whose norms make the trust ratio."""
-    direction = _compiled(RULES[rule_name].direction)
+    direction, named = _compiled(RULES[rule_name].direction), RULES[rule_name].scalars
 
-    def loop1(h, param, grad, params, directions, state):
+    def loop1(scalars, param, grad, params, directions, state):
+        h = named(*scalars)
         for i in range(param.size):
             params[i], g = _prepare(h, param[i], grad[i])
             directions[i], state[i] = direction(h, params[i], g, state[i])
 
-    def loop2(h, param, grad, params, directions, state0, state1):
+    def loop2(scalars, param, grad, params, directions, state0, state1):
+        h = named(*scalars)
         for i in range(param.size):
             params[i], g = _prepare(h, param[i], grad[i])
             directions[i], state0[i], state1[i] = direction(h, params[i], g, state0[i], state1[i])
 
-    return _compiled((None, loop1, loop2)[len(RULES[rule_name].states)])
+    return kept(f"measure_{rule_name}")((None, loop1, loop2)[len(RULES[rule_name].states)])
 
 
 class Plan(reference.Plan):
@@ -86,11 +93,11 @@ class Plan(reference.Plan):
 
     def _measure(self, group, h, p, g, states) -> tuple[float, float]:
         params, directions = np.empty_like(p), np.empty_like(p)
-        _measure_loop(self._names[group])(h, p, g, params, directions, *states)
+        _measure_loop(self._names[group])(tuple(h), p, g, params, directions, *states)
         return _sum(params, True), _sum(directions, True)
 
     def _apply(self, group, h, p, g, states) -> None:
-        _update_loop(self._names[group])(h, p, g, *states)
+        _update_loop(self._names[group])(tuple(h), p, g, *states)
 
     @isolated
     def grad_square_sums(self) -> list[float]:
@@ -100,7 +107,7 @@ class Plan(reference.Plan):
 BLOCK, LANES, NARROW = _order.BLOCK, _order.LANES, _order.NARROW
 
 
-@_compiled
+@kept("sum")
 def _sum(x, squared, block=BLOCK):
     """The sum of x, or of its squares, in the reference's order."""
     total = 0.0
@@ -123,7 +130,7 @@ def square_sum(x: np.ndarray) -> float:
     return float(_sum(x.reshape(-1), True))
 
 
-@_compiled
+@kept("all_finite")
 def _all_finite(x, scale):
     result = True
     for value in x:
@@ -149,7 +156,7 @@ def _loop(name, dtype):
         for i in range(out.size):
             out[i] = function(x[i], y[i])
 
-    return _compiled(binary if name.endswith("_backward") else unary)
+    return kept(f"{name}_{dtype}")(binary if name.endswith("_backward") else unary)
 
 
 def _elementwise(name):
@@ -176,7 +183,7 @@ log_sigmoid = _elementwise("log_sigmoid")
 log_sigmoid_backward = _elementwise("log_sigmoid_backward")
 
 
-@_compiled
+@kept("bias_add")
 def _bias_add(x, bias):
     for row in range(x.shape[0]):
         for column in range(x.shape[1]):
@@ -230,7 +237,7 @@ def _loss_loop(name, dtype):
             losses[i], dz[i] = function(z[i], y[i] * y_scale + y_shift, w, p, scale)
         return _sum(losses, False)
 
-    return _compiled(weighted if name == "weighted_logistic_loss" else plain)
+    return kept(f"{name}_{dtype}")(weighted if name == "weighted_logistic_loss" else plain)
 
 
 def _plain_loss(name):
@@ -325,7 +332,7 @@ def _softmax_loop(dtype):
         return _sum(losses, False, softmax_block(classes))
 
     softmax_block = _compiled(_order.softmax_block)
-    return _compiled(loop)
+    return kept(f"softmax_cross_entropy_{dtype}")(loop)
 
 
 @isolated
@@ -358,7 +365,7 @@ _philox = _compiled(philox.philox4x32)
 _COUNTERS, _GROUP, _LOW, _SHIFT = philox.COUNTERS, philox.GROUP, philox.LOW, philox.SHIFT
 
 
-@_compiled
+@kept("dropout")
 def _dropout_loop(x, out, group, skip, d0, d1, k0, k1, threshold, scale):
     """Elements of the group begin at -skip."""
     for begin in range(-skip, x.size, _GROUP):
