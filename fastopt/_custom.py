@@ -75,8 +75,7 @@ def _twin(layer: Any) -> Any:
     """An object of the layer's class whose attributes can be those of the layer; None if there can be none."""
     kind = type(layer)
     attributes = getattr(layer, "__dict__", None)
-    slots = any(getattr(base, "__slots__", ()) for base in kind.__mro__[:-1])
-    if attributes is None or slots or hasattr(getattr(kind, "training", None), "__set__"):
+    if attributes is None or _slots(layer) or hasattr(getattr(kind, "training", None), "__set__"):
         return None
     if "forward" in attributes or "backward" in attributes or hasattr(kind, "__del__"):
         return None  # functions that know nothing of a twin; or what is to happen once
@@ -117,16 +116,51 @@ def _within(context: Context, call: Callable[[np.ndarray], Any], x: np.ndarray) 
 
 
 def _on_layer(layer: Any, context: Context, method: str, x: np.ndarray) -> Any:
-    """``layer.method(x)``, where there can be no twin: one thread at a time, and the layer's mode is put back."""
+    """``layer.method(x)``, where there is no twin: one thread at a time, and a prediction leaves all as it was."""
     with _one_at_a_time:
         mode, wanted = getattr(layer, "training", True), context.trains(layer)
-        if wanted == mode:
-            return _within(context, getattr(layer, method), x)
+        state = _state(layer) if context.training is False else None
+
+        def put_back() -> None:
+            if wanted != mode:
+                layer.training = mode
+            if state is not None:
+                _put_back(layer, state)
+
         try:
             try:
-                layer.training = wanted
+                if wanted != mode:
+                    layer.training = wanted
                 return _within(context, getattr(layer, method), x)
             finally:
-                layer.training = mode
+                put_back()
         finally:  # again, as a signal may have come in between
-            layer.training = mode
+            put_back()
+
+
+def _slots(layer: Any) -> list[str]:
+    """Where attributes are that are not in the layer's ``__dict__``."""
+    names = []
+    for base in type(layer).__mro__:
+        slots = vars(base).get("__slots__", ())
+        names += [slots] if isinstance(slots, str) else list(slots)
+    return [name for name in names if name not in ("__dict__", "__weakref__")]
+
+
+def _state(layer: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """All attributes that the layer has: those in its ``__dict__``, and those in slots."""
+    return dict(getattr(layer, "__dict__", {})), {n: getattr(layer, n) for n in _slots(layer) if hasattr(layer, n)}
+
+
+def _put_back(layer: Any, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    of_dict, of_slots = state
+    if of_dict or hasattr(layer, "__dict__"):
+        own = vars(layer)
+        own.update(of_dict)
+        for name in own.keys() - of_dict.keys():
+            del own[name]
+    for name in _slots(layer):
+        if name in of_slots:
+            object.__setattr__(layer, name, of_slots[name])
+        elif hasattr(layer, name):
+            object.__delattr__(layer, name)

@@ -71,16 +71,30 @@ class Composite:
 
 
 class Slotted:
-    """One whose attributes cannot be copied to another object of its class."""
+    """One that there is no twin of."""
 
     __slots__ = ("training", "x")
 
     def forward(self, x):
         self.x = x
-        return x * np.float32(5 if self.training else 1)
+        return x * x * np.float32(5 if self.training else 1)
 
     def backward(self, dy):
-        return dy * np.float32(5)
+        return dy * self.x * np.float32(10)
+
+
+class Property(Noisy):
+    """One that is told of its mode by a property, as those are that hold other layers."""
+
+    mode = True
+
+    @property
+    def training(self):
+        return self.mode
+
+    @training.setter
+    def training(self, mode):
+        self.mode = mode
 
 
 def network(*more):
@@ -91,6 +105,7 @@ MODELS = {
     "plain": network,
     "own": lambda: network(Noisy()),
     "slotted": lambda: network(Slotted()),
+    "property": lambda: network(Property()),
     "composite": lambda: network(Composite()),
 }
 
@@ -207,17 +222,6 @@ def test_a_run_that_is_broken_off_leaves_modes_and_buffers_as_they_were():
 
 
 def test_a_signal_at_any_moment_of_a_prediction_changes_nothing():
-    class Property(Noisy):
-        mode = True
-
-        @property
-        def training(self):
-            return self.mode
-
-        @training.setter
-        def training(self, mode):
-            self.mode = mode
-
     model, x = network(Noisy(), Property(), Composite()), batch(5)
     model(batch(20))
     state, expected = model.state_dict(), model.predict(x)
