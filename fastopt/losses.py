@@ -111,7 +111,10 @@ class Loss:
         if y.ndim == 1 and output_shape[1:] == (1,):
             y = y[:, None]
         if y.shape != output_shape:
-            raise ValueError(f"{name} has shape {y.shape}, the model's output for as many rows has {output_shape}")
+            raise ValueError(
+                f"{name} has shape {y.shape}, the model's output for as many rows has {output_shape}"
+                f"{_if_labels(y, output_shape)}"
+            )
         return finite(name, y, dtype)
 
     def accuracy(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float | None:
@@ -182,6 +185,20 @@ def _check_arrays(z: np.ndarray, y: np.ndarray, dz: np.ndarray, targets: tuple[t
             raise ValueError(f"{name} must be C-contiguous and aligned, and dz writeable")
 
 
+def _if_labels(y: np.ndarray, output_shape: tuple[int, ...]) -> str:
+    """What to do about targets that are of no use to a loss of numbers, if they look like labels of classes."""
+    if y.dtype.kind not in "iu" or y.size != output_shape[0] or len(output_shape) != 2:
+        return ""
+    classes = output_shape[1]
+    if classes > 1 and y.min() >= 0 and y.max() < classes:
+        return f'; for labels of {classes} classes, give loss="cross_entropy"'
+    return '; labels of classes need a model with an output for each, and loss="cross_entropy"' if classes == 1 else ""
+
+
+def _are_one_hot(y: np.ndarray) -> bool:
+    return y.dtype.kind in "biuf" and bool(((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all())
+
+
 def _column(weight: np.ndarray, like: np.ndarray) -> np.ndarray:
     """A weight for each row, in a shape that multiplies ``like``."""
     return weight.reshape(-1, *(1,) * (like.ndim - 1))
@@ -249,7 +266,8 @@ class LogisticLoss(Loss):
         values = real(name, y)
         if values.size and not ((values >= 0) & (values <= 1)).all():
             low, high = values.min(), values.max()
-            raise ValueError(f"{name} must be in [0, 1] for the logistic loss; it goes from {low} to {high}")
+            labels = " (for -1 and 1: y > 0)" if low == -1 and high == 1 else _if_labels(values, output_shape)
+            raise ValueError(f"{name} must be in [0, 1] for the logistic loss; it goes from {low} to {high}{labels}")
         if self.pos_weight is not None and self.pos_weight.size not in (1, int(np.prod(output_shape[1:]))):
             raise ValueError(
                 f"pos_weight has shape {self.pos_weight.shape}, the model's output for a row has {output_shape[1:]}"
@@ -333,10 +351,15 @@ class CrossEntropy(Loss):
         if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)):
             raise TypeError(f"ignore_index must be an int, not {type(ignore_index).__name__}")
         self.ignore_index = int(ignore_index)
-        self.weight = None if weight is None else _nonnegative("weight", weight)
-        if self.weight is not None and self.weight.ndim != 1:
-            raise ValueError(f"weight has shape {self.weight.shape}; it must be (classes,)")
-        self._shares = None if self.weight is None else near_one(self.weight)  # only their ratios matter
+        self._weight = None if weight is None else _nonnegative("weight", weight)
+        if self._weight is not None and self._weight.ndim != 1:
+            raise ValueError(f"weight has shape {self._weight.shape}; it must be (classes,)")
+        self._shares = None if self._weight is None else near_one(self._weight)  # only their ratios matter
+
+    @property
+    def weight(self) -> np.ndarray | None:
+        """A copy of the weights of the classes."""
+        return None if self._weight is None else self._weight.copy()
 
     def __repr__(self) -> str:
         options = {"label_smoothing": (self.label_smoothing, 0.0), "ignore_index": (self.ignore_index, -100),
@@ -346,21 +369,34 @@ class CrossEntropy(Loss):
 
     def targets(self, name: str, y: Any, output_shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         labels = np.asarray(y)
+        if labels.shape == output_shape and labels.ndim == 2 and labels.shape[1] > 1 and _are_one_hot(labels):
+            raise ValueError(
+                f"{name} has shape {labels.shape} and one-hot rows: the cross-entropy takes labels of shape"
+                f" ({len(labels)},), here {name}.argmax(axis=1)"
+            )
         if labels.dtype.kind not in "iu":
-            raise TypeError(f"{name} must hold integer labels for the cross-entropy, not {labels.dtype}")
+            as_labels = labels.dtype.kind in "bf" and np.isfinite(labels).all() and (labels == np.trunc(labels)).all()
+            raise TypeError(
+                f"{name} must hold integer labels for the cross-entropy, not {labels.dtype}"
+                f"{f'; {name}.astype(int) makes labels of these' if as_labels else ''}"
+            )
         if len(output_shape) != 2:
             raise ValueError(f"the model's output has shape {output_shape}, the cross-entropy takes (rows, classes)")
         rows, classes = output_shape
         if self.weight is not None and self.weight.shape != (classes,):
             raise ValueError(f"weight has shape {self.weight.shape}, the model has {classes} outputs")
         if labels.shape != (rows,):
-            raise ValueError(f"{name} has shape {labels.shape}, for the cross-entropy of {rows} rows it is ({rows},)")
+            column = f"; {name}.ravel() has it" if labels.shape == (rows, 1) else ""
+            raise ValueError(
+                f"{name} has shape {labels.shape}, for the cross-entropy of {rows} rows it is ({rows},){column}"
+            )
         used = labels[labels != self.ignore_index]
         low, high = (used.min(), used.max()) if used.size else (0, 0)
         if low < 0 or high >= classes:
+            logistic = '; two classes of one output: loss="logistic"' if classes == 1 and 0 <= low <= high <= 1 else ""
             raise ValueError(
                 f"{name} must be from 0 to {classes - 1}, one for each of the model's {classes} outputs;"
-                f" it goes from {low} to {high}"
+                f" it goes from {low} to {high}{logistic}"
             )
         labels = readable(labels, np.int64)
         counted = self.row_weights(labels)

@@ -10,6 +10,9 @@ from fastopt import nn
 X, Y = problem()
 NAN, INFINITE = X.copy(), X.copy()
 CROSS_ENTROPY = {"loss": "cross_entropy"}
+LABELS = np.digitize(X[:, 0], [-0.5, 0.5])
+ONE_HOT = np.eye(3, dtype=int)[LABELS]
+THREE = {"model": nn.Sequential(nn.Linear(5, 3), rng=0)}
 NAN[2, 0] = np.nan
 INFINITE[3, 2] = np.inf
 
@@ -54,6 +57,18 @@ INFINITE[3, 2] = np.inf
         ({**CROSS_ENTROPY, "y": np.zeros(70, int), "validation": (X, Y + 0)}, ValueError, "validation y must be"),
         ({"loss": "mse", "y": np.where(Y, np.inf, 0)}, ValueError, r"y holds NaN or infinity \(as float32\), first"),
         ({"loss": "mse", "y": Y[1:]}, ValueError, r"y has shape \(69, 1\), .* \(70, 1\)"),
+        ({**THREE, "y": LABELS}, ValueError, r"from 0 to 2; for labels of 3 classes, give loss=\"cross_entropy\""),
+        ({**THREE, "y": LABELS, "loss": "mse"}, ValueError, r"has \(70, 3\); for labels of 3 classes, give loss="),
+        ({"y": LABELS}, ValueError, "from 0 to 2; labels of classes need a model with an output for each"),
+        ({**THREE, **CROSS_ENTROPY, "y": ONE_HOT}, ValueError, r"one-hot rows: .* \(70,\), here y.argmax\(axis=1\)"),
+        ({**THREE, **CROSS_ENTROPY, "y": ONE_HOT + 0.0}, ValueError, r"here y.argmax\(axis=1\)"),
+        ({**THREE, **CROSS_ENTROPY, "y": LABELS[:, None]}, ValueError, r"it is \(70,\); y.ravel\(\) has it"),
+        ({**THREE, **CROSS_ENTROPY, "y": LABELS + 0.0}, TypeError, r"not float64; y.astype\(int\) makes labels of"),
+        ({**THREE, **CROSS_ENTROPY, "y": LABELS + 0.5}, TypeError, "not float64$"),
+        ({"shuffle": "x"}, TypeError, "shuffle must be True or False, not 'x'"),
+        ({"shuffle": 1}, TypeError, "shuffle must be True or False, not 1"),
+        ({"grad_norm": "no"}, TypeError, "grad_norm must be True or False, not 'no'"),
+        ({"progress": 1}, TypeError, "progress must be True, False or None, not 1"),
         ({"validation": 0.0}, ValueError, "validation must be a fraction between 0 and 1, or data, not 0.0"),
         ({"validation": 1}, ValueError, "validation must be a fraction between 0 and 1, or data, not 1"),
         ({"validation": np.nan}, ValueError, "validation must be a finite number"),
@@ -86,7 +101,8 @@ INFINITE[3, 2] = np.inf
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_before_anything_changes(change, error, message):
-    model = network()
+    model = change.get("model")
+    model = model if isinstance(model, nn.Layer) else network()
     opt = fo.optim.Adam(model.parameters())
     before = model.state_dict()
     arguments = {"model": model, "X": X, "y": Y, "optimizer": opt, "epochs": 2, **change}
@@ -115,3 +131,26 @@ def test_an_optimizer_over_other_parameters_is_refused():
     for values, network_ in ((before, model), (theirs, other)):
         for name, param in network_.parameters().items():
             np.testing.assert_array_equal(param, values[name])
+
+
+def test_numbers_of_numpy_are_taken_where_pythons_are():
+    model = network()
+    opt = fo.optim.Adam(model.parameters())
+    history = fo.fit(model, X, Y, optimizer=opt, epochs=np.int64(2), batch_size=np.uint8(16), accumulate=np.int32(2),
+                     validation=np.float32(0.2), shuffle=np.True_, grad_norm=np.False_, ema=np.float64(0.5),
+                     clip_norm=np.int8(1), checkpoint_every=np.int16(2), progress=np.False_,
+                     rng=np.int64(3))  # fmt: skip
+    assert len(history) == 2
+
+
+def test_too_large_a_learning_rate_is_said_to_be_one():
+    """First what to do, then a few of the names."""
+    layers = [nn.Linear(5, 5) for _ in range(20)]
+    model = nn.Sequential(*layers, nn.Linear(5, 1), rng=0)
+    opt = fo.optim.SGD(model.parameters(), lr=1e9)
+    with pytest.raises(
+        FloatingPointError,
+        match=r"^the gradients are not finite any more: lower the learning rate, which is 1e\+09, or clip .*"
+        r"\(step \d+: gradients hold inf or NaN: '0\.weight', '0\.bias', '1\.weight', '1\.bias' and 38 more; nothing",
+    ):
+        fo.fit(model, X, X[:, 0], loss="mse", optimizer=opt, epochs=9)

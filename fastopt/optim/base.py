@@ -23,6 +23,7 @@ Groups = Sequence[Mapping[str, Any]]
 
 _SCALAR_LIMIT = 3.4028234663852886e38  # the largest float32: a scalar beyond it would become inf there
 _MOST_STEPS = 2**53  # bias corrections and schedules know the step as a double
+_MOST_NAMES = 4  # in a message
 _NOT_BOUND = object()  # no gradient is this
 
 
@@ -266,8 +267,9 @@ class Optimizer:
             self.skipped_steps += 1
             return
         grads = zip(self._names, self._plan.grads, strict=True)
-        names = ", ".join(repr(name) for name, grad in grads if not np.isfinite(grad).all())
-        what = f"gradients hold inf or NaN: {names}" if names else if_all_finite
+        names = [repr(name) for name, grad in grads if not np.isfinite(grad).all()]
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        what = f"gradients hold inf or NaN: {', '.join(names[:_MOST_NAMES])}{more}" if names else if_all_finite
         raise FloatingPointError(f"step {self.step_count + 1}: {what}; nothing was updated")
 
     # -- binding arrays --

@@ -102,6 +102,16 @@ def fingerprint(array: np.ndarray | None, dtype: Any = None) -> str:
     return f"{array.shape} with checksum {crc:08x}"
 
 
+def kind_of(array: np.ndarray) -> str:
+    return f"{array.dtype} of shape {array.shape}"
+
+
+def check_unchanged(name: str, array: np.ndarray, kind: str) -> None:
+    """Refuse an array that was made into one of another type or shape in place."""
+    if kind_of(array) != kind:
+        raise ValueError(f"{name} was {kind} when training began, and is {kind_of(array)} now")
+
+
 def sample_weights(name: str, weight: Any, rows: int) -> np.ndarray | None:
     """The weights of the rows in double, as they were given."""
     if weight is None:
@@ -139,7 +149,7 @@ class Batches:
 
     def __init__(self, passes: list[Pass], data: Data, rows: np.ndarray):
         self.X, self.y, self.weight = data
-        self._shapes = self.X.shape, self.y.shape
+        self._kinds = kind_of(self.X), kind_of(self.y)
         self._rows = rows
         self.passes = passes
         count = len(rows)
@@ -153,10 +163,9 @@ class Batches:
         self.gather()
 
     def check(self) -> None:
-        """Refuse data whose shape was changed in place."""
-        for name, array, shape in zip("Xy", (self.X, self.y), self._shapes, strict=True):
-            if array.shape != shape:
-                raise ValueError(f"{name} had shape {shape} when training began, and has {array.shape} now")
+        """Refuse data that was made into something else in place."""
+        for name, array, kind in zip("Xy", (self.X, self.y), self._kinds, strict=True):
+            check_unchanged(name, array, kind)
 
     def gather(self) -> None:
         """The targets and weights in the order there is."""

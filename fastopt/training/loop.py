@@ -224,7 +224,13 @@ def _recording(
     """``update``, and what is to be done after every step."""
 
     def update_and_record(grad_scale: float) -> bool:
-        done = update(grad_scale)
+        try:
+            done = update(grad_scale)
+        except FloatingPointError as error:
+            raise FloatingPointError(
+                f"the gradients are not finite any more: lower the learning rate, which is {optimizer.lr:g}, or clip"
+                f" them by clip_norm, if data and loss are in order ({error})"
+            ) from error
         if not done:
             undo.after_refusal()
             return False

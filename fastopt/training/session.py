@@ -9,7 +9,17 @@ from .._checks import positive, whole
 from .._layer import Layer
 from ..losses import Loss, as_loss
 from ..optim import Optimizer
-from .data import Batches, Data, bound_to_batches, fingerprint, inputs, sample_weights, with_mean_one
+from .data import (
+    Batches,
+    Data,
+    bound_to_batches,
+    check_unchanged,
+    fingerprint,
+    inputs,
+    kind_of,
+    sample_weights,
+    with_mean_one,
+)
 from .splits import check_split, split
 from .steps import Part, Undo, Update, parts_of_an_epoch
 
@@ -63,6 +73,7 @@ class Session:
         elif validation is not None:
             self._validation = _validation(validation, X.shape, output_shape, criterion, dtype)
             self._held_out = np.arange(len(self._validation.X))
+        self._validation_kind = kind_of(X if self._validation is None else self._validation.X)
         weight = with_mean_one("sample_weight", weight, rows, counted, dtype)
         self.batches = Batches(passes, Data(X, y, weight), rows)
         self.sum_of_weights = criterion.sum_of_weights(self.batches.outputs, self.batches.targets)
@@ -145,6 +156,7 @@ class Session:
         if self._validation is None:
             return {}
         X, y, weight = self._validation
+        check_unchanged("validation X", X, self._validation_kind)
         rows, at_once = self._held_out, self._predicted_at_once
         z = np.empty((len(rows), *self.batches.outputs.shape[1:]), self.batches.outputs.dtype)
         for begin in range(0, len(rows), at_once):
@@ -181,6 +193,7 @@ def _validation(
     if X.shape[1:] != shape[1:]:
         raise ValueError(f"validation X has shape {X.shape}, X has {shape}: all but the rows must agree")
     y = targets(criterion, "validation y", validation[1], (len(X), *output_shape), dtype)
+    y = y.copy()  # as the kernels read it: nobody else is to change its size
     name, rows = "validation sample_weight", np.arange(len(X))
     weight = sample_weights(name, validation[2] if len(validation) == 3 else None, len(X))
     return Data(X, y, with_mean_one(name, weight, rows, criterion.row_weights(y), dtype))
