@@ -218,3 +218,71 @@ def test_bad_input(options, error, message):
     with pytest.raises(error, match=message):
         fo.lr_range_test(model, **{"X": X, "y": Y, "optimizer": opt, **options})
     assert whole_state(model, opt) == before
+
+
+# -- losses of any sign, and noise --
+
+
+class Shifted(fo.losses.Loss):
+    """The squared error minus a number: its gradient is the same, and so is the training."""
+
+    def __init__(self, shift):
+        self.shift = shift
+
+    def losses(self, z, y, dz):
+        np.multiply(2, z - y, out=dz)
+        return (z - y) ** 2 - self.shift
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.4, 5.0, 1e3])
+@pytest.mark.parametrize("batch_size", [None, 50])
+@pytest.mark.parametrize("validation", [None, 0.2])
+def test_losses_that_may_be_negative(shift, validation, batch_size):
+    """The test goes on well beyond the rate that is best, and stops before the last; the shift changes little."""
+    X, _ = problem(rows=600)
+
+    def test(shift):
+        model = network(dtype=np.float64)
+        return fo.lr_range_test(model, X, X[:, 0], optimizer=fo.optim.SGD(model.parameters()), loss=Shifted(shift),
+                                validation=validation, rng=0, batch_size=batch_size, low=1e-4, high=1e3)  # fmt: skip
+
+    plain, shifted = test(0.0), test(shift)
+    assert shifted.diverged
+    assert 0.5 < len(shifted.lrs) / len(plain.lrs) < 1.3
+    assert shifted.suggest().lr == pytest.approx(plain.suggest().lr, rel=0.2)
+    pytest.importorskip("matplotlib")
+    low, high = shifted.plot().axes[0].get_ylim()
+    assert low < shifted.smoothed.min() < high
+
+
+def test_the_noise_of_batches_on_a_trained_model_is_no_divergence():
+    """Most batches have a loss of almost nothing, some a large one."""
+    X, y = problem(rows=400, seed=3)
+    model = network(hidden=40)
+    opt = fo.optim.Adam(model.parameters(), lr=0.03)
+    fo.fit(model, X, y, optimizer=opt, epochs=150, rng=0)
+    y = y.copy()
+    y[::50] = ~y[::50]  # which the model is wrong about
+    for seed in range(5):
+        result = fo.lr_range_test(model, X, y, optimizer=opt, rng=seed, batch_size=4, high=1e3)
+        assert len(result.lrs) > 50
+        assert result.diverged
+
+
+def test_batches_whose_loss_is_nan_are_passed_over():
+    """All labels of some batches are ignored: their mean is of nothing."""
+    labels = np.where(np.arange(70) % 10 < 6, -100, X[:, 0] > 0)
+    model = nn.Sequential(nn.Linear(5, 9), nn.Tanh(), nn.Linear(9, 2), rng=0)
+    result = fo.lr_range_test(model, X, labels, loss="cross_entropy", optimizer=fo.optim.Adam(model.parameters()),
+                              batch_size=2, rng=0, low=1e-4)  # fmt: skip
+    assert np.isnan(result.losses).any()
+    assert np.isfinite(result.smoothed).all()
+    assert len(result.lrs) > 50
+    result.suggest()
+    with_nan = result_of([np.nan, 3.0, 2.5, np.nan, 0.5, 0.0, -1.0, -1.1, np.nan, 4.0])
+    assert with_nan.suggest().lr in with_nan.lrs
+    pytest.importorskip("matplotlib")
+    for each in (result, with_nan):
+        axes = each.plot().axes[0]
+        axes.figure.savefig(io.BytesIO(), format="png")
+        assert np.isfinite(axes.get_ylim()).all()

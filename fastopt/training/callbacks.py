@@ -193,6 +193,7 @@ class Callbacks:
             for event, function in _functions(callback).items():
                 self._of[event].append(function)
         self.watches_batches = bool(self._of["batch"])
+        self._to_end = list(self._of["end"])
 
     def check_monitors(self, recorded: Sequence[str]) -> None:
         for callback in self.given:
@@ -206,12 +207,17 @@ class Callbacks:
         for function in self._of[event]:
             function(run)
 
+    def end(self, run: Run) -> None:
+        """The event "end", of which each is told once."""
+        while self._to_end:
+            self._to_end.pop(0)(run)
+
     def end_after(self, error: BaseException, run: Run) -> None:
-        """Tell all of the error that ends training; what they raise themselves is only warned of."""
+        """Tell of the error that ends training; what is raised by those told is only warned of."""
         run.error = error
-        for function in self._of["end"]:
+        while self._to_end:
             try:
-                function(run)
+                self._to_end.pop(0)(run)
             except Exception as another:
                 warn(f'after {type(error).__name__}, a callback\'s "end" raised {another!r}', RuntimeWarning)
 

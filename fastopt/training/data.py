@@ -65,31 +65,27 @@ def _check_finite(name: str, X: np.ndarray, dtype: np.dtype) -> None:
             raise ValueError(f"{name} holds NaN or infinity (as {dtype}), first in row {row}") from None
 
 
-def gathering(X: np.ndarray, x: np.ndarray) -> Callable[[np.ndarray], None]:
-    """A call that fills ``x`` with the rows of ``X`` that it is given.
+def gathering(X: np.ndarray, x: np.ndarray) -> Callable[[np.ndarray], None] | None:
+    """A call that fills ``x`` with the rows of ``X`` that it is given; None if ``X.take`` does that by itself.
 
-    It looks at ``X`` as it is then, and finds rows that are no longer there elsewhere in it: whatever becomes of the
-    caller's array, nothing outside of it is read.
+    Both look at ``X`` as it is then, and find rows that are no longer there elsewhere in it, or raise: whatever becomes
+    of the caller's array, nothing outside of it is read.
     """
-    take = X.take
     if not (X.flags.c_contiguous and X.flags.aligned):  # of which take would copy everything first
 
         def gather(rows: np.ndarray) -> None:
             x[...] = X[rows]
 
-    elif X.dtype == x.dtype:
+        return gather
+    if X.dtype == x.dtype:
+        return None
+    take, raw = X.take, np.empty(x.shape, X.dtype)
 
-        def gather(rows: np.ndarray) -> None:
-            take(rows, 0, x, "clip")  # "clip": without it, take fills a copy of the output first
+    def gather_and_convert(rows: np.ndarray) -> None:
+        take(rows, 0, raw, "clip")
+        x[...] = raw
 
-    else:
-        raw = np.empty(x.shape, X.dtype)
-
-        def gather(rows: np.ndarray) -> None:
-            take(rows, 0, raw, "clip")
-            x[...] = raw
-
-    return gather
+    return gather_and_convert
 
 
 def fingerprint(array: np.ndarray | None, dtype: Any = None) -> str:

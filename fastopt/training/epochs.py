@@ -66,7 +66,7 @@ class Epochs:
             run.history.stopped = f"interrupted after {run.epoch} epoch{'' if run.epoch == 1 else 's'}"
         if average is not None:
             average.put_in()
-        self.watchers.call("end", run)
+        self.watchers.end(run)
         if average is not None:
             average.keep()
         if self._bar is not None:

@@ -222,16 +222,11 @@ def _recording(
     update: Update, optimizer: Optimizer, average: WeightAverage | None, norms: list[float] | None, undo: Undo
 ) -> Update:
     """``update``, and what is to be done after every step."""
+    if average is None and norms is None and not undo.changes_buffers:
+        return update
 
     def update_and_record(grad_scale: float) -> bool:
-        try:
-            done = update(grad_scale)
-        except FloatingPointError as error:
-            raise FloatingPointError(
-                f"the gradients are not finite any more: lower the learning rate, which is {optimizer.lr:g}, or clip"
-                f" them by clip_norm, if data and loss are in order ({error})"
-            ) from error
-        if not done:
+        if not update(grad_scale):
             undo.after_refusal()
             return False
         if norms is not None and optimizer.grad_norm is not None:

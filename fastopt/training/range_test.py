@@ -41,7 +41,8 @@ class RangeTest:
         The loss of the step's batch before the step; with validation data, theirs after it. It may be NaN.
     smoothed : ndarray (steps done,)
         The losses, each averaged with those around it: the weight of one k steps away is ``smoothing ** k``. It does
-        not lag behind, as an average of those before it would.
+        not lag behind, as an average of those before it would. Losses that lie higher above the highest before the
+        lowest than that above the lowest are cut off there, so that the explosion at the end is not seen before it.
     diverged : bool
         Whether the test ended because the loss had risen too far.
     mode : {"exponential", "linear"}
@@ -257,13 +258,17 @@ def lr_range_test(
 
 
 def _smoothed(losses: np.ndarray, smoothing: float) -> np.ndarray:
-    """Each loss averaged with those around it; NaN only where all are."""
+    """Each loss averaged with those around it, where it explodes cut off; NaN only where all are."""
     distance = abs(np.subtract.outer(np.arange(len(losses)), np.arange(len(losses))))
     known = np.isfinite(losses)
     weights = np.power(float(smoothing), distance) * known
     total = weights.sum(axis=1)
-    sums = weights @ np.where(known, losses, 0.0)
-    return np.divide(sums, total, out=np.full(len(losses), np.nan), where=total > 0)
+    values = np.where(known, losses, 0.0)
+    if known.any():
+        lowest = int(np.nanargmin(np.where(known, losses, np.nan)))
+        highest = losses[: lowest + 1][known[: lowest + 1]].max()
+        values = np.minimum(values, np.where(known, 2 * highest - losses[lowest], 0.0))
+    return np.divide(weights @ values, total, out=np.full(len(losses), np.nan), where=total > 0)
 
 
 class _Divergence:

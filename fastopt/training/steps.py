@@ -38,7 +38,8 @@ class Undo:
         self._optimizer, self._average = optimizer, average
         self._buffers = list(model.buffers.values())
         self._kept = [buffer.copy() for buffer in self._buffers]
-        self._open: tuple[int, int] | None = None  # both counts of steps, within one
+        self._open: int | None = None  # the optimizer's count of steps, within one
+        self._averaged = 0  # the average's
 
     def guard(self, step: Step) -> Step:
         """``step``, undone or completed if it raises."""
@@ -47,16 +48,29 @@ class Undo:
         def guarded(rows: Any, targets: Any, weights: Any, outputs: Any) -> float:
             if kept:
                 copy_all(kept, buffers)
-            self._open = optimizer.step_count, 0 if average is None else average.steps
+            if average is not None:
+                self._averaged = average.steps
+            self._open = optimizer.step_count
             try:
                 value = step(rows, targets, weights, outputs)
                 self._open = None
                 return value
+            except FloatingPointError as error:
+                surely(self.settle)
+                raise FloatingPointError(
+                    f"the gradients are not finite any more: lower the learning rate, {optimizer.lr:g}, or clip"
+                    f" them by clip_norm, if data and loss are in order ({error})"
+                ) from error
             except BaseException:
                 surely(self.settle)
                 raise
 
         return guarded
+
+    @property
+    def changes_buffers(self) -> bool:
+        """Whether there is anything that a forward pass in training changes."""
+        return bool(self._kept)
 
     def after_refusal(self) -> None:
         """Put back what the forward pass of a step that is left out has changed."""
@@ -66,10 +80,9 @@ class Undo:
         """Undo or complete the step that was going on, if there was one."""
         if self._open is None:
             return
-        steps, averaged = self._open
-        if self._optimizer.step_count == steps:
+        if self._optimizer.step_count == self._open:
             copy_all(self._buffers, self._kept)
-        elif self._average is not None and self._average.steps == averaged:
+        elif self._average is not None and self._average.steps == self._averaged:
             self._average.update()
         self._open = None
 
@@ -118,12 +131,15 @@ def _computation(bound: Pass, batches: Batches, criterion: Loss, scale: float | 
     """Forward and backward: the gradients, of ``scale`` times the sum of the losses, are then the model's."""
     x, output = bound.x, bound.y
     forward, backward = bound.forward, bound.backward(input_gradient=False)
-    gather, target = gathering(batches.X, x), batches.targets[: len(x)].copy()
+    take, gather, target = batches.X.take, gathering(batches.X, x), batches.targets[: len(x)].copy()
     weight = None if batches.weights is None else np.ones(len(x), batches.weights.dtype)
     loss = criterion.bind(output, target, bound.dy, weight, scale)
 
     def compute(rows: np.ndarray, targets: np.ndarray, weights: np.ndarray | None, outputs: np.ndarray | None) -> float:
-        gather(rows)
+        if gather is None:
+            take(rows, 0, x, "clip")  # "clip": without it, take fills a copy of the output first
+        else:
+            gather(rows)
         target[...] = targets
         if weight is not None:
             weight[...] = weights
