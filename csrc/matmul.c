@@ -3,11 +3,10 @@
 #include <string.h>
 
 enum {
-    SERIAL_PRODUCT = 4 << 20, /* below this many multiply-adds, waking a thread costs more than it saves */
+    SERIAL_PRODUCT = 8 << 20, /* below this many multiply-adds, waking a thread costs more than it saves */
     PARTS_PER_THREAD = 4,     /* so that no thread waits long for the last one */
-    FEW_ROWS = 64,            /* per thread: then columns are shared out, as every thread reads all of b anew for its rows */
-    ROWS_TOGETHER = 24,       /* a part has a multiple: whole tiles of most sizes */
-    COLUMNS_TOGETHER = 128,   /* and whole panels */
+    COLUMNS_TOGETHER = 64,    /* a part has a multiple: whole panels. Columns are shared out where there are enough, as */
+    ROWS_TOGETHER = 24,       /* every part packs the panels of b anew for its rows; here, whole tiles of most sizes */
     ROWS_IN_CACHE = 192       /* what follows the product is done before its rows are gone from the cache */
 };
 
@@ -89,10 +88,10 @@ int fastopt_matmul(int dtype, const void *a, ptrdiff_t a_row, ptrdiff_t a_k, con
     const size_t threads = (size_t)fastopt_threads_get();
     if (threads > 1 && (double)m * (double)n * (double)k >= SERIAL_PRODUCT) {
         const size_t parts = PARTS_PER_THREAD * threads;
-        if (m >= FEW_ROWS * threads)
-            t.rows = blocks_of(blocks_of(m, parts), ROWS_TOGETHER) * ROWS_TOGETHER;
-        else
+        if (n >= 2 * threads * COLUMNS_TOGETHER || m < threads * ROWS_TOGETHER)
             t.columns = blocks_of(blocks_of(n, parts), COLUMNS_TOGETHER) * COLUMNS_TOGETHER;
+        else
+            t.rows = blocks_of(blocks_of(m, parts), ROWS_TOGETHER) * ROWS_TOGETHER;
     }
     t.parts_in_row = blocks_of(n, t.columns);
     const size_t count = blocks_of(m, t.rows) * t.parts_in_row;

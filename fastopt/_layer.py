@@ -14,6 +14,7 @@ from ._custom import bind_custom
 from ._moving import copy_all
 from ._passes import Bound, Context, OfThread, Pass, drop_oldest, kept_by, run
 from .functional import sigmoid, softmax
+from .functional.products import get_matmul
 
 # What a thread keeps of a layer's passes, so that inputs of the same shape find their buffers again.
 _KEPT_PASSES, _KEPT_BYTES = 8, 64 * 2**20
@@ -73,7 +74,7 @@ class Layer(Attributes):
         self.check_arrays()
         kept = kept_by(self, self._own)
         passes, training = kept.passes, kept.training
-        key = (x.shape, x.dtype, _backends.active)
+        key = (x.shape, x.dtype, _backends.active, get_matmul())
         with self._lock:
             found = passes.pop(key, None)
             if found is kept.last:
@@ -223,7 +224,7 @@ class Layer(Attributes):
     def _predicted(self, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """The output for a batch, in evaluation mode, in a buffer of this thread's next prediction."""
         kept = kept_by(self, self._own)
-        key = (x.shape, dtype, _backends.active)
+        key = (x.shape, dtype, _backends.active, get_matmul())
         found = kept.predictions.pop(key, None)
         if found is not None and found.still_fits(self.arrays()):
             found.run(x)
@@ -333,6 +334,37 @@ class Layer(Attributes):
 
     def check_values(self, given: Mapping[str, np.ndarray], prefix: str = "") -> None:
         """Raise ValueError if these cannot be values of the arrays of their names, which begin with ``prefix``."""
+
+    def fingerprint(self) -> str:
+        """The SHA-256 of all parameters and buffers: of their names, shapes, dtypes and bytes.
+
+        Two models have the same one if, and for all purposes only if, they are the same to the bit. A run of
+        `fastopt.fit` with given data, seeds and options leads to the same one in every backend, on every instruction
+        set and with any number of threads, as long as matrix products are ``"exact"`` (see `fastopt.set_matmul`).
+
+        Returns
+        -------
+        str
+            64 hexadecimal digits.
+
+        Examples
+        --------
+        >>> import fastopt as fo
+        >>> model, again = fo.nn.Linear(3, 2, rng=0), fo.nn.Linear(3, 2, rng=0)
+        >>> model.fingerprint() == again.fingerprint()
+        True
+        >>> again.bias[0] += 1
+        >>> model.fingerprint() == again.fingerprint()
+        False
+        """
+        from hashlib import sha256
+
+        digest = sha256()
+        for name, array in sorted({**self.params, **self.buffers}.items()):
+            dtype = array.dtype.newbyteorder("<")
+            digest.update(f"{name}\0{array.shape}\0{dtype.str}\0".encode())
+            digest.update(np.ascontiguousarray(array, dtype).tobytes())
+        return digest.hexdigest()
 
     def array(self, kind: str, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """The array ``name`` of ``params``, ``grads`` or ``buffers``, as calls can be bound to it.

@@ -180,7 +180,18 @@ _BY_SHAPE = {"batch_norm", "batch_norm_backward", "bias_add", "bias_relu", "bias
 _POINTER = {np.dtype(np.float32): "float[]", np.dtype(np.float64): "double[]", np.dtype(np.int64): "int64_t[]"}
 
 
+def _bind_matmul(
+    a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | None, activation: int
+) -> Callable[[], Any]:
+    (rows, columns), inner = out.shape, a.shape[1]
+    operands = [(_address(x), x.shape[1], 1) if x.flags.c_contiguous else (_address(x.T), 1, len(x)) for x in (a, b)]
+    sizes = rows, columns, inner, activation
+    return partial(_matmul, _DTYPE[out.dtype], *operands[0], *operands[1], _address(out), _or_null(bias), *sizes)
+
+
 def bind(kernel: str, *arguments: Any) -> Callable[..., Any]:
+    if kernel == "matmul":
+        return _bind_matmul(*arguments)
     first = arguments[0]
     arrays = [a for a in arguments if a is None or isinstance(a, np.ndarray)]
     pointers = [_NULL if a is None else _address(_POINTER[a.dtype], a) for a in arrays]

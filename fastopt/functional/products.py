@@ -1,6 +1,8 @@
 """Matrix products, with bias and activation."""
 
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -98,6 +100,21 @@ def multiply(a: ndarray, b: ndarray, out: ndarray, bias: ndarray | None, activat
         (backend.bias_add, backend.bias_relu, backend.bias_sigmoid, backend.bias_tanh)[activation](out, bias)
     elif activation:
         (backend.relu, backend.sigmoid, backend.tanh)[activation - 1](out, out)
+
+
+def bind_matmul(
+    a: ndarray, b: ndarray, out: ndarray, bias: ndarray | None = None, activation: str | None = None
+) -> list[Callable[[], object]]:
+    """Calls that do so, for arrays that stay where they are; a and b are C-contiguous, or their transposes are."""
+    backend, number = _backends.active, activation_number(activation)
+    if get_matmul() == "exact":
+        return [backend.bind("matmul", a, b, out, bias, number)]
+    calls: list[Callable[[], object]] = [partial(np.dot, a, b, out)]
+    if bias is not None:
+        calls.append(backend.bind(f"bias_{activation or 'add'}", out, bias))
+    elif activation:
+        calls.append(backend.bind(activation, out, out))
+    return calls
 
 
 def _operand(x: Any, name: str) -> ndarray:

@@ -1,6 +1,5 @@
 """The fully connected layer."""
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -10,6 +9,7 @@ from .._attributes import Check
 from .._checks import flag, real_dtype, whole
 from .._layer import Layer
 from .._passes import Bound, Calls, Context, DoesNotFit, aligned, run
+from ..functional.products import bind_matmul
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
     Generator = np.random.Generator
@@ -103,21 +103,17 @@ class Linear(Layer):
         bias = biases[0] if biases else None
         y = context.array((len(x), self.out_features), x.dtype)
 
-        forward: Calls = [partial(np.dot, x, weight.T, y)]
-        if bias is not None:
-            forward.append(backend.bind(f"bias_{then or 'add'}", y, bias))
-        elif then:
-            forward.append(backend.bind(then, y, y))
+        forward = bind_matmul(x, weight.T, y, bias, then)
 
         def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
             calls: Calls = []
             dweight, *dbiases = (self.array("grads", name, shape, dtype) for name, shape in shapes.items())
             if then:
                 calls.append(backend.bind(f"{then}_backward", dy, y, dy))
-            calls.append(partial(np.dot, dy.T, x, dweight))
+            calls += bind_matmul(dy.T, x, dweight)
             calls += [backend.bind("column_sums", dy, dbias) for dbias in dbiases]
             if dx is not None:
-                calls.append(partial(np.dot, dy, weight, dx))
+                calls += bind_matmul(dy, weight, dx)
             return calls
 
         return Bound(y, run(forward), backward)
