@@ -22,9 +22,8 @@ def trained(widths, dtype, rows, batch_size, epochs):
     rng = np.random.default_rng(0)
     X = rng.standard_normal((rows, widths[0])).astype(dtype)
     y = rng.integers(0, widths[-1], rows)
-    first, second = (
-        nn.Linear(a, b, dtype=dtype, bias=b != widths[2]) for a, b in zip(widths[:2], widths[1:3], strict=True)
-    )
+    first = nn.Linear(widths[0], widths[1], dtype=dtype)
+    second = nn.Linear(widths[1], widths[2], dtype=dtype, bias=False)
     model = nn.Sequential(
         *(first, nn.BatchNorm(widths[1], dtype=dtype), nn.ReLU()),
         *(second, nn.Sigmoid(), nn.Dropout(0.2)),
@@ -35,13 +34,13 @@ def trained(widths, dtype, rows, batch_size, epochs):
     history = fo.fit(
         model, X, y, loss="cross_entropy", optimizer=opt, epochs=epochs, batch_size=batch_size, rng=1, clip_norm=1.0
     )
-    return model.fingerprint(), history["loss"], model.predict(X[:50]).tobytes()
+    return model.fingerprint(), *history["loss"], model.predict(X[:50]).tobytes()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_run_is_the_same_in_every_backend(dtype):
     results = {}
-    for variant in VARIANTS:
+    for variant in VARIANTS if dtype is np.float32 else [v for v in VARIANTS if v[0] != "numba"]:  # which compiles long
         with using(variant):
             results[variant] = trained((9, 21, 17, 3), dtype, rows=100, batch_size=32, epochs=2)
     expected = results["numpy", None, 1]
@@ -77,7 +76,7 @@ class TestFingerprint:
         seen = {model.fingerprint()}
         for array in (*model.params.values(), *model.buffers.values()):
             before = array.copy()
-            array.view(np.uint8).reshape(-1)[-1] ^= 1
+            array.reshape(-1).view(np.uint8)[-1] ^= 1
             seen.add(model.fingerprint())
             array[...] = before
         assert len(seen) == 1 + len(model.params) + len(model.buffers)

@@ -153,9 +153,9 @@ def fit(
     Notes
     -----
     The same data, initial values and ``rng`` give the same bits: in every run, with every backend and with any
-    number of threads of this library. (The masks of dropout come from the model's own ``rng``.) Matrix products are
-    NumPy's; where its BLAS cuts them up differently for another number of its own threads, or another processor, the
-    last bits may differ.
+    number of threads, on every processor. (The masks of dropout come from the model's own ``rng``.) Where matrix
+    products are NumPy's, by choice or for want of fused multiply-adds (`set_matmul`), another number of threads of its
+    BLAS, or another processor, may change the last bits.
 
     Examples
     --------
