@@ -92,7 +92,7 @@ class Layer(Attributes):
 
     def _run_or_undo(self, found: Pass | None, x: np.ndarray, training: bool | None) -> Pass:
         """The pass, or a new one, after it has run on ``x``; where a layer raises, those before it have not run."""
-        before = [(buffer, buffer.copy()) for buffer in self.buffers.values()]
+        before = [(buffer, buffer.copy()) for buffer in self.buffers.values() if buffer.flags.writeable]
         try:
             if found is None:
                 return Pass(self.arrays, self.bind, x, training)

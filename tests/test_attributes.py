@@ -205,3 +205,48 @@ def test_a_layer_that_writes_into_its_input_is_told_so():
 
     with pytest.raises(ValueError, match=r"InPlace\.forward writes into its input.*x\.copy\(\)"):
         nn.Sequential(InPlace())(X)
+
+
+def test_numbers_of_numpy_are_numbers():
+    def made(whole, real):
+        return nn.Sequential(
+            nn.Linear(whole(6), whole(4), bias=whole(1), rng=whole(3)),
+            nn.BatchNorm(whole(4), eps=real(0.5), momentum=real(0.25)),
+            nn.Dropout(real(0.5), rng=whole(1)),
+            nn.Highway(whole(4), gate_bias=real(-2)),
+            rng=whole(0),
+        )
+
+    expected = made(int, float)
+    expected(X)
+    for whole, real in [(np.int64, np.float64), (np.uint8, np.float32), (np.int16, np.float16)]:
+        model = made(whole, real)
+        model(X)
+        np.testing.assert_array_equal(model.predict(X, batch_size=whole(7)), expected.predict(X, 7))
+        assert repr(model) == repr(expected)
+        assert str(model.summary((whole(6),))) == str(expected.summary((6,)))
+
+
+@pytest.mark.parametrize("change", ["another", "shape", "dtype", "read-only"])
+def test_arrays_that_a_layer_cannot_work_with(backend, change):
+    for layer, kind, name in [
+        (nn.Linear(6, 2), "params", "bias"),
+        (nn.Linear(6, 2), "grads", "bias"),
+        (nn.BatchNorm(6), "buffers", "running_var"),
+        (nn.BatchNorm(6), "params", "bias"),
+    ]:
+        arrays = getattr(layer, kind)
+        array = arrays[name]
+        if change == "another":
+            arrays[name] = np.zeros(1, np.float32)
+        elif change == "shape":
+            array.shape = (1, *array.shape)
+        elif change == "dtype":
+            arrays[name] = array.astype(np.float64)
+        else:
+            array.flags.writeable = False
+        if change == "read-only" and kind == "params":
+            assert np.isfinite(layer(X)).all()
+            continue
+        with pytest.raises((TypeError, ValueError), match=rf"{kind}\['{name}'\] of"):
+            layer.backward(layer(X))

@@ -35,6 +35,7 @@ NOT_FULL = {
     "column_sums": "columns.c adds up the blocks' sums, and is compiled for the baseline only",
     "dropout": "the baseline selects one by one, and multiplies half of a vector at a time",
     "matmul": "a vector of the baseline is one number, as it has no fused multiply-add",
+    "softmax of few classes": "rows are transposed one number at a time",
     "softmax_cross_entropy of few classes": "rows are transposed one number at a time",
 }
 # Kernels without any loop over full vectors, and why.
