@@ -187,7 +187,7 @@ class Layer(Attributes):
         ----------
         X, batch_size
             As for `predict`.
-        loss : {"logistic", "cross_entropy"}, `LogisticLoss` or `CrossEntropy`, optional
+        loss : {"logistic", "cross_entropy"}, or an object of `fastopt.losses` of that kind, optional
             What the model was trained with. By default the first if there is one output, and the second if there are
             several: models of several outputs that are not exclusive need ``loss="logistic"``.
 
