@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from ._checks import whole
+from ._conversion import as_real_array
 from .functional._arrays import output
-from .losses import finite, real
+from .losses import finite
 
 _BLOCK = 1 << 14  # elements at a time, in float64: what is computed with stays in cache
 
@@ -172,7 +173,7 @@ class Standardizer:
             raise ValueError(f"the state dict must have axis, mean and scale, not {', '.join(state_dict) or 'nothing'}")
         if state_dict["axis"] != list(self.axis):
             raise ValueError(f"the state dict has axis={state_dict['axis']}, this Standardizer {list(self.axis)}")
-        mean, scale = (np.array(real(key, state_dict[key]), np.float64) for key in ("mean", "scale"))
+        mean, scale = (np.array(as_real_array(key, state_dict[key]), np.float64) for key in ("mean", "scale"))
         if mean.shape != scale.shape:
             raise ValueError(f"mean has shape {mean.shape}, scale has {scale.shape}")
         if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()):
@@ -230,7 +231,7 @@ class Standardizer:
 
 def _features(X: Any) -> np.ndarray:
     """``X`` as a contiguous array of float32 or float64, the same if it is one, if all of it is finite."""
-    X = real("X", X)
+    X = as_real_array("X", X)
     if X.ndim == 0:
         raise ValueError("X is a single number: it must have rows")
     return finite("X", X, X.dtype if X.dtype in (np.float32, np.float64) else np.dtype(np.float64))

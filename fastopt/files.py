@@ -23,7 +23,8 @@ def save(path: str | os.PathLike[str], state_dict: Mapping[str, Any]) -> None:
     path : str or path
         The file is an uncompressed ``.npz``, whatever its name, which `numpy.load` also reads.
     state_dict : dict
-        Of arrays, numbers, strings, None, and lists and dicts (with str keys) of such, as `Optimizer.state_dict` gives.
+        Of arrays, numbers (NumPy's become Python's), strings, None, and lists and dicts (with str keys) of such, as
+        `Optimizer.state_dict` gives.
 
     Raises
     ------
@@ -45,7 +46,9 @@ def save(path: str | os.PathLike[str], state_dict: Mapping[str, Any]) -> None:
     tree = _without_arrays(state_dict, "", arrays)
     text = json.dumps({"format": _FORMAT, "tree": tree}, allow_nan=True)
     target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    handle, temporary = tempfile.mkstemp(
+        dir=target.parent, prefix=f".{target.name[:32]}."
+    )  # a name may be no longer than 255 bytes
     try:
         with os.fdopen(handle, "wb") as file:
             np.savez(file, **{"fastopt": np.array(text), **arrays})  # type: ignore[arg-type]
@@ -55,7 +58,8 @@ def save(path: str | os.PathLike[str], state_dict: Mapping[str, Any]) -> None:
             os.chmod(temporary, target.stat().st_mode)
         os.replace(temporary, target)
     except BaseException:
-        os.unlink(temporary)
+        with suppress(FileNotFoundError):  # it may be in its place already
+            os.unlink(temporary)
         raise
 
 
@@ -128,6 +132,8 @@ def _without_arrays(node: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
         return {"dict": {key: _without_arrays(value, f"{name}/{key}", arrays) for key, value in node.items()}}
     if isinstance(node, (list, tuple)):
         return {"list": [_without_arrays(value, f"{name}/{i}", arrays) for i, value in enumerate(node)]}
+    if isinstance(node, (np.bool_, np.integer, np.floating)):
+        return bool(node) if isinstance(node, np.bool_) else int(node) if isinstance(node, np.integer) else float(node)
     if node is None or isinstance(node, (bool, int, float, str)):
         return node
     raise TypeError(f"{name or 'the state dict'} is a {type(node).__name__}, which cannot be saved")

@@ -34,16 +34,9 @@ from . import _backends
 from ._backends._environment import isolated
 from ._backends._memory import readable
 from ._checks import a_number, not_masked
+from ._conversion import as_real_array
 
 __all__ = ["CrossEntropy", "LogisticLoss", "Loss", "SquaredError"]
-
-
-def real(name: str, values: Any) -> np.ndarray:
-    """``values`` as an array, if they are real numbers."""
-    values = np.asarray(values)
-    if values.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must hold real numbers, not {values.dtype}")
-    return values
 
 
 @isolated
@@ -107,7 +100,7 @@ class Loss:
         TypeError, ValueError
             If the targets are not numbers, not finite, or not as many as the outputs.
         """
-        y = real(name, y)
+        y = as_real_array(name, y)
         if y.ndim == 1 and output_shape[1:] == (1,):
             y = y[:, None]
         if y.shape != output_shape:
@@ -263,7 +256,7 @@ class LogisticLoss(Loss):
         return f"LogisticLoss({'' if self.pos_weight is None else f'pos_weight={self.pos_weight.tolist()}'})"
 
     def targets(self, name: str, y: Any, output_shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        values = real(name, y)
+        values = as_real_array(name, y)
         if values.size and not ((values >= 0) & (values <= 1)).all():
             low, high = values.min(), values.max()
             labels = " (for -1 and 1: y > 0)" if low == -1 and high == 1 else _if_labels(values, output_shape)
@@ -446,7 +439,7 @@ class CrossEntropy(Loss):
 
 
 def _nonnegative(name: str, values: Any) -> np.ndarray:
-    values = real(name, values).astype(np.float64)
+    values = as_real_array(name, values).astype(np.float64)
     if values.size == 0 or not (np.isfinite(values) & (values >= 0)).all():
         raise ValueError(f"{name} must hold finite numbers of at least 0, not {values.tolist()}")
     return values
@@ -460,7 +453,7 @@ class FunctionLoss(Loss):
 
     def targets(self, name: str, y: Any, output_shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Whole numbers as they are, others as ``dtype``; (rows,) becomes (rows, 1) for one output, unless whole."""
-        y = real(name, y)
+        y = as_real_array(name, y)
         if len(y) != output_shape[0]:
             raise ValueError(f"{name} has shape {y.shape}, for {output_shape[0]} rows")
         if y.dtype.kind in "iu":

@@ -258,6 +258,11 @@ def test_a_checkpoint_that_does_not_fit(tmp_path, change, options, message):
         ({"resume_from": 3}, TypeError, "resume_from must be a path, not int"),
         ({"checkpoint": True}, TypeError, "checkpoint must be a path, not bool"),
         ({"checkpoint": "nowhere/run.npz"}, FileNotFoundError, "there is no directory 'nowhere'"),
+        ({"checkpoint": ""}, IsADirectoryError, "checkpoint='' is empty: name a file"),
+        ({"checkpoint": "."}, IsADirectoryError, r"checkpoint='\.' is a directory: name a file"),
+        ({"checkpoint": b"run.npz"}, TypeError, "checkpoint must be a path, not bytes"),
+        ({"checkpoint": "a" * 256}, ValueError, "the name of the file is too long"),
+        ({"checkpoint": "a\0b"}, ValueError, "null"),
         ({"checkpoint_every": 0}, ValueError, "checkpoint_every must be at least 1, not 0"),
     ],
     ids=str,
@@ -267,6 +272,34 @@ def test_paths(tmp_path, monkeypatch, options, error, message):
     with pytest.raises(error, match=message):
         run(**options)
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a" * 250, "a" * 255, "\N{SNOWMAN}" * 80])
+def test_long_names(tmp_path, name):
+    path = tmp_path / name
+    run(epochs=2, checkpoint=path)
+    assert_equal_runs(run(epochs=3), run(epochs=3, resume_from=path))
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_numbers_of_numpy_in_the_state_of_a_callback(tmp_path):
+    class Keeps:
+        state = {"a": np.float32(0.5), "b": np.int64(3), "c": np.True_, "d": [np.float16(2), np.longdouble(1)]}  # noqa: RUF012
+        loaded = None
+
+        def on_epoch(self, run):
+            pass
+
+        def state_dict(self):
+            return self.state
+
+        def load_state_dict(self, state):
+            self.loaded = state
+
+    path, keeps = tmp_path / "run.npz", Keeps()
+    run(epochs=1, checkpoint=path, callbacks=keeps)
+    run(epochs=2, resume_from=path, callbacks=keeps)
+    assert keeps.loaded == {"a": 0.5, "b": 3, "c": True, "d": [2.0, 1.0]}
 
 
 def test_a_damaged_checkpoint(tmp_path):

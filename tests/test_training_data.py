@@ -126,6 +126,53 @@ def test_what_is_not_finite_is_found_in_any_row_of_any_type():
             fit(nn.Linear(200, 1), inputs, np.zeros(3000))
 
 
+def test_arrays_of_objects_that_are_numbers():
+    """As data frames with columns of several types make them."""
+    inputs = X.astype(object)
+    inputs[:, 1] = X[:, 1] > 0
+    inputs[:, 2] = [int(10 * x) for x in X[:, 2]]
+    expected, model = classifier(), classifier()
+    fit(expected, inputs.astype(np.float64), LABELS, loss="cross_entropy")
+    fit(model, inputs, LABELS.astype(object), loss="cross_entropy")
+    for name, param in expected.parameters().items():
+        np.testing.assert_array_equal(model.parameters()[name], param)
+    for value, message in (
+        (None, "in row 3 a value is missing: fill it in, or leave such rows out"),
+        ("x", "in row 3 there is 'x'"),
+    ):
+        inputs[3, 4] = value
+        with pytest.raises(TypeError, match=f"X must hold real numbers, not object: {message}"):
+            fit(network(), inputs, Y)
+
+
+def test_frames():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X.astype(float))
+    mixed = frame.assign(flag=Y, whole=LABELS)
+    expected, model = network(7), network(7)
+    fit(expected, np.column_stack([X.astype(float), Y, LABELS]), Y)
+    fit(model, mixed.convert_dtypes(), pandas.Series(Y, dtype="boolean"))
+    np.testing.assert_array_equal(model[0].weight, expected[0].weight)
+    mixed = mixed.convert_dtypes()
+    mixed.loc[5, "whole"] = pandas.NA
+    with pytest.raises(TypeError, match="in row 5 a value is missing"):
+        fit(network(7), mixed, Y)
+
+
+def test_masks_and_sparse_matrices_are_refused():
+    masked = np.ma.masked_less(X, 0)
+    for arguments in ((masked, Y), (X, np.ma.masked_equal(Y, True))):
+        with pytest.raises(TypeError, match="is a masked array, and its mask would be lost"):
+            fit(network(), *arguments)
+    with pytest.raises(TypeError, match="sample_weight is a masked array"):
+        fit(network(), X, Y, sample_weight=np.ma.masked_less(X[:, 0], 0))
+    with pytest.raises(TypeError, match="validation X is a masked array"):
+        fit(network(), X, Y, validation=(masked, Y))
+    sparse = pytest.importorskip("scipy.sparse")
+    with pytest.raises(TypeError, match=r"X is a sparse csr_\w+: X\.toarray\(\) makes an array of it"):
+        fit(network(), sparse.csr_matrix(X), Y)
+
+
 # -- weights --
 
 WEIGHT = np.random.default_rng(5).integers(1, 4, 70).astype(float)

@@ -197,7 +197,17 @@ def _alike(one: Any, other: Any, values: bool = False) -> bool:
 def check_paths(checkpoint: Any, resume_from: Any) -> None:
     """Refuse what are no paths, and a checkpoint that could not be written when its time comes."""
     for name, path in (("checkpoint", checkpoint), ("resume_from", resume_from)):
-        if path is not None and not isinstance(path, (str, os.PathLike)):
+        if path is not None and not (isinstance(path, (str, os.PathLike)) and isinstance(os.fspath(path), str)):
             raise TypeError(f"{name} must be a path, not {type(path).__name__}")
-    if checkpoint is not None and not os.path.isdir(folder := os.path.dirname(os.fspath(checkpoint)) or "."):
-        raise FileNotFoundError(f"checkpoint={os.fspath(checkpoint)!r}: there is no directory {folder!r}")
+    if checkpoint is None:
+        return
+    whole_path = os.fspath(checkpoint)
+    folder, file = os.path.split(whole_path)
+    if not os.path.isdir(folder or "."):
+        raise FileNotFoundError(f"checkpoint={whole_path!r}: there is no directory {folder!r}")
+    if not file or os.path.isdir(whole_path):
+        raise IsADirectoryError(f"checkpoint={whole_path!r} is {'a directory' if whole_path else 'empty'}: name a file")
+    if hasattr(os, "pathconf") and len(os.fsencode(file)) > os.pathconf(folder or ".", "PC_NAME_MAX"):
+        raise ValueError(f"checkpoint={whole_path!r}: the name of the file is too long")
+    if not os.access(folder or ".", os.W_OK):
+        raise PermissionError(f"checkpoint={whole_path!r}: the directory {folder or '.'!r} cannot be written to")

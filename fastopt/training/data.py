@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import _backends
+from .._conversion import as_real_array
 from .._layer import Layer
 from .._passes import Pass
-from ..losses import finite, near_one, real
+from ..losses import finite, near_one
 
 _MOST_IN_FINGERPRINT = 2**22
 
@@ -28,7 +29,7 @@ def inputs(name: str, X: Any, dtype: np.dtype) -> np.ndarray:
 
     It is the same array, unless gathering rows would have to copy everything: then a copy, but not of what is on disk.
     """
-    X = real(name, X)
+    X = as_real_array(name, X)
     if X.ndim < 2:
         raise ValueError(f"{name} has shape {X.shape}: it must have rows and columns")
     if len(X) == 0:
@@ -112,7 +113,7 @@ def sample_weights(name: str, weight: Any, rows: int) -> np.ndarray | None:
     """The weights of the rows in double, as they were given."""
     if weight is None:
         return None
-    weight = finite(name, real(name, weight), np.float64)
+    weight = finite(name, as_real_array(name, weight), np.float64)
     if weight.shape != (rows,):
         raise ValueError(f"{name} has shape {weight.shape}, for {rows} rows it is ({rows},)")
     if (weight < 0).any():

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from .._checks import positive, whole
+from .._conversion import as_real_array
 from .._layer import Layer
 from ..losses import Loss, as_loss
 from ..optim import Optimizer
@@ -175,7 +176,7 @@ def _named(criterion: Loss) -> str:
 
 def targets(criterion: Loss, name: str, y: Any, output_shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """What the loss makes of ``y``; of whole numbers, by which the kernels find their way, in a copy of this run's."""
-    y = np.asarray(y)
+    y = as_real_array(name, y)
     if y.dtype.kind in "iu":
         y = y.copy()  # before it is checked: it may change at any time
     return criterion.targets(name, y, output_shape, dtype)
