@@ -1,6 +1,8 @@
 """Batch norm: against PyTorch's recorded results, finite differences, and itself in every backend."""
 
+import copy
 import json
+import pickle
 import tracemalloc
 from pathlib import Path
 
@@ -452,3 +454,14 @@ def test_the_reference_takes_memory_in_proportion(shape):
         assert tracemalloc.get_traced_memory()[1] < 20 * x.nbytes
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda saved: pickle.loads(pickle.dumps(saved))])
+def test_what_is_saved_can_be_copied(how):
+    x, gamma, dy = np.random.default_rng(0).standard_normal((6, 4)), np.ones(4), np.eye(6, 4)
+    _, saved = fo.batch_norm(x, gamma, activation="tanh", out=np.empty_like(x))
+    expected = fo.batch_norm_backward(dy, saved)
+    twin = how(saved)
+    fo.batch_norm(x + 1, gamma, saved=saved)
+    for found, right in zip(fo.batch_norm_backward(dy, twin)[:2], expected[:2], strict=True):
+        np.testing.assert_array_equal(found, right)

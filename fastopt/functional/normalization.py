@@ -74,12 +74,25 @@ class BatchNormSaved:
         """Mean, the part of the mean that one number of x's dtype cannot hold, and 1 / sqrt(variance + eps): a copy."""
         return self._statistics.copy()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        forward = self._forward
+        return _restored, (self.statistics, forward and forward._replace(headers=[]))
+
     def _prepare(self, backend: Any, layout: tuple[int, int, int]) -> np.ndarray:
         """The scratch memory that ``backend`` needs."""
         needed = backend.batch_norm_scratch(*layout)
         if self._scratch.size < needed:
             self._scratch = np.empty(needed)
         return self._scratch
+
+
+def _restored(statistics: np.ndarray, forward: _Forward | None) -> BatchNormSaved:
+    """A copy: addresses are those of its own arrays."""
+    saved = BatchNormSaved(statistics.shape[1], statistics.dtype)
+    saved._statistics = statistics
+    if forward is not None:
+        saved._forward = forward._replace(headers=[header(x) for x in forward.arrays.values() if x is not None])
+    return saved
 
 
 def channel_layout(x: np.ndarray, axis: int) -> tuple[int, int, int]:
