@@ -257,6 +257,7 @@ class Layer(Attributes):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._forget_passes()
+        make_writeable(self)
 
     def __copy__(self) -> "Layer":
         """A layer of its own over the same arrays: what is set on one is not set on the other."""
@@ -407,6 +408,15 @@ class Layer(Attributes):
     def eval(self) -> "Layer":
         """Set evaluation mode, in this layer and all within it; returns the layer."""
         return self.train(False)
+
+
+def make_writeable(layer: Any) -> None:
+    """Copy the arrays that cannot be written to, as those of a model that joblib has mapped into memory."""
+    for kind in ("params", "grads", "buffers"):
+        arrays = arrays_of(layer, kind)
+        for key, array in arrays.items():
+            if isinstance(array, np.ndarray) and not array.flags.writeable:
+                arrays[key] = np.array(array)
 
 
 def arrays_of(layer: Any, kind: str) -> dict[str, np.ndarray]:

@@ -2,34 +2,52 @@
 
 import math
 import os
+import stat
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+
+from ._checks import not_masked
+
+try:
+    import fcntl
+except ImportError:  # not POSIX
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from zipfile import ZipFile, ZipInfo
 
 _FORMAT = "fastopt 1"
+_TRIES = 100  # at a temporary file that others do not take for abandoned before it is claimed
+_NUMBERS = "biufc"  # the kinds of NumPy's numbers
+_LONGEST_NAME = 1000
 
 
 def save(path: str | os.PathLike[str], state_dict: Mapping[str, Any]) -> None:
     """Write a state dict to a file, atomically: whatever happens, the file is either the old one or the new one.
+
+    A symbolic link is followed. The file has the mode of the one it replaces, or that which the umask asks for. What a
+    process that was killed has left beside it is removed.
 
     Parameters
     ----------
     path : str or path
         The file is an uncompressed ``.npz``, whatever its name, which `numpy.load` also reads.
     state_dict : dict
-        Of arrays, numbers (NumPy's become Python's), strings, None, and lists and dicts (with str keys) of such, as
+        Of arrays, numbers (NumPy's too), strings, None, and lists and dicts (with str keys) of such, as
         `Optimizer.state_dict` gives.
 
     Raises
     ------
-    TypeError
-        If something else is in it; nothing has then been written.
+    TypeError, ValueError
+        If something else is in it, or it holds itself.
+    OSError
+        If there cannot be such a file: no directory, no permission, a full disk. Whatever is raised, the file is the
+        old one, or there is none.
 
     Examples
     --------
@@ -40,27 +58,109 @@ def save(path: str | os.PathLike[str], state_dict: Mapping[str, Any]) -> None:
     >>> opt.load_state_dict(fo.load(path))
     """
     import json
-    import tempfile  # these take a quarter of the time of `import fastopt`
 
     arrays: dict[str, np.ndarray] = {}
-    tree = _without_arrays(state_dict, "", arrays)
-    text = json.dumps({"format": _FORMAT, "tree": tree}, allow_nan=True)
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.name[:32]}."
-    )  # a name may be no longer than 255 bytes
     try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **{"fastopt": np.array(text), **arrays})  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileNotFoundError):
-            os.chmod(temporary, target.stat().st_mode)
-        os.replace(temporary, target)
-    except BaseException:
-        with suppress(FileNotFoundError):  # it may be in its place already
-            os.unlink(temporary)
-        raise
+        text = json.dumps({"format": _FORMAT, "tree": _without_arrays(state_dict, "", arrays)}, allow_nan=True)
+    except RecursionError:
+        raise ValueError("the state dict is nested too deeply, or holds itself") from None
+    target = check_target(path)
+    kind = f".fastopt-{zlib.crc32(os.fsencode(target.name)):08x}-"
+    _remove_abandoned(target.parent, kind)
+    for temporary in (target.parent / f"{kind}{os.urandom(8).hex()}" for _ in range(_TRIES)):
+        try:
+            with open(temporary, "xb") as file:
+                if not _claimed(file, temporary):
+                    continue
+                np.savez(file, **{"fastopt": np.array(text), **arrays})  # type: ignore[arg-type]
+                file.flush()
+                with suppress(FileNotFoundError):
+                    os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+                os.fsync(file.fileno())
+                if fcntl is not None:  # while it is claimed; elsewhere an open file cannot be moved
+                    os.replace(temporary, target)
+            if fcntl is None:
+                os.replace(temporary, target)
+            break
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+    else:
+        raise OSError(f"{os.fspath(path)!r}: other processes remove what is written for it")
+    _sync_directory(target.parent)
+
+
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """The file that `save` would write, links followed, or the error it would raise; nothing is written.
+
+    Raises
+    ------
+    TypeError
+        If ``path`` is no path.
+    OSError, ValueError
+        If there can be no such file: its directory does not exist or cannot be written to, its name is too long, or
+        there is something that is no file, or a read-only one.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be a str or a path, not {type(path).__name__}")
+    name = os.fsdecode(path)
+    if not name or "\0" in name:
+        raise ValueError(f"path must name a file, not {name!r}")
+    target = Path(os.path.realpath(name))
+    folder = target.parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{name!r}: there is no directory {os.path.dirname(name) or '.'!r}")
+    longest = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    if len(os.fsencode(target.name)) > longest:
+        raise OSError(f"{name!r}: the name has {len(os.fsencode(target.name))} bytes, {longest} are possible")
+    if target.is_dir() or name.endswith(("/", os.sep)):
+        raise IsADirectoryError(f"{name!r} is a directory, not a file")
+    if target.exists() and not target.is_file():
+        raise OSError(f"{name!r} is no regular file, and would be replaced by one")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{name!r}: the directory {os.path.dirname(name) or '.'!r} cannot be written to")
+    if target.exists() and not os.access(target, os.W_OK):
+        raise PermissionError(f"{name!r} is read-only")
+    return target
+
+
+def _claimed(file: IO[bytes], path: Path) -> bool:
+    """Mark a temporary file as being written, until it is closed or its process killed; whether it is still there."""
+    if fcntl is None:
+        return True
+    with suppress(OSError):  # a file system without locks: there nothing is ever taken for abandoned
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return path.exists()
+
+
+def _remove_abandoned(folder: Path, kind: str) -> None:
+    """Remove the temporary files that nobody is writing any more."""
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            if name.startswith(kind):
+                _remove_if_abandoned(folder / name)
+
+
+def _remove_if_abandoned(path: Path) -> None:
+    with suppress(OSError):
+        if fcntl is None:
+            os.unlink(path)  # which an open file refuses
+            return
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(path)
+
+
+def _sync_directory(folder: Path) -> None:
+    """Let the new name survive a power failure, where that can be asked for."""
+    if os.name == "posix":
+        with suppress(OSError):
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -71,11 +171,13 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is truncated, damaged, or was not written by `save`.
+        If it is truncated, damaged, no regular file, or was not written by `save`.
     """
     import json
     import zipfile
 
+    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait, reading a device never end
+        raise ValueError(f"{os.fspath(path)} is not a whole file of fastopt's: it is no regular file")
     with open(path, "rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
@@ -110,7 +212,10 @@ def _read(info: "ZipInfo", archive: "ZipFile") -> np.ndarray:
         version = np.lib.format.read_magic(file)
         one = version == (1, 0)  # of later ones only the encoding of field names differs
         read_header = np.lib.format.read_array_header_1_0 if one else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read_header(file)
+        try:
+            shape, _, dtype = read_header(file)
+        except (MemoryError, RecursionError):  # of Python's parser, for what is nested too deeply
+            raise ValueError(f"the header of {info.filename} is damaged") from None
         if math.prod(shape) * dtype.itemsize != info.file_size - file.tell():
             raise ValueError(f"{info.filename} of shape {shape} should not be {info.file_size} bytes long")
     with archive.open(info) as file:
@@ -120,11 +225,13 @@ def _read(info: "ZipInfo", archive: "ZipFile") -> np.ndarray:
 def _without_arrays(node: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     """``node`` as JSON, its arrays moved to ``arrays`` and replaced by references."""
     if isinstance(node, np.ndarray):
-        if node.dtype.hasobject:
+        if not_masked(name or "the state dict", node).dtype.hasobject:
             raise TypeError(f"{name or 'the state dict'} is an array of objects, which cannot be saved")
+        if not _can_be_a_member(name):
+            name = f"/array {len(arrays)}"
         while name in arrays:  # {"a/b": ..., "a": {"b": ...}}
             name += "'"
-        arrays[name] = node
+        arrays[name] = np.asarray(node)
         return {"array": name}
     if isinstance(node, Mapping):
         if not all(isinstance(key, str) for key in node):
@@ -132,11 +239,16 @@ def _without_arrays(node: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
         return {"dict": {key: _without_arrays(value, f"{name}/{key}", arrays) for key, value in node.items()}}
     if isinstance(node, (list, tuple)):
         return {"list": [_without_arrays(value, f"{name}/{i}", arrays) for i, value in enumerate(node)]}
-    if isinstance(node, (np.bool_, np.integer, np.floating)):
-        return bool(node) if isinstance(node, np.bool_) else int(node) if isinstance(node, np.integer) else float(node)
     if node is None or isinstance(node, (bool, int, float, str)):
         return node
+    if isinstance(node, np.generic) and node.dtype.kind in _NUMBERS:
+        return {"number": [node.dtype.str, node.tobytes().hex()]}
     raise TypeError(f"{name or 'the state dict'} is a {type(node).__name__}, which cannot be saved")
+
+
+def _can_be_a_member(name: str) -> bool:
+    """Whether an array can have this name within the file: those with control characters or very long ones cannot."""
+    return len(name) < _LONGEST_NAME and name.isprintable() and "\\" not in name
 
 
 def _with_arrays(node: Any, members: "dict[str, ZipInfo]", archive: "ZipFile") -> Any:
@@ -148,4 +260,12 @@ def _with_arrays(node: Any, members: "dict[str, ZipInfo]", archive: "ZipFile") -
         return _read(members.pop(content), archive)
     if kind == "dict":
         return {key: _with_arrays(value, members, archive) for key, value in content.items()}
-    return [_with_arrays(value, members, archive) for value in content]
+    if kind == "number":
+        dtype = np.dtype(content[0])
+        if dtype.kind not in _NUMBERS:
+            raise ValueError(f"it holds a number of type {dtype}")
+        (number,) = np.frombuffer(bytes.fromhex(content[1]), dtype)
+        return number
+    if kind == "list":
+        return [_with_arrays(value, members, archive) for value in content]
+    raise ValueError(f"it holds a {kind!r}")

@@ -6,6 +6,7 @@ import sys
 import fastopt
 
 _PACKAGE = os.path.dirname(fastopt.__file__)
+FILES = (os.path.join(_PACKAGE, "files"),)
 _TRAINING = tuple(
     os.path.join(_PACKAGE, part) for part in ("training", "nn", "_layer", "_passes", "_custom", "_moving", "losses")
 )
@@ -15,8 +16,8 @@ class Raised(BaseException):
     """What nothing else raises or catches."""
 
 
-def raising_at(count, call):
-    """Call it, and raise at so manieth instruction of training; the number there were, and whether it was raised.
+def raising_at(count, call, within=_TRAINING):
+    """Call it, and raise at so manieth instruction of these files; the number there were, and whether it was raised.
 
     With a count of 0, nothing is raised.
     """
@@ -31,7 +32,7 @@ def raising_at(count, call):
         return instruction
 
     def function(frame, event, argument):
-        if not frame.f_code.co_filename.startswith(_TRAINING):
+        if not frame.f_code.co_filename.startswith(within):
             return None
         frame.f_trace_opcodes = True
         return instruction

@@ -1,10 +1,14 @@
 """State files: what is saved comes back to the bit, a crash leaves the old file, a bad file is refused."""
 
 import os
+import pickle
+import signal
+import stat
 
 import numpy as np
 import pytest
 from helpers import OPTIMIZERS
+from raising import FILES, raising_at
 
 import fastopt as fo
 
@@ -79,6 +83,153 @@ def test_a_crash_while_saving_leaves_the_old_file(tmp_path, monkeypatch):
                 fo.save(path, {"new": np.arange(1000)})
         assert path.read_bytes() == before
         assert os.listdir(tmp_path) == ["file"]
+
+
+# between open and the with statement no signal comes, but a tracer can raise: the file is closed when it is collected
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_an_exception_at_any_instruction_leaves_one_whole_file(tmp_path):
+    path = tmp_path / "file"
+    old, new = {"x": np.arange(3.0)}, {"x": np.arange(4.0)}
+    fo.save(path, old)
+    count, _ = raising_at(0, lambda: fo.save(path, new), FILES)
+    seen = set()
+    for place in range(1, count + 1, 2):
+        fo.save(path, old)
+        _, raised = raising_at(place, lambda: fo.save(path, new), FILES)
+        assert raised
+        assert os.listdir(tmp_path) == ["file"], place
+        seen.add(len(fo.load(path)["x"]))
+    assert seen == {3, 4}
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    fo.save(path, {"old": 1})
+
+    def full(file, **arrays):
+        file.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="No space left"):
+        fo.save(path, {"new": np.arange(1000)})
+    assert os.listdir(tmp_path) == ["file"]
+    assert fo.load(path) == {"old": 1}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a killed process is made by fork")
+def test_what_a_killed_process_leaves_is_removed_and_what_another_writes_is_not(tmp_path):
+    path = tmp_path / "file"
+    fo.save(path, {"old": 1})
+    child = os.fork()
+    if child == 0:
+        np.savez = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+        fo.save(path, {"new": 1})
+    os.waitpid(child, 0)
+    (left,) = set(os.listdir(tmp_path)) - {"file"}
+    with open(tmp_path / left, "rb") as writing:  # as if its process lived
+        import fcntl
+
+        fcntl.flock(writing, fcntl.LOCK_EX)
+        fo.save(path, {"new": 2})
+        assert (tmp_path / left).exists()
+    fo.save(tmp_path / "other", {})  # of another file, nothing is removed
+    assert (tmp_path / left).exists()
+    fo.save(path, {"new": 3})
+    assert sorted(os.listdir(tmp_path)) == ["file", "other"]
+    assert fo.load(path) == {"new": 3}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes and links are POSIX's")
+def test_modes_and_links(tmp_path):
+    before = os.umask(0o027)
+    try:
+        fo.save(tmp_path / "file", {})
+        assert stat.S_IMODE(os.stat(tmp_path / "file").st_mode) == 0o640
+        os.chmod(tmp_path / "file", 0o604)
+        (tmp_path / "link").symlink_to("file")
+        fo.save(tmp_path / "link", {"new": 1})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "link").is_symlink()
+    assert fo.load(tmp_path / "file") == {"new": 1}
+    assert stat.S_IMODE(os.stat(tmp_path / "file").st_mode) == 0o604
+
+
+def test_places_where_no_file_can_be(tmp_path):
+    fo.save(tmp_path / ("n" * 250), {"x": 1})
+    assert fo.load(tmp_path / ("n" * 250)) == {"x": 1}
+    bad = [
+        ("", ValueError, "must name a file"),
+        ("a\0b", ValueError, "must name a file"),
+        (3, TypeError, "not int"),
+        (tmp_path, IsADirectoryError, "is a directory"),
+        (tmp_path / "nowhere" / "file", FileNotFoundError, "no directory"),
+        (tmp_path / ("n" * 300), OSError, "300 bytes"),
+        (os.devnull, OSError, "no regular file"),
+    ]
+    model = fo.nn.Sequential(fo.nn.Linear(1, 1), rng=0)
+    weights = model.state_dict()
+    for path, error, says in bad:
+        with pytest.raises(error, match=says):
+            fo.save(path, {})
+        opt = fo.optim.SGD(model.parameters(), lr=0.1)
+        with pytest.raises(error, match=says if path != 3 else "checkpoint must be a path, not int"):
+            fo.fit(model, np.ones((4, 1)), np.ones(4), optimizer=opt, epochs=1, checkpoint=path)
+    for name, array in model.state_dict().items():
+        assert array.tobytes() == weights[name].tobytes()
+    assert os.path.exists(os.devnull)
+    assert os.listdir(tmp_path) == ["n" * 250]
+
+
+def test_numpy_numbers_and_unusual_keys(tmp_path):
+    numbers = [
+        np.float32(0.1),
+        np.int64(-(2**63)),
+        np.uint64(2**64 - 1),
+        np.bool_(True),
+        np.float16(2),
+        np.complex64(1j),
+    ]
+    keys = ["a\0b", "\ud800", "a\\b", "L" * 70_000, "", "/", "a/b", "fastopt", "file", "array 0"]
+    state = {"numbers": numbers, **{key: np.full(1, i) for i, key in enumerate(keys)}}
+    fo.save(tmp_path / "file", state)
+    loaded = fo.load(tmp_path / "file")
+    assert list(loaded) == list(state)
+    assert [(type(x), x.tobytes()) for x in loaded["numbers"]] == [(type(x), x.tobytes()) for x in numbers]
+    assert [int(loaded[key][0]) for key in keys] == list(range(len(keys)))
+    endless = []
+    endless.append(endless)
+    for bad in ({"x": endless}, {"x": np.ma.masked_array([1.0], [True])}, {"x": np.datetime64("2020-01-01")}):
+        with pytest.raises((TypeError, ValueError), match=r"nested too deeply|masked|datetime64"):
+            fo.save(tmp_path / "file", bad)
+    assert list(fo.load(tmp_path / "file")) == list(state)
+
+
+def test_a_model_mapped_into_memory_can_be_trained(tmp_path):
+    joblib = pytest.importorskip("joblib", reason="joblib maps the arrays of a pickle into memory")
+    model = fo.nn.Sequential(fo.nn.Linear(3, 4), fo.nn.BatchNorm(4), fo.nn.Dropout(0.5), fo.nn.Linear(4, 1), rng=0)
+    X, y = np.random.default_rng(0).standard_normal((20, 3)), np.arange(20) % 2
+    for each in (model, model.layers[1], model.layers[0]):
+        joblib.dump(each, tmp_path / "model")
+        mapped = joblib.load(tmp_path / "model", mmap_mode="r")
+        mapped(np.ones((4, 3 if each is not model.layers[1] else 4), np.float32))
+        assert all(array.flags.writeable for array in mapped.arrays())
+    again = pickle.loads(pickle.dumps(model))
+    joblib.dump(model, tmp_path / "model")
+    mapped = joblib.load(tmp_path / "model", mmap_mode="r")
+    for each in (mapped, again):
+        fo.fit(each, X, y, optimizer=fo.optim.Adam(each.parameters(), lr=0.1), epochs=2, rng=0)
+    for name, array in again.state_dict().items():
+        assert array.tobytes() == mapped.state_dict()[name].tobytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="devices and pipes are POSIX's")
+def test_what_is_no_regular_file_is_refused_without_being_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, "/dev/urandom", "/dev/zero"):
+        with pytest.raises(ValueError, match="no regular file"):
+            fo.load(path)
 
 
 def test_truncated_damaged_and_foreign_files_are_refused(tmp_path):

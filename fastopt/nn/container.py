@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .._checks import real_dtype
-from .._layer import Layer, arrays_of
+from .._layer import Layer, arrays_of, make_writeable
 from .._passes import aligned
 from .dropout import Dropout
 from .summary import Summary, summary
@@ -191,4 +191,6 @@ class Container(Layer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.params, self.grads, self.buffers = {}, {}, {}
+        for _, leaf in self.leaves():
+            make_writeable(leaf)
         self._move_into_arena()

@@ -13,7 +13,7 @@ from .._checks import whole
 from .._layer import Layer
 from .._moving import copy_all, surely
 from .._warning import warn
-from ..files import load, save
+from ..files import check_target, load, save
 from ..optim import Optimizer
 from .average import WeightAverage
 from .callbacks import Callbacks, Run
@@ -199,15 +199,8 @@ def check_paths(checkpoint: Any, resume_from: Any) -> None:
     for name, path in (("checkpoint", checkpoint), ("resume_from", resume_from)):
         if path is not None and not (isinstance(path, (str, os.PathLike)) and isinstance(os.fspath(path), str)):
             raise TypeError(f"{name} must be a path, not {type(path).__name__}")
-    if checkpoint is None:
-        return
-    whole_path = os.fspath(checkpoint)
-    folder, file = os.path.split(whole_path)
-    if not os.path.isdir(folder or "."):
-        raise FileNotFoundError(f"checkpoint={whole_path!r}: there is no directory {folder!r}")
-    if not file or os.path.isdir(whole_path):
-        raise IsADirectoryError(f"checkpoint={whole_path!r} is {'a directory' if whole_path else 'empty'}: name a file")
-    if hasattr(os, "pathconf") and len(os.fsencode(file)) > os.pathconf(folder or ".", "PC_NAME_MAX"):
-        raise ValueError(f"checkpoint={whole_path!r}: the name of the file is too long")
-    if not os.access(folder or ".", os.W_OK):
-        raise PermissionError(f"checkpoint={whole_path!r}: the directory {folder or '.'!r} cannot be written to")
+    if checkpoint is not None:
+        try:
+            check_target(checkpoint)
+        except (OSError, ValueError) as error:
+            raise type(error)(f"checkpoint={error}") from None
