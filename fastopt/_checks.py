@@ -1,7 +1,7 @@
 """Checks of single values that several parts share."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,12 @@ def one_of(*choices: Any) -> Callable[[str, Any], Any]:
         return value
 
     return check
+
+
+def some(names: Sequence[Any], most: int = 4) -> str:
+    """The first few of ``names``, and how many there are beside them."""
+    rest = len(names) - most
+    return ", ".join(map(str, names[:most])) + (f" and {rest} more" if rest > 0 else "")
 
 
 def real_dtype(dtype: Any) -> np.dtype:

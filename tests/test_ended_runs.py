@@ -136,6 +136,14 @@ def test_a_callback_that_sets_evaluation_mode_changes_nothing():
         np.testing.assert_array_equal(evaluated.state_dict()[name], array, err_msg=name)
 
 
+@pytest.mark.parametrize("last", [nn.Sigmoid(), nn.Sequential(nn.Sigmoid())], ids=str)
+def test_a_last_sigmoid_with_the_logistic_loss_is_told_of(last):
+    model = nn.Sequential(nn.Linear(5, 1), last, rng=0)
+    with pytest.warns(UserWarning, match="the model ends with a Sigmoid, and the logistic loss takes logits"):
+        fit(model)
+    fit(model, loss="mse")
+
+
 # -- schedules --
 
 

@@ -124,6 +124,8 @@ def test_an_optimizer_over_other_parameters_is_refused():
     ):
         with pytest.raises(ValueError, match=r"which is not of this model, whose parameters are '0\.weight'"):
             fo.fit(model, X, Y, optimizer=fo.optim.Adam(params), epochs=1)
+    with pytest.raises(ValueError, match=r"the optimizer is over another model's '0\.weight', '0\.bias', "):
+        fo.fit(model, X, Y, optimizer=fo.optim.Adam(other.parameters()), epochs=1)
     opt = fo.optim.Adam(model.parameters())
     wider = nn.Sequential(model, nn.Sigmoid())  # takes the parameters over
     with pytest.raises(ValueError, match="which is not of this model"):

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from .. import _backends
-from .._checks import a_number, positive
+from .._checks import a_number, positive, some
 from ..rules import RULES
 from .hyperparameters import FIXED, Group
 from .tensors import check_array, check_disjoint, check_writeable, hold, named_arrays, same_arrays, span, state_like
@@ -23,7 +23,6 @@ Groups = Sequence[Mapping[str, Any]]
 
 _SCALAR_LIMIT = 3.4028234663852886e38  # the largest float32: a scalar beyond it would become inf there
 _MOST_STEPS = 2**53  # bias corrections and schedules know the step as a double
-_MOST_NAMES = 4  # in a message
 _NOT_BOUND = object()  # no gradient is this
 
 
@@ -268,8 +267,7 @@ class Optimizer:
             return
         grads = zip(self._names, self._plan.grads, strict=True)
         names = [repr(name) for name, grad in grads if not np.isfinite(grad).all()]
-        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-        what = f"gradients hold inf or NaN: {', '.join(names[:_MOST_NAMES])}{more}" if names else if_all_finite
+        what = f"gradients hold inf or NaN: {some(names)}" if names else if_all_finite
         raise FloatingPointError(f"step {self.step_count + 1}: {what}; nothing was updated")
 
     # -- binding arrays --

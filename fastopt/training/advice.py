@@ -6,6 +6,8 @@ import numpy as np
 
 from .._layer import Layer
 from .._warning import warn
+from ..losses import LogisticLoss, Loss
+from ..nn.activations import Sigmoid
 from ..nn.container import Container
 from ..optim import Optimizer
 from ..schedules.base import Chain, Every, Linear, Product, Sum
@@ -23,6 +25,18 @@ def warn_of_modes(model: Layer) -> None:
         warn(
             f"evaluation mode was set for {', '.join(evaluating)}, but not for the whole model: fit runs every layer in"
             " training mode, these too, and moves their running statistics"
+        )
+
+
+def warn_of_outputs(model: Layer, criterion: Loss) -> None:
+    """Of a last layer that does what the loss does."""
+    last: Any = model
+    while isinstance(last, Container):
+        last = list(last.named_children())[-1][1] if last.chained else None
+    if isinstance(last, Sigmoid) and isinstance(criterion, LogisticLoss):
+        warn(
+            "the model ends with a Sigmoid, and the logistic loss takes logits, of which it takes the sigmoid itself:"
+            " leave the last layer out (fastopt.sigmoid makes probabilities of what predict returns)"
         )
 
 

@@ -12,7 +12,7 @@ from .._checks import a_number, whole, yes_or_no
 from .._layer import Layer
 from .._moving import surely
 from ..optim import Optimizer
-from .advice import warn_of_modes, warn_of_schedules
+from .advice import warn_of_modes, warn_of_outputs, warn_of_schedules
 from .average import WeightAverage
 from .callbacks import Callbacks, Run
 from .checkpoints import Checkpoints, check_paths
@@ -146,12 +146,12 @@ def fit(
     FloatingPointError
         If a gradient becomes inf or NaN, by the optimizer; the step is not done.
 
+    Notes
+    -----
     Whatever is raised in a run, by a signal's handler or a callback too: each step is done wholly or not at all, with
     all that belongs to it. The model has the weights of the last step (with ``ema``, not the average), and the
     exception carries the `History` so far as its attribute ``history``.
 
-    Notes
-    -----
     The same data, initial values and ``rng`` give the same bits: in every run, with every backend and with any
     number of threads, on every processor. (The masks of dropout come from the model's own ``rng``.) Where matrix
     products are NumPy's, by choice or for want of fused multiply-adds (`set_matmul`), another number of threads of its
@@ -190,6 +190,7 @@ def fit(
         parts = session.parts(_recording(update, optimizer, average, norms, undo), undo)
         watchers.check_monitors(session.recorded() + ["grad_norm"] * (norms is not None))
         warn_of_modes(model)
+        warn_of_outputs(model, session.criterion)
         run = Run(model, optimizer, History(), epochs)
         left = Epochs(session, parts, undo, average, watchers, run, norms, on_nonfinite == "skip")
         left.generator = generator if shuffle else None

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .._checks import positive, whole
+from .._checks import positive, some, whole
 from .._conversion import as_real_array
 from .._layer import Layer
 from ..losses import Loss, as_loss
@@ -209,9 +209,11 @@ def _gradients_for(optimizer: Any, model: Layer) -> dict[str, np.ndarray]:
         repr(name) for name, param in zip(optimizer._names, optimizer._params, strict=True) if id(param) not in name_of
     ]
     if foreign or not optimizer._params:
+        own = {repr(name) for name in model.parameters()}
+        whose = "another model's " if foreign and own.issuperset(foreign) else ""
         raise ValueError(
-            f"the optimizer is over {', '.join(foreign) or 'nothing'}, which is not of this model, whose parameters are"
-            f" {', '.join(map(repr, model.parameters())) or 'none'}: make it from model.parameters()"
+            f"the optimizer is over {whose}{some(foreign) or 'nothing'}, which is not of this model, whose parameters"
+            f" are {some([repr(name) for name in model.parameters()]) or 'none'}: make it from model.parameters()"
         )
     grads = model.gradients()
     if optimizer._names == tuple(grads):

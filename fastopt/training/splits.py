@@ -1,11 +1,10 @@
 """Validation data that is held out of the data given."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from .._checks import a_number, one_of
+from .._checks import a_number, one_of, some
 from .._warning import warn
 
 _HOW = one_of(None, "shuffled", "stratified", "even", "last")
@@ -54,7 +53,7 @@ def split(
     if classes is not None:
         those = np.ones(rows, bool) if counted is None else counted > 0
         missing = [
-            f"class{'es' * (len(absent) > 1)} {_some(absent.tolist())} in the rows to {what}"
+            f"class{'es' * (len(absent) > 1)} {some(absent.tolist())} in the rows to {what}"
             for there, what in ((~held_out, "train on"), (held_out, "validate with"))
             if len(absent := np.setdiff1d(classes[those], classes[those & there]))
         ]
@@ -85,9 +84,3 @@ def _shares(sizes: np.ndarray, count: int) -> np.ndarray:
             continue
         shares[free.argmax()] -= np.sign(excess)
     return shares
-
-
-def _some(names: Sequence[Any], most: int = 5) -> str:
-    """The first few of ``names``, and how many there are beside them."""
-    rest = len(names) - most
-    return ", ".join(map(str, names[:most])) + (f" and {rest} more" if rest > 0 else "")
