@@ -6,6 +6,7 @@ core, and Numba serves in its place (``python -m fastopt`` says so).
 
 import platform
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -75,8 +76,12 @@ class BuildCore(build_ext):
             return True
 
 
+# One wheel serves all Pythons from 3.10 on; but for free-threaded ones there is no limited API, and each has its own.
+# There cffi, from 2.0 on, builds the core without it, and speaks for its modules to the interpreter about the GIL.
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
 setup(
     cffi_modules=["fastopt/_build.py:ffi"],
     cmdclass={"build_ext": BuildCore},
-    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+    options={} if FREE_THREADED else {"bdist_wheel": {"py_limited_api": "cp310"}},
 )
