@@ -59,6 +59,16 @@ static inline void environment_write(uint64_t control)
 }
 #endif
 
+/* Whether instructions take subnormal operands as they are, or for 0, where the CPU can do that without flushing results. */
+static inline void environment_take_subnormal(int as_they_are)
+{
+#if defined __SSE__ || defined _M_X64
+    environment_write(as_they_are ? ENVIRONMENT : ENVIRONMENT | 0x40);
+#else
+    (void)as_they_are;
+#endif
+}
+
 /* The caller's environment, for environment_leave. To write it costs much more than to read it, and is seldom needed. */
 static inline uint64_t environment_enter(void)
 {

@@ -156,4 +156,9 @@ int fastopt_isa_set(int i); /* 0, or -1 if the CPU lacks it */
 int fastopt_threads_get(void);
 void fastopt_threads_set(int n); /* n >= 1, the calling thread included */
 
+/* The calling thread is to compute as the core does (environment.h); what it did before, to be given back. Every other
+ * function of this file does both by itself when Python calls it. */
+uint64_t fastopt_environment_enter(void);
+void fastopt_environment_leave(uint64_t before);
+
 #endif

@@ -11,13 +11,18 @@ declarations = "\n".join(line for line in header.splitlines() if not line.starts
 
 
 def in_environment(declarations: str) -> str:
-    """C for which every call of a declared function enters the core's floating-point environment, and leaves it."""
+    """C for which every call of a declared function enters the core's floating-point environment, and leaves it.
+
+    But for those that do nothing else.
+    """
     code = re.sub(r"/\*.*?\*/", "", declarations, flags=re.DOTALL)
     functions = re.findall(r"^(\w[\w ]*[ *])(fastopt_\w+)\(([^()]*)\);", code, flags=re.MULTILINE)
     if len(functions) != len(re.findall(r"\bfastopt_\w+\s*\(", code)):
         raise ValueError("fastopt.h declares a function in a way that _build.py does not understand")
     lines = ['#include "environment.h"']
     for result, name, parameters in functions:
+        if name.startswith("fastopt_environment_"):
+            continue
         names = ", ".join(re.findall(r"(\w+) *(?:,|$)", parameters)) if parameters != "void" else ""
         value, give = ("", "") if result.strip() == "void" else (f"{result} value = ", " return value;")
         lines += [
@@ -31,7 +36,6 @@ def in_environment(declarations: str) -> str:
 
 ffi = FFI()
 ffi.cdef(declarations)
-ffi.cdef("uint64_t environment_enter(void); void environment_leave(uint64_t before);")  # for the other backends
 ffi.set_source(
     "fastopt._core",
     f'#include "fastopt.h"\n{in_environment(declarations)}',
@@ -47,6 +51,7 @@ ffi.set_source(
             "matmul",
             "math",
             "dispatch",
+            "environment",
             "threads",
         )
     ],

@@ -31,7 +31,7 @@ def _of_libc() -> tuple[Callable[[], Any], Callable[[Any], Any]]:
 enter: Callable[[], Any]
 leave: Callable[[Any], Any]
 if lib is not None:
-    enter, leave = lib.environment_enter, lib.environment_leave
+    enter, leave = lib.fastopt_environment_enter, lib.fastopt_environment_leave
 elif sys.platform == "linux":
     enter, leave = _of_libc()
 else:  # the caller's is used, as docs/contract.md says
