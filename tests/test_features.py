@@ -223,7 +223,7 @@ STATE = fo.Standardizer().fit(data()).state_dict()
     [
         (None, TypeError, "the state dict must be a dict, not NoneType"),
         ({}, ValueError, "the state dict must have axis, mean and scale, not nothing"),
-        ({**STATE, "std": 1}, ValueError, "must have axis, mean and scale, not axis, mean, scale, std"),
+        ({**STATE, "std": 1}, ValueError, "must have axis, mean and scale, not axis, .*, std"),
         ({**STATE, "axis": [0, 1]}, ValueError, r"axis=\[0, 1\], this Standardizer \[0\]"),
         ({**STATE, "mean": STATE["mean"][:4]}, ValueError, r"mean has shape \(4,\), scale has \(5,\)"),
         ({**STATE, "mean": STATE["mean"] * np.nan}, ValueError, "mean must be finite"),
@@ -351,3 +351,69 @@ def test_an_output_that_overlaps():
 def test_axes_that_cannot_be(axis, error, message):
     with pytest.raises(error, match=message):
         fo.Standardizer(axis=axis)
+
+
+def test_in_a_pipeline_the_targets_stay():
+    """fit_transform(X, y), as every Pipeline calls it, once took y for the output."""
+    linear = pytest.importorskip("sklearn.linear_model", reason="scikit-learn's pipelines are what is tried")
+    from sklearn.base import clone
+    from sklearn.model_selection import GridSearchCV, cross_val_score
+    from sklearn.pipeline import make_pipeline
+
+    X = data()
+    y = X[:, 0].copy()
+    kept = y.copy()
+    pipeline = make_pipeline(fo.Standardizer(), linear.Ridge(alpha=1e-6))
+    assert cross_val_score(pipeline, X, y).min() > 0.999
+    search = GridSearchCV(pipeline, {"standardizer__axis": [0, (0,), (0, 1)]}).fit(X, y)
+    assert search.best_score_ > 0.999
+    np.testing.assert_array_equal(y, kept)
+    for axis in (0, (0, 1), [1, 0]):
+        assert clone(fo.Standardizer(axis)).get_params() == fo.Standardizer(axis).get_params()
+    assert list(pipeline[:-1].fit(X, y).get_feature_names_out()) == ["x0", "x1", "x2", "x3", "x4"]
+    with pytest.raises(TypeError, match="positional"):
+        fo.Standardizer().fit(X).transform(X, X)
+
+
+def test_the_columns_of_a_frame_have_names():
+    pandas = pytest.importorskip("pandas", reason="a data frame is what is tried")
+    frame = pandas.DataFrame({"a": [1.0, 2.0, 4.0], "b": [True, False, True]})
+    standardizer = fo.Standardizer().fit(frame)
+    assert (standardizer.n_features_in_, list(standardizer.feature_names_in_)) == (2, ["a", "b"])
+    assert list(standardizer.get_feature_names_out()) == ["a", "b"]
+    np.testing.assert_allclose(standardizer.transform(frame).std(axis=0), 1)
+    with pytest.raises(ValueError, match=r"columns \['b', 'a'\], the Standardizer was fitted to \['a', 'b'\]"):
+        standardizer.transform(frame[["b", "a"]])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.uint8])
+def test_fitted_part_by_part(dtype):
+    X = (data() * 10).astype(dtype)
+    whole, parts = fo.Standardizer().fit(X), fo.Standardizer()
+    for begin in range(0, len(X), 300):
+        parts.partial_fit(X[begin : begin + 300])
+    np.testing.assert_allclose(parts.mean, whole.mean, rtol=1e-13)
+    np.testing.assert_allclose(parts.scale, whole.scale, rtol=1e-12)
+    np.testing.assert_allclose(whole.mean, X.astype(float).mean(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(whole.scale, X.astype(float).std(axis=0), rtol=1e-12)
+    again = fo.Standardizer()
+    again.load_state_dict(parts.state_dict())
+    np.testing.assert_array_equal(again.partial_fit(X).mean, parts.partial_fit(X).mean)
+    before = parts.state_dict()
+    with pytest.raises(ValueError, match="was fitted to"):
+        parts.partial_fit(X[:, :2])
+    assert str(parts.state_dict()) == str(before)
+
+
+def test_a_memory_map_of_bytes_is_not_copied(tmp_path):
+    import tracemalloc
+
+    X = np.memmap(tmp_path / "X", np.uint8, "w+", shape=(100_000, 40))
+    X[:] = np.arange(40)
+    X[0] = 0
+    tracemalloc.start()
+    standardizer = fo.Standardizer().fit(X)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < X.nbytes / 4
+    assert standardizer.transform(X[:10]).dtype == np.float64
