@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import init, nn, optim
 from ._backends import get_backend, set_backend
+from ._hints import UnknownName
 from ._runtime import (
     get_instruction_set,
     get_num_threads,
@@ -117,7 +118,7 @@ _LATER = {
 
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise UnknownName(__name__, name)
     module = import_module(_LATER[name], __name__)
     globals()[name] = value = getattr(module, name, module)
     return value

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._checks import a_number
+from ._hints import unknown_names
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
     Rng = int | np.random.Generator | None
@@ -52,6 +53,8 @@ __all__ = [
     "xavier_uniform_",
     "zeros_",
 ]
+
+__getattr__ = unknown_names(__name__)
 
 _CONVOLUTIONS = [f"conv{transposed}{d}d" for transposed in ("", "_transpose") for d in (1, 2, 3)]
 _GAINS = {

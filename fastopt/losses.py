@@ -35,8 +35,11 @@ from ._backends._environment import isolated
 from ._backends._memory import readable
 from ._checks import a_number, not_masked
 from ._conversion import as_real_array
+from ._hints import unknown_names
 
 __all__ = ["CrossEntropy", "LogisticLoss", "Loss", "SquaredError"]
+
+__getattr__ = unknown_names(__name__)
 
 
 @isolated

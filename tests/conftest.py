@@ -1,3 +1,4 @@
+import sys
 import zlib
 
 import numpy as np
@@ -10,7 +11,7 @@ from fastopt import _runtime
 
 @pytest.fixture(autouse=True)
 def _restore_configuration():
-    """Every test leaves backend, instruction set and threads as it found them."""
+    """Every test leaves backend, instruction set and threads as it found them, and no figures."""
     backend, isa = fo.get_backend(), fo.get_instruction_set()
     threads = _runtime.lib.fastopt_threads_get() if _runtime.lib else 1
     yield
@@ -18,6 +19,8 @@ def _restore_configuration():
     if isa:
         fo.set_instruction_set(isa)
     fo.set_num_threads(threads)
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
 
 
 @pytest.fixture(params=BACKENDS)

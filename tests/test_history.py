@@ -4,6 +4,7 @@ import builtins
 import csv
 import io
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -39,6 +40,59 @@ def test_history_plots_its_curves():
     figure.savefig(io.BytesIO(), format="png")
     for history in (fo.History(), fo.History(loss=[1.0])):
         history.plot().savefig(io.BytesIO(), format="png")
+
+
+@pytest.mark.parametrize(
+    ("values", "low", "high", "marked"),
+    [
+        ([-1.0, -2.0], -2.0, -1.0, []),
+        ([1.0, -2.0], -2.0, 1.0, []),
+        ([0.0, 0.0], 0.0, 0.0, []),
+        ([-0.5], -0.5, -0.5, [0]),
+        ([1.0, np.nan, 2.0, 3.0, np.inf, 4.0], 0.0, 4.0, [0, 5]),
+        ([1e300, 3e300], 0.0, 3e300, []),
+        ([1e-300, 2e-300], 0.0, 2e-300, []),
+        ([np.nan, np.nan], 0.0, 0.0, []),
+        ([np.float32(0.5), 2], 0.0, 2.0, []),
+    ],
+)
+def test_every_loss_is_within_its_picture(values, low, high, marked):
+    pytest.importorskip("matplotlib")
+    for history in (fo.History(loss=values), fo.History(loss=values, val_loss=values)):
+        figure = history.plot()
+        (axes,) = figure.axes
+        bottom, top = axes.get_ylim()
+        assert bottom <= low <= high <= top
+        assert bottom < top
+        assert bottom == 0 or low < 0 or np.isnan(values).all()
+        assert list(axes.lines[0].get_markevery()) == marked
+        np.testing.assert_array_equal(np.isfinite(axes.lines[0].get_ydata()), np.isfinite(values))
+        figure.savefig(io.BytesIO(), format="png")
+
+
+def test_pictures_are_shown_by_pyplot_or_drawn_into_axes_that_are_given():
+    plt = pytest.importorskip("matplotlib.pyplot")
+    schedule = fo.schedules.Linear(1.0, 0.0, total_iters=3)
+    history = fo.History(loss=[0.7, 0.3], accuracy=[0.5, 0.9])
+    for plot in (history.plot, lambda ax=None: schedule.plot(4, ax=ax)):
+        figure = plot()
+        assert plt.fignum_exists(figure.number)
+        own, ax = plt.subplots()
+        count = len(plt.get_fignums())
+        assert plot(ax=ax) is own
+        assert ax.lines
+        assert len(plt.get_fignums()) == count
+    own, (first, second) = plt.subplots(1, 2)
+    assert history.plot(ax=(first, second)) is own
+    assert (first.get_title(), second.get_title()) == ("Loss", "Accuracy")
+    inner = own.subfigures(1, 1).subplots()
+    assert history.plot(ax=inner) is own
+    with pytest.raises(TypeError, match="ax must be matplotlib's axes, not Figure"):
+        history.plot(ax=own)
+    with pytest.raises(ValueError, match="ax must be 1 to 2 axes, not 3"):
+        history.plot(ax=[first, second, first])
+    for _ in range(25):
+        history.plot()  # without a warning of too many figures
 
 
 def test_everything_that_can_be_recorded():
@@ -92,6 +146,19 @@ class Stderr(io.StringIO):
     def __init__(self, terminal):
         super().__init__()
         self.isatty = lambda: terminal
+
+
+def test_progress_in_a_notebook(monkeypatch):
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr(sys, "stderr", Stderr(False))
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(main, "get_ipython", lambda: SimpleNamespace(kernel=None), raising=False)
+    trained()
+    assert "12/12" in sys.stderr.getvalue()
+    monkeypatch.setattr(sys, "stderr", Stderr(False))
+    monkeypatch.setattr(main, "get_ipython", lambda: SimpleNamespace())
+    trained()  # IPython without a notebook
+    assert sys.stderr.getvalue() == ""
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def draw(tested: Any, lr: float, histories: dict[str, fo.History]) -> Any:
 
     figure = Figure(figsize=(12, 4.6), dpi=120, layout="constrained")
     rates, curves = figure.subplots(1, 2)
-    tested.draw(rates)
+    tested.plot(ax=rates)
     for name, history in histories.items():
         accuracy = np.array(history.val_accuracy)
         label = f"{name}: {lr * FACTORS[name]:.2g}, {accuracy[-1]:.1%} at the end"
@@ -63,10 +63,9 @@ def draw(tested: Any, lr: float, histories: dict[str, fo.History]) -> Any:
     )
     curves.set_ylim(0, 1.02)
     curves.legend(frameon=False, loc="center right")
-    for axes in (rates, curves):
-        axes.grid(color="0.9")
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+    curves.grid(color="0.9")
+    curves.set_axisbelow(True)
+    curves.spines[["top", "right"]].set_visible(False)
     return figure
 
 

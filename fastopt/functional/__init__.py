@@ -1,5 +1,6 @@
 """The functions of arrays: activations, losses, batch norm, dropout and matrix products, forward and backward."""
 
+from .._hints import unknown_names
 from ._dropout import dropout, dropout_backward
 from .activations import (
     log_sigmoid,
@@ -42,3 +43,5 @@ __all__ = [
     "tanh",
     "tanh_backward",
 ]
+
+__getattr__ = unknown_names(__name__)

@@ -38,8 +38,7 @@ between, or in another thread. What a method has set is to be seen on the layer 
 True
 """
 
-from typing import Any
-
+from .._hints import unknown_names
 from .._layer import Layer
 from .activations import ReLU, Sigmoid, Tanh
 from .dropout import Dropout
@@ -52,29 +51,4 @@ from .sequential import Sequential
 __all__ = ["BatchNorm", "Dropout", "GradientCheck", "Highway", "Layer", "Linear", "ReLU", "Residual", "Sequential",
            "Sigmoid", "Tanh", "check_gradients"]  # fmt: skip
 
-_ELSEWHERE = {
-    "AlphaDropout": "Dropout",
-    "BatchNorm1d": "BatchNorm",
-    "BatchNorm2d": "BatchNorm",
-    "BatchNorm3d": "BatchNorm",
-    "BatchNormalization": "BatchNorm",
-    "Dense": "Linear",
-    "Dropout1d": "Dropout",
-    "FullyConnected": "Linear",
-    "LazyLinear": "Linear",
-    "Model": "Sequential",
-    "Module": "Layer",
-    "ResidualBlock": "Residual",
-}  # what other libraries call them
-
-
-def __getattr__(name: str) -> Any:
-    message = f"module {__name__!r} has no attribute {name!r}"
-    if name.startswith("_"):
-        raise AttributeError(message)
-    from difflib import get_close_matches
-
-    folded = {known.lower(): known for known in __all__}
-    close = get_close_matches(name.lower(), folded, 1)
-    meant = _ELSEWHERE.get(name) or (folded[close[0]] if close else None)
-    raise AttributeError(f"{message}: did you mean fo.nn.{meant}?" if meant else message, name=name)
+__getattr__ = unknown_names(__name__)

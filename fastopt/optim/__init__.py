@@ -3,6 +3,7 @@
 Names, defaults and results are those of ``torch.optim`` where that has the optimizer. What all have is `Optimizer`'s.
 """
 
+from .._hints import unknown_names
 from .adam import Adam, AdamW, NAdam
 from .adaptive import Adadelta, Adagrad, RMSprop
 from .base import Optimizer
@@ -26,3 +27,5 @@ __all__ = [
     "decay_groups",
     "global_norm",
 ]
+
+__getattr__ = unknown_names(__name__)

@@ -14,6 +14,7 @@ the first value in the place of the optimizer's learning rate.
 >>> opt = fo.optim.SGD(np.zeros(3), lr=lr, momentum=0.9)
 """
 
+from .._hints import unknown_names
 from .base import Constant, Lambda, Linear, Schedule
 from .cycles import CosineAnnealingWarmRestarts, Cyclic, OneCycle
 from .decay import CosineAnnealing, Exponential, InverseTime, MultiStep, Polynomial, Step
@@ -33,3 +34,5 @@ __all__ = [
     "Schedule",
     "Step",
 ]
+
+__getattr__ = unknown_names(__name__)

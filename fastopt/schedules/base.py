@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._checks import a_number, positive, whole
+from .._figure import BLUE, draw_curve, figure_and_axes
 
 Given = Callable[[int], float] | float  # what can be put together with a schedule
 
@@ -115,7 +116,7 @@ class Schedule:
         """
         return Every(self, steps)
 
-    def plot(self, steps: int, label: str = "value") -> Any:
+    def plot(self, steps: int, label: str = "value", ax: Any = None) -> Any:
         """Draw the values of the first ``steps`` steps.
 
         Parameters
@@ -123,36 +124,31 @@ class Schedule:
         steps : int
         label : str
             What the values are: "learning rate", say.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw. By default, in a new figure.
 
         Returns
         -------
         matplotlib.figure.Figure
-            To be saved (``figure.savefig("schedule.png")``) or shown by a notebook; it belongs to no window.
+            Of pyplot's, as `fastopt.History.plot` returns it.
 
         Raises
         ------
         TypeError, ValueError
-            If ``steps`` is not an int above 0.
+            If ``steps`` is not an int above 0, or ``ax`` something else.
         ImportError
             If matplotlib is not installed.
         """
         values = [self(t) for t in range(whole("steps", steps, 1))]
         from textwrap import fill
 
-        try:
-            from matplotlib.figure import Figure
-            from matplotlib.ticker import MaxNLocator
-        except ImportError as error:
-            raise ImportError(f"plot() needs matplotlib: pip install fastopt[examples] ({error})") from error
-        figure = Figure(figsize=(6, 3.6), dpi=150, layout="constrained")
-        axes = figure.subplots()
-        axes.plot(values, color="#1f5fa8", linewidth=1.8, marker="o" if steps == 1 else None)
+        figure, (axes,) = figure_and_axes(ax, (6, 3.6), 1)
+        from matplotlib.ticker import MaxNLocator
+
+        draw_curve(axes, range(steps), values, color=BLUE)
         axes.set_title(fill(repr(self), 90), fontsize="small")
         axes.set(xlabel="steps done", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        axes.grid(color="0.9")
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
         return figure
 
     # -- comparing and printing --

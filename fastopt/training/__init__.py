@@ -1,8 +1,11 @@
 """Training: `fit`, the `History` it returns, early stopping, and the learning-rate range test."""
 
+from .._hints import unknown_names
 from .callbacks import EarlyStopping, Run
 from .history import History
 from .loop import fit
 from .range_test import RangeTest, Suggestion, lr_range_test
 
 __all__ = ["EarlyStopping", "History", "RangeTest", "Run", "Suggestion", "fit", "lr_range_test"]
+
+__getattr__ = unknown_names(__name__)

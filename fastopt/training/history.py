@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._checks import whole
-from .figure import new_figure
+from .._figure import BLUE, ORANGE, draw_curve, figure_and_axes
 
 _LISTS = ("loss", "accuracy", "val_loss", "val_accuracy", "lr", "grad_norm", "skipped_steps", "seconds")
 _RATIO = "trust_ratio "  # before a parameter's name, the name of its column
@@ -187,38 +187,54 @@ class History:
     def take_over(self, values: Mapping[str, Any]) -> None:
         self.__dict__.update(values)
 
-    def plot(self) -> Any:
+    def plot(self, ax: Any = None) -> Any:
         """Draw the learning curves: loss and accuracy over the epochs, for training and validation data.
 
-        A dotted line marks the epoch that early stopping found best.
+        A dotted line marks the epoch that early stopping found best. Epochs whose loss is no finite number are gaps.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes or pair of them, optional
+            Where to draw: the loss, and into the second the accuracy. By default, in a new figure.
 
         Returns
         -------
         matplotlib.figure.Figure
-            To be saved (``figure.savefig("curves.png")``) or shown by a notebook; it belongs to no window.
+            Of pyplot's: to be shown (``plt.show()``; a notebook does it by itself) or saved
+            (``figure.savefig("curves.png")``), and kept until ``plt.close(figure)``.
 
         Raises
         ------
+        TypeError, ValueError
+            If ``ax`` is something else.
         ImportError
             If matplotlib is not installed.
+
+        Examples
+        --------
+        >>> import fastopt as fo, matplotlib.pyplot as plt
+        >>> figure, ax = plt.subplots()
+        >>> fo.History(loss=[0.7, 0.3]).plot(ax=ax) is figure
+        True
+        >>> plt.close(figure)
         """
-        figure, both = new_figure((9, 3.6), 2)
+        names = ["loss", "accuracy"] if self.accuracy or self.val_accuracy else ["loss"]
+        figure, both = figure_and_axes(ax, (4.5 * len(names), 3.6), 2 if ax is not None else len(names))
         from matplotlib.ticker import MaxNLocator
 
-        for axes, name in zip(both, ("loss", "accuracy"), strict=True):
-            for curve, label, color in ((name, "training", "#1f5fa8"), (f"val_{name}", "validation", "#d1661f")):
-                values = getattr(self, curve)
-                if values:
-                    epochs = range(1, len(values) + 1)
-                    marker = "o" if len(values) == 1 else None
-                    axes.plot(epochs, values, color=color, linewidth=1.8, marker=marker)
-                    axes.plot([], [], color=color, linewidth=1.8, label=f"{label}: {values[-1]:.3f} at the end")
+        for axes, name in zip(both, names, strict=False):
+            least = np.inf
+            for curve, label, color in ((name, "training", BLUE), (f"val_{name}", "validation", ORANGE)):
+                if values := getattr(self, curve):
+                    draw_curve(axes, range(1, len(values) + 1), values, color=color)
+                    axes.plot([], [], color=color, linewidth=1.8, label=f"{label}: {values[-1]:.4g} at the end")
+                    least = min(least, *(value for value in values if np.isfinite(value)), np.inf)
             if self.best_epoch is not None and axes.lines:
                 best = f"best: epoch {self.best_epoch}"
                 axes.axvline(self.best_epoch, color="0.35", linewidth=1.2, linestyle=":", label=best)
             axes.set(title=name.capitalize(), xlabel="epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-            if name == "loss":
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+            if name == "loss" and 0 <= least < np.inf:
                 axes.set_ylim(bottom=0)
             if axes.lines:
                 axes.legend(facecolor="white", edgecolor="none", framealpha=0.85)

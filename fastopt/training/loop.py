@@ -3,6 +3,7 @@
 import math
 import sys
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -127,7 +128,8 @@ def fit(
         which. Hyperparameters are the checkpoint's, but schedules and functions are not in the file. ``rng`` is brought
         to where it was. One that does not fit is refused, and has then changed nothing.
     progress : bool, optional
-        Whether to show a progress bar on stderr, by tqdm. By default: if stderr is a terminal and tqdm is there.
+        Whether to show a progress bar on stderr, by tqdm. By default: in a terminal (stderr)
+        and in a notebook, if tqdm is there.
 
     Returns
     -------
@@ -243,12 +245,17 @@ def _tqdm(progress: bool | None) -> Any:
     """What makes a progress bar, or None if there is to be none."""
     if progress is not None and not isinstance(progress, (bool, np.bool_)):
         raise TypeError(f"progress must be True, False or None, not {progress!r}")
-    if (progress is not None and not progress) or (progress is None and not (sys.stderr and sys.stderr.isatty())):
+    notebook = hasattr(getattr(sys.modules.get("__main__"), "get_ipython", object)(), "kernel")
+    watched = notebook or (sys.stderr is not None and sys.stderr.isatty())
+    if not (watched if progress is None else progress):
         return None
     try:
-        from tqdm import tqdm
+        import tqdm
+
+        if notebook and find_spec("ipywidgets"):  # without them its bar for notebooks would only warn
+            import tqdm.auto as tqdm
     except ImportError as error:
         if progress is None:
             return None
         raise ImportError(f"progress=True needs tqdm: pip install fastopt[examples] ({error})") from error
-    return tqdm
+    return tqdm.tqdm

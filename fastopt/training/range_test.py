@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .._checks import a_number, positive, whole
+from .._figure import BLUE, ORANGE, figure_and_axes
 from .._layer import Layer
 from .._moving import copy_all, surely
 from ..optim import Optimizer
 from .advice import warn_of_modes
-from .figure import new_figure
 from .session import Session
 from .steps import Undo
 from .surroundings import Surroundings, quietly
@@ -86,26 +86,29 @@ class RangeTest:
         base, limit = (lrs[np.argmax(way_down <= way_down[0] - part * fall)] for part in (0.1, 0.9))
         return Suggestion(float(lrs[np.argmin(slopes)]), float(base), float(limit))
 
-    def plot(self) -> Any:
+    def plot(self, ax: Any = None) -> Any:
         """Draw the loss over the learning rate, with what `suggest` says, if it says anything.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw. By default, in a new figure.
 
         Returns
         -------
         matplotlib.figure.Figure
+            Of pyplot's, as `fastopt.History.plot` returns it.
 
         Raises
         ------
+        TypeError, ValueError
+            If ``ax`` is something else.
         ImportError
             If matplotlib is not installed.
         """
-        figure, (axes,) = new_figure((7, 4), 1)
-        self.draw(axes)
-        return figure
-
-    def draw(self, axes: Any) -> None:
-        """`plot` into axes of a figure of one's own."""
+        figure, (axes,) = figure_and_axes(ax, (7, 4), 1)
         axes.plot(self.lrs, self.losses, ".", color="0.65", markersize=4, label="each step")
-        axes.plot(self.lrs, self.smoothed, color="#1f5fa8", linewidth=1.8, label="smoothed")
+        axes.plot(self.lrs, self.smoothed, color=BLUE, linewidth=1.8, label="smoothed")
         if self.mode == "exponential":
             axes.set_xscale("log")
         try:
@@ -114,8 +117,8 @@ class RangeTest:
             pass
         else:
             label = f"cyclical: {found.base_lr:.2g} to {found.max_lr:.2g}"
-            axes.axvspan(found.base_lr, found.max_lr, color="#d1661f", alpha=0.13, linewidth=0, label=label)
-            axes.axvline(found.lr, color="#d1661f", linewidth=1.6, label=f"steepest: {found.lr:.2g}")
+            axes.axvspan(found.base_lr, found.max_lr, color=ORANGE, alpha=0.13, linewidth=0, label=label)
+            axes.axvline(found.lr, color=ORANGE, linewidth=1.6, label=f"steepest: {found.lr:.2g}")
         known = self.smoothed[np.isfinite(self.smoothed)]
         if len(known):
             low, high = known.min(), known[: np.argmin(known) + 1].max()
@@ -123,6 +126,7 @@ class RangeTest:
             axes.set_ylim(low - 0.1 * margin, high + 0.5 * margin)
         axes.set(title="Learning-rate range test", xlabel="learning rate", ylabel="loss")
         axes.legend(facecolor="white", edgecolor="none", framealpha=0.85)
+        return figure
 
 
 def lr_range_test(
