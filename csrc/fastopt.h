@@ -8,6 +8,22 @@
 enum { FASTOPT_FLOAT32 = 0, FASTOPT_FLOAT64 = 1 };
 enum { FASTOPT_MAX_STATES = 3, FASTOPT_MAX_SCALARS = 24 };
 
+/* ---- arrays whose addresses are kept ------------------------------------------------------------ */
+
+/* What of an array of NumPy can be changed in place, by whoever has it, beside its elements. */
+typedef struct {
+    const void *head; /* where to find it again: the array object behind Python's own header */
+    const void *data, *type;
+    uint32_t shape; /* a number that stands for all lengths */
+    int16_t dimensions, flags;
+} fastopt_pin;
+
+/* Fill in pins with what is found at these heads, the shapes of the first `shaped` only. */
+void fastopt_pins_take(fastopt_pin *pins, const uintptr_t *heads, size_t shaped, size_t count);
+
+/* Whether all arrays are as they were taken. */
+int fastopt_pins_hold(const fastopt_pin *pins, size_t shaped, size_t count);
+
 /* ---- optimizers ------------------------------------------------------------------------------ */
 
 /* One tensor of an optimizer: `size` elements each of param, grad and the rule's states. grad_factor
@@ -31,12 +47,19 @@ typedef struct {
 } fastopt_group;
 
 /* Everything a step works on. fastopt_plan_blocks fills in elements, blocks and every first_block, once,
- * after the sizes are set; block_sums is then to have room for two numbers per block. */
+ * after the sizes are set; block_sums is then to have room for two numbers per block. `own` pins the parameters and
+ * then whatever else is written to, `given` (NULL: there are none) the gradients and then what they are views of. An
+ * object's head lies `header` bytes behind its address. What a step leaves beside the tensors: step_count, one more,
+ * and grad_norm. */
 typedef struct {
     fastopt_tensor *tensors;
     fastopt_group *groups;
     double *block_sums;
     size_t count, group_count, elements, blocks;
+    const fastopt_pin *own, *given;
+    size_t own_shaped, own_count, given_count, header;
+    int64_t *step_count;
+    double grad_norm;
 } fastopt_plan;
 
 void fastopt_plan_blocks(fastopt_plan *plan);
@@ -46,12 +69,18 @@ int fastopt_rule_index(const char *name);
 int fastopt_rule_states(int rule);
 int fastopt_rule_scalars(int rule);
 
-/* One step over all tensors. With check_finite, every gradient is looked through before the first
- * write, and if one, scaled, holds an inf or NaN nothing is written and the answer is 1; otherwise it is 0. */
-int fastopt_update(const fastopt_plan *plan, int check_finite);
+/* What a step comes to. */
+enum { FASTOPT_DONE = 0, FASTOPT_NONFINITE = 1, FASTOPT_MOVED = 2 };
 
-/* sums[t] = the sum of the squares of tensor t's gradient. */
-void fastopt_grad_square_sums(const fastopt_plan *plan, double *sums);
+/* One step over all tensors, whole or not at all. FASTOPT_MOVED, and nothing written: an array is not as it was pinned, or
+ * the objects at `params` and `grads` (addresses of `count` object addresses each, or 0) are not those that were pinned.
+ * FASTOPT_NONFINITE, and nothing written: with check_finite, every gradient is looked through before the first write, and
+ * one, scaled, holds an inf or NaN. `factors`, one per tensor, may be NULL: all are 1. */
+int fastopt_update(fastopt_plan *plan, uintptr_t params, uintptr_t grads, const double *factors, double grad_norm,
+                   int check_finite);
+
+/* sums[t] = the sum of the squares of tensor t's gradient; or FASTOPT_MOVED, as above. */
+int fastopt_grad_square_sums(const fastopt_plan *plan, uintptr_t params, uintptr_t grads, double *sums);
 
 /* The sum of the squares of n elements, in double. */
 double fastopt_square_sum(int dtype, const void *x, size_t n);

@@ -235,8 +235,26 @@ static void square_sum_block(void *context, size_t i)
     plan->block_sums[block] = fastopt_kernels(tensor->dtype)->square_sum(grad, n);
 }
 
-void fastopt_grad_square_sums(const fastopt_plan *plan, double *sums)
+/* Whether the plan's arrays are as they were pinned, and the same objects. A list of objects is a tuple's, which nobody else
+ * has: it does not change while this runs. */
+static int still_fits(const fastopt_plan *plan, uintptr_t params, uintptr_t grads)
 {
+    const uintptr_t *const objects[2] = {(const uintptr_t *)params, (const uintptr_t *)grads};
+    const fastopt_pin *const pins[2] = {plan->own, plan->given};
+    uintptr_t different = 0;
+    if (!plan->given)
+        return 0;
+    for (int k = 0; k < 2; k++)
+        for (size_t t = 0; objects[k] && t < plan->count; t++)
+            different |= objects[k][t] + plan->header - (uintptr_t)pins[k][t].head;
+    return !different && fastopt_pins_hold(plan->own, plan->own_shaped, plan->own_count) &&
+           fastopt_pins_hold(plan->given, plan->given_count, plan->given_count);
+}
+
+int fastopt_grad_square_sums(const fastopt_plan *plan, uintptr_t params, uintptr_t grads, double *sums)
+{
+    if (!still_fits(plan, params, grads))
+        return FASTOPT_MOVED;
     if (plan->elements >= SERIAL_BELOW)
         fastopt_for_each(plan->blocks, square_sum_block, (void *)plan);
     else
@@ -248,16 +266,22 @@ void fastopt_grad_square_sums(const fastopt_plan *plan, double *sums)
         for (size_t i = first; i < first + blocks_of(plan->tensors[t].size); i++)
             sums[t] += plan->block_sums[i];
     }
+    return FASTOPT_DONE;
 }
 
-int fastopt_update(const fastopt_plan *plan, int check_finite)
+int fastopt_update(fastopt_plan *plan, uintptr_t params, uintptr_t grads, const double *factors, double grad_norm,
+                   int check_finite)
 {
     step s = {plan, {fastopt_kernels(FASTOPT_FLOAT32), fastopt_kernels(FASTOPT_FLOAT64)}, 0};
     int two_sweeps = 0;
+    if (!still_fits(plan, params, grads))
+        return FASTOPT_MOVED;
+    for (size_t t = 0; t < plan->count; t++)
+        plan->tensors[t].grad_factor = factors ? factors[t] : 1;
     if (check_finite) {
         visit_tensors(&s, check_range, 0, plan->count, plan->elements);
         if (atomic_load(&s.nonfinite))
-            return 1;
+            return FASTOPT_NONFINITE;
     }
     for (size_t g = 0; g < plan->group_count; g++) {
         fastopt_group *group = &plan->groups[g];
@@ -269,5 +293,7 @@ int fastopt_update(const fastopt_plan *plan, int check_finite)
         update_in_runs(&s);
     else
         visit_tensors(&s, update_range, 0, plan->count, plan->elements);
-    return 0;
+    ++*plan->step_count;
+    plan->grad_norm = grad_norm;
+    return FASTOPT_DONE;
 }

@@ -43,6 +43,7 @@ ffi.set_source(
         f"csrc/{name}.c"
         for name in (
             "optim",
+            "pins",
             "functions",
             "columns",
             "norm",

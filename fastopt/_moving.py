@@ -7,7 +7,7 @@ be left half written, a single call into C writes all of them.
 import operator
 from collections import deque
 from collections.abc import Callable, Iterable
-from itertools import repeat
+from itertools import repeat, starmap
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,11 @@ _write: Callable[[Any, Any, Any], None] = operator.setitem
 def copy_all(targets: Iterable[np.ndarray], sources: Iterable[np.ndarray]) -> None:
     """Write each of ``sources`` into its target: all of them, whatever signal comes."""
     deque(map(_write, targets, repeat(...), sources), 0)
+
+
+def change_all(changes: Iterable[tuple[Any, Any, Any]]) -> None:
+    """``container[key] = value`` for each triple: all of them, whatever signal comes."""
+    deque(starmap(_write, list(changes)), 0)
 
 
 def surely(call: Callable[[], Any]) -> None:

@@ -150,6 +150,10 @@ def trust_ratio(h, param_norm, direction_norm):
     return min(max(h.trust_scale * ratio, h.trust_floor), h.trust_cap)
 
 
+# The states that may be negative; all others are sums or means of squares, and like them.
+SIGNED = frozenset({"exp_avg", "grad_avg", "momentum_buffer"})
+
+
 class Rule(NamedTuple):
     """A rule, the names of the scalars it reads from ``h`` (those of ``prepare`` first) and of its states.
 

@@ -89,7 +89,7 @@ VARIANTS = {"batch_norm": NORMS, "batch_norm_backward": NORMS, "matmul": {"": PR
 NUMBERS = {
     "scale": 1.25, "eps": 0.1, "momentum": 0.1, "keep": 0.9, "correction": 1.0, "total_weight": 10.0, "smoothing": 0.0,
     "y_scale": 1.0, "y_shift": 0.0, "ignore_index": -1, "weight_period": 1, "pos_weight_period": 1, "position": 0,
-    "seed": 1, "draw": 2, "threshold": 2**31,
+    "seed": 1, "draw": 2, "threshold": 2**31, "grad_norm": -1.0,
 }  # fmt: skip
 
 
@@ -166,6 +166,8 @@ def executed(case, shape):
             integers.append(int(c.ffi.cast("uintptr_t", alive[-1]._plan)))
         elif name == "check_finite":
             integers.append(1)
+        elif name in ("params", "grads", "factors"):  # the arrays that are bound, all with factor 1
+            integers.append(0)
         elif name == "dtype":
             integers.append(c._DTYPE[np.dtype(case.dtype)])
         elif "*" in kind:

@@ -8,7 +8,7 @@ from helpers import BACKENDS, HAVE_C
 
 from fastopt import _backends
 
-PLAN = ("__init__", "bind", "update", "grad_square_sums")
+PLAN = ("__init__", "pin", "bind", "bind_all", "update", "grad_square_sums")
 SHARED = "._order", "._environment", "._jit"
 OWN = {"lane_sums", "total"}  # steps of the reference that are no part of what a backend offers
 ANY_ARRAYS = [("arrays", inspect.Parameter.empty)]  # f(*arrays): inputs first, then out
@@ -40,10 +40,10 @@ def test_same_names_parameters_and_defaults(name):
 @pytest.mark.parametrize("name", BACKENDS)
 def test_plans_have_the_same_attributes(name):
     plan = _backends.load(name).Plan(["sgd"], [np.ones(3)], [()], [0])
-    assert plan.grad_factors == [1.0]
-    assert len(plan.grads) == 1
-    plan.grad_factors = [0.5]
-    assert plan.grad_factors == [0.5]
+    assert len(plan.grads) == len(plan.trust_ratios) == 1
+    assert plan.update([(1.0, np.inf, 0.0, 1.0, 0.5)], True, [0.5], 3.0)
+    assert plan.counts.tolist() == [1, 0]
+    assert plan.grad_norm == 3.0
 
 
 @pytest.mark.parametrize("name", BACKENDS)

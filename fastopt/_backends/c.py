@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 
 from .._core import ffi, lib
+from .._pins import HEADER, ITEMS, Pins, fit
 from . import _memory
+from .numpy import NO_NORM
 
 _address, _WRITTEN, _NULL = ffi.from_buffer, ffi.typeof("char[]"), ffi.NULL
 _DTYPE = {np.dtype(np.float32): lib.FASTOPT_FLOAT32, np.dtype(np.float64): lib.FASTOPT_FLOAT64}
+_NO_PINS = ffi.new("fastopt_pin *")
+Objects = tuple[Any, ...] | None
 
 
 def _or_null(x: np.ndarray | None):
@@ -28,8 +32,7 @@ class Plan:
         states: Sequence[Sequence[np.ndarray]],
         groups: Sequence[int],
     ):
-        self._arrays = list(params), list(states)  # C points into these
-        self.grads = list(params)
+        self.counts = np.zeros(2, np.int64)
         self._tensors = ffi.new("fastopt_tensor[]", len(params))
         self._groups = ffi.new("fastopt_group[]", len(rules))
         self._plan = ffi.new(
@@ -40,7 +43,7 @@ class Plan:
             tensor.param = tensor.grad = _address(param)
             tensor.state[0 : len(state)] = [_address(s) for s in state]
             tensor.size = param.size
-            tensor.grad_factor = tensor.trust_ratio = 1.0
+            tensor.trust_ratio = 1.0
             tensor.dtype = _DTYPE[param.dtype]
             tensor.group = group
         self._write = []  # per group, a function that writes its scalars
@@ -52,32 +55,86 @@ class Plan:
         self._block_sums = ffi.new("double[]", 2 * self._plan.blocks)
         self._plan.block_sums = self._block_sums
         self._square_sums = ffi.new("double[]", len(params))
+        self._plan.step_count = ffi.from_buffer("int64_t[]", self.counts)
+        self._plan.grad_norm = NO_NORM
+        self._plan.header = HEADER
+        self._states = list(states)
+        self.pin(params)
+        self.bind_all(params)
+
+    def pin(self, params: Sequence[np.ndarray]) -> None:
+        """Take parameters and states as they now are; gradients are to be bound after that."""
+        self._plan.given = _NULL
+        self.own = Pins(params, [s for state in self._states for s in state])
 
     def bind(self, i: int, grad: np.ndarray) -> None:
-        self.grads[i] = grad
-        self._tensors[i].grad = _address(grad)
+        self.bind_all([grad if k == i else before for k, before in enumerate(self.grads)])
+
+    def bind_all(self, grads: Sequence[np.ndarray]) -> None:
+        self._plan.given = _NULL  # until all of them are bound
+        self.grads = list(grads)
+        self._given = Pins(grads)
+        for tensor, grad in zip(self._tensors, grads, strict=True):
+            tensor.grad = _address(grad)
+        if HEADER:
+            self._plan.own, self._plan.own_shaped = self.own.table, self.own.shaped
+            self._plan.own_count = len(self.own.arrays)
+        self._plan.given_count = len(self._given.arrays) if HEADER else 0
+        self._plan.given = self._given.table if HEADER else _NO_PINS
+
+    def _moved(self, params: Objects, grads: Objects) -> bool:
+        """Whether the arrays are others than those bound, where C cannot look for itself."""
+        return self._plan.given == _NULL or not fit(self.own, self._given, params, grads)
 
     @property
-    def grad_factors(self) -> list[float]:
-        return [tensor.grad_factor for tensor in self._tensors]
+    def grad_norm(self) -> float:
+        return self._plan.grad_norm
 
-    @grad_factors.setter
-    def grad_factors(self, factors: Sequence[float]) -> None:
-        for tensor, factor in zip(self._tensors, factors, strict=True):
-            tensor.grad_factor = factor
+    @grad_norm.setter
+    def grad_norm(self, norm: float) -> None:
+        self._plan.grad_norm = norm
 
     @property
     def trust_ratios(self) -> list[float]:
         return [tensor.trust_ratio for tensor in self._tensors]
 
-    def update(self, scalars: Sequence[tuple[float, ...]], check_finite: bool) -> bool:
+    def update(
+        self,
+        scalars: Sequence[tuple[float, ...]],
+        check_finite: bool,
+        factors: Sequence[float] | None = None,
+        norm: float = NO_NORM,
+        params: Objects = None,
+        grads: Objects = None,
+    ) -> bool | None:
+        if not HEADER:
+            if self._moved(params, grads):
+                return None
+            params = grads = None
         for group, values in enumerate(scalars):
             self._write[group](*values)
-        return not lib.fastopt_update(self._plan, check_finite)
+        answer = lib.fastopt_update(
+            self._plan,
+            id(params) + ITEMS if params else 0,  # nobody may change a tuple, so C can read its objects
+            id(grads) + ITEMS if grads else 0,
+            _NULL if factors is None else factors,
+            norm,
+            check_finite,
+        )
+        return None if answer == lib.FASTOPT_MOVED else not answer
 
-    def grad_square_sums(self) -> list[float]:
-        lib.fastopt_grad_square_sums(self._plan, self._square_sums)
-        return list(self._square_sums)
+    def grad_square_sums(self, params: Objects = None, grads: Objects = None) -> list[float] | None:
+        if not HEADER:
+            if self._moved(params, grads):
+                return None
+            params = grads = None
+        moved = lib.fastopt_grad_square_sums(
+            self._plan,
+            id(params) + ITEMS if params else 0,
+            id(grads) + ITEMS if grads else 0,
+            self._square_sums,
+        )
+        return None if moved else list(self._square_sums)
 
 
 def any_nonfinite(x: np.ndarray, scale: float = 1.0) -> bool:

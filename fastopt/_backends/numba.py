@@ -1,7 +1,10 @@
 """The Numba fallback: the Python rules and functions, compiled, in loops over the elements."""
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
 from functools import cache, partial
+from itertools import chain, starmap
+from operator import setitem
 from typing import Any
 
 import numba.extending
@@ -74,34 +77,37 @@ def _measure_loop(rule_name):
     return kept(f"measure_{rule_name}")((None, loop1, loop2)[len(RULES[rule_name].states)])
 
 
+_called: set[Any] = set()  # for what arrays update loops have been called, and so compiled
+
+
 class Plan(reference.Plan):
     """As the reference's, on flat views of the arrays."""
 
-    def __init__(
-        self,
-        rules: Sequence[str],
-        params: Sequence[np.ndarray],
-        states: Sequence[Sequence[np.ndarray]],
-        groups: Sequence[int],
-    ):
-        flat = [tuple(s.reshape(-1) for s in state) for state in states]
-        super().__init__(rules, [p.reshape(-1) for p in params], flat, groups)
-        self._names = list(rules)
+    @staticmethod
+    def _view(array: np.ndarray) -> np.ndarray:
+        return array.reshape(-1)
 
-    def bind(self, i: int, grad: np.ndarray) -> None:
-        self.grads[i] = grad.reshape(-1)
+    def _measured(self, group, h, p, g, states) -> tuple[Any, ...]:
+        params, directions, moved = np.empty_like(p), np.empty_like(p), [s.copy() for s in states]
+        _measure_loop(self._names[group])(tuple(h), p, g, params, directions, *moved)
+        return _sum(params, True), _sum(directions, True), moved
 
-    def _measure(self, group, h, p, g, states) -> tuple[float, float]:
-        params, directions = np.empty_like(p), np.empty_like(p)
-        _measure_loop(self._names[group])(tuple(h), p, g, params, directions, *states)
-        return _sum(params, True), _sum(directions, True)
-
-    def _apply(self, group, h, p, g, states) -> None:
-        _update_loop(self._names[group])(tuple(h), p, g, *states)
+    def _commit(self, ready, counted) -> None:
+        """All loops as one call: each is compiled for its arguments before, so that no Python runs between them."""
+        calls: list[Any] = []
+        changes = list(counted)
+        for group, h, p, g, states, moved in ready:
+            loop = _update_loop(self._names[group])
+            if (kind := (self._names[group], p.dtype, g.flags.writeable)) not in _called:
+                loop(tuple(h), *(array[:0] for array in (p, g, *states)))
+                _called.add(kind)
+            calls.append(starmap(loop, [(tuple(h), p, g, *states)]))
+            changes += ((state, ..., new) for state, new in zip(states, moved, strict=True) if new is not state)
+        deque(chain(starmap(setitem, changes), *calls), 0)
 
     @isolated
-    def grad_square_sums(self) -> list[float]:
-        return [_sum(g, True) for g in self.grads]
+    def grad_square_sums(self, params: reference.Objects = None, grads: reference.Objects = None) -> list[float] | None:
+        return [_sum(g, True) for g in self.grads] if self._fits(params, grads) else None
 
 
 BLOCK, LANES, NARROW = _order.BLOCK, _order.LANES, _order.NARROW

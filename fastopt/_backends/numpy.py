@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from .. import functions, philox
+from .._moving import change_all
+from .._pins import Pins, fit
 from ..rules import RULES, prepare, trust_ratio
 from . import _memory, _numpy_matmul
 from ._environment import isolated
@@ -45,6 +47,10 @@ def square_sum(x: np.ndarray) -> float:
     return total(np.square(x, dtype=np.float64))
 
 
+NO_NORM = -1.0
+Objects = tuple[Any, ...] | None
+
+
 class Plan:
     """What one optimizer updates: parameters with their state, each in a group that has a rule."""
 
@@ -55,56 +61,99 @@ class Plan:
         states: Sequence[Sequence[np.ndarray]],
         groups: Sequence[int],
     ):
+        self.counts = np.zeros(2, np.int64)  # of the steps done, and of those left out
+        self.grad_norm = NO_NORM
+        self.trust_ratios = [1.0] * len(params)
         self._rules = [RULES[name] for name in rules]
-        self._params = list(params)
-        self._states = list(states)
+        self._names = list(rules)
+        self._params = list(map(self._view, params))
+        self._states = [tuple(map(self._view, state)) for state in states]
         self._groups = list(groups)
-        self.grads = list(params)
-        self.grad_factors = [1.0] * len(self._params)
-        self.trust_ratios = [1.0] * len(self._params)
+        self._given: Pins | None = None
+        self._own_states = [s for state in states for s in state]
+        self.pin(params)
+        self.bind_all(params)
+
+    @staticmethod
+    def _view(array: np.ndarray) -> np.ndarray:
+        """What to compute with."""
+        return np.asarray(array)
+
+    def pin(self, params: Sequence[np.ndarray]) -> None:
+        """Take parameters and states as they now are; gradients are to be bound after that."""
+        self._given = None
+        self.own = Pins(params, self._own_states)
 
     def bind(self, i: int, grad: np.ndarray) -> None:
         """Use ``grad`` as parameter i's gradient from now on."""
-        self.grads[i] = grad
+        self.bind_all([grad if k == i else before for k, before in enumerate(self.grads)])
+
+    def bind_all(self, grads: Sequence[np.ndarray]) -> None:
+        """Use these gradients from now on."""
+        self._given = None  # until all of them are bound
+        self.grads = list(map(self._view, grads))
+        self._given = Pins(grads)
+
+    def _fits(self, params: Objects, grads: Objects) -> bool:
+        return self._given is not None and fit(self.own, self._given, params, grads)
 
     @isolated
-    def update(self, scalars: Sequence[tuple[float, ...]], check_finite: bool) -> bool:
-        """One step, with the scalars of every group; False, and nothing written, if a gradient is not finite."""
-        if check_finite and any(map(any_nonfinite, self.grads, self._scales(scalars))):
+    def update(
+        self,
+        scalars: Sequence[tuple[float, ...]],
+        check_finite: bool,
+        factors: Sequence[float] | None = None,
+        norm: float = NO_NORM,
+        params: Objects = None,
+        grads: Objects = None,
+    ) -> bool | None:
+        """One step, with every group's scalars and a factor for every gradient: all of it or, if not True, nothing.
+
+        False: a gradient is not finite. None: an array is not as it was, or ``params`` or ``grads`` are not the objects
+        that were bound.
+        """
+        if not self._fits(params, grads):
+            return None
+        factors = [1.0] * len(self._params) if factors is None else factors
+        scales = [scalars[group][0] * factor for group, factor in zip(self._groups, factors, strict=True)]
+        if check_finite and any(map(any_nonfinite, self.grads, scales)):
             return False
-        scales = self._scales(scalars)
+        ratios, ready = list(self.trust_ratios), []
         for i, (p, states, group) in enumerate(zip(self._params, self._states, self._groups, strict=True)):
             rule, real = self._rules[group], p.dtype.type
             exact = rule.scalars(scales[i], *scalars[group][1:])
             h = rule.scalars(*map(real, exact))
+            moved: Sequence[np.ndarray] = states
             if rule.direction is not None:
-                sums = self._measure(group, h, p, self.grads[i], states)
-                self.trust_ratios[i] = trust_ratio(exact, *map(math.sqrt, sums))
-                h = h._replace(trust_ratio=real(self.trust_ratios[i]))
-            self._apply(group, h, p, self.grads[i], states)
+                *sums, moved = self._measured(group, h, p, self.grads[i], states)
+                ratios[i] = trust_ratio(exact, *map(math.sqrt, sums))
+                h = h._replace(trust_ratio=real(ratios[i]))
+            ready.append((group, h, p, self.grads[i], states, moved))
+        counted = [
+            (self.counts, 0, self.counts[0] + 1),
+            (self.__dict__, "grad_norm", norm),
+            (self.__dict__, "trust_ratios", ratios),
+        ]
+        self._commit(ready, counted)
         return True
 
-    def _scales(self, scalars: Sequence[tuple[float, ...]]) -> list[float]:
-        """What multiplies the gradient of every tensor."""
-        return [scalars[group][0] * factor for group, factor in zip(self._groups, self.grad_factors, strict=True)]
-
-    def _measure(self, group, h, p, g, states) -> tuple[float, float]:
-        """The sums of the squares of the parameter and of the direction; the states move on."""
+    def _measured(self, group, h, p, g, states) -> tuple[Any, ...]:
+        """The sums of the squares of the parameter and of the direction, and the states, moved on."""
         kept, g = prepare(h, p, g)
         direction, *moved = self._rules[group].direction(h, kept, g, *states)
-        for array, result in zip(states, moved, strict=True):
-            array[...] = result
-        return square_sum(kept), square_sum(direction)
+        return square_sum(kept), square_sum(direction), moved
 
-    def _apply(self, group, h, p, g, states) -> None:
-        results = self._rules[group].update(h, *prepare(h, p, g), *states)
-        for array, result in zip((p, *states), results, strict=True):
-            array[...] = result
+    def _commit(self, ready, counted) -> None:
+        """Compute everything, then write everything."""
+        for group, h, p, g, states, moved in ready:
+            results = self._rules[group].update(h, *prepare(h, p, g), *moved)
+            counted += ((array, ..., result) for array, result in zip((p, *states), results, strict=True))
+        change_all(counted)
 
     @isolated
-    def grad_square_sums(self) -> list[float]:
-        """The sum of the squares of every gradient."""
-        return [square_sum(g) for g in self.grads]
+    def grad_square_sums(self, params: Objects = None, grads: Objects = None) -> list[float] | None:
+        """The sum of the squares of every gradient; None if the arrays are not those that were bound."""
+        return [square_sum(g) for g in self.grads] if self._fits(params, grads) else None
 
 
 @isolated

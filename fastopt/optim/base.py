@@ -7,23 +7,37 @@ before anything is written.
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import is_not
+from threading import RLock
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from .. import _backends
+from .._backends.numpy import NO_NORM
 from .._checks import a_number, positive, some
+from .._moving import change_all
 from ..rules import RULES
-from .hyperparameters import FIXED, Group
-from .tensors import check_array, check_disjoint, check_writeable, hold, named_arrays, same_arrays, span, state_like
+from .attributes import refuse_unknown
+from .hyperparameters import Group
+from .state import MOST_STEPS, checked_state
+from .tensors import (
+    check_array,
+    check_disjoint,
+    check_within_base,
+    check_writeable,
+    named_arrays,
+    readable,
+    refuse_changed,
+    span,
+    state_like,
+)
 
 Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
 Groups = Sequence[Mapping[str, Any]]
 
 _SCALAR_LIMIT = 3.4028234663852886e38  # the largest float32: a scalar beyond it would become inf there
-_MOST_STEPS = 2**53  # bias corrections and schedules know the step as a double
-_NOT_BOUND = object()  # no gradient is this
 
 
 class Optimizer:
@@ -31,23 +45,13 @@ class Optimizer:
 
     A subclass says which rule its options ask for (`rule`), and finishes its scalars once per step (`scalars`).
 
-    Attributes
-    ----------
-    groups : list of mappings
-        The hyperparameters of each group of parameters, which can be set: ``opt.groups[0]["lr"] = 0.01``. The
-        attribute ``names`` of a group has the names of its parameters.
-    state : mapping
-        Of every parameter, by name, a mapping of its state arrays, under PyTorch's names (``exp_avg``, ``sum``, ...).
-        They stay the same arrays and can be written into.
-    grad_norm : float or None
-        The norm of all gradients together, times ``grad_scale`` and before clipping, in the last step that was done;
-        None if that did not clip by norm, or if there was none.
-    skipped_steps : int
-        How many steps ``on_nonfinite="skip"`` has left out.
+    Its public attributes are those listed here; a subclass may have more, if they are not called like hyperparameters.
+    Threads may call its methods at once: they run one after the other.
     """
 
     def __init__(self, params: Arrays | Groups, **hyperparameters: Any):
-        self.groups: list[Group] = []
+        self._lock = RLock()
+        groups: list[Group] = []
         containers: list[Callable[[], Iterable[Any]]] = []  # what the caller's hold now
         named: list[tuple[str, np.ndarray]] = []
         group_of: list[int] = []
@@ -61,7 +65,7 @@ class Optimizer:
             own = {name: value for name, value in given.items() if name != "params"}
             if unknown := own.keys() - hyperparameters.keys():
                 raise TypeError(f"group {i}: {type(self).__name__} has no hyperparameter {', '.join(sorted(unknown))}")
-            self.groups.append(Group(type(self), [name for name, _ in members], {**hyperparameters, **own}))
+            groups.append(Group(type(self), [name for name, _ in members], {**hyperparameters, **own}))
             named += members
             group_of += [i] * len(members)
         if len({name for name, _ in named}) < len(named):  # lists, or dicts with the same names, in several groups
@@ -76,30 +80,28 @@ class Optimizer:
         one = len(containers) == 1
         self._arrays_now = containers[0] if one else lambda: [array for arrays in containers for array in arrays()]
         self._names = tuple(name for name, _ in named)
-        self._params = [param for _, param in named]
-        self._single = [i for i, param in enumerate(self._params) if param.size <= 1]
+        self._params = tuple(param for _, param in named)
+        self._groups = tuple(groups)
         self._grouped = grouped
         spans = sorted((*span(p), name) for name, p in named if p.size)
         check_disjoint(spans)
 
-        self.state: Mapping[str, Mapping[str, np.ndarray]] = MappingProxyType(
-            {name: self._new_state(param, self.groups[i]) for (name, param), i in zip(named, group_of, strict=True)}
+        self._state: Mapping[str, Mapping[str, np.ndarray]] = MappingProxyType(
+            {name: self._new_state(param, groups[i]) for (name, param), i in zip(named, group_of, strict=True)}
         )
-        states = [tuple(self.state[name].values()) for name in self._names]
+        states = [tuple(self._state[name].values()) for name in self._names]
         spans += (
-            (*span(s), f"state of {name}") for name, state in self.state.items() for s in state.values() if s.size
+            (*span(s), f"state of {name}") for name, state in self._state.items() for s in state.values() if s.size
         )
         self._spans = sorted(spans)
         self._starts = [begin for begin, _, _ in self._spans]
-        plain = [np.asarray(param) for param in self._params]
-        self._plan = _backends.active.Plan([group.rule for group in self.groups], plain, states, group_of)
-        self._grads: list[Any] = [_NOT_BOUND] * len(self._params)  # the arrays the plan points at
-        self._param_holds = [hold(param) for param in self._params]
-        self._grad_holds: list[Any] = [None] * len(self._params)
-
-        self._step_count = 0
-        self.skipped_steps = 0
-        self.grad_norm: float | None = None
+        self._written = [("parameter", name, param) for name, param in named] + [
+            (f"state {key!r} of", name, array) for name, state in self._state.items() for key, array in state.items()
+        ]
+        self._made_as = [(span(array), array.shape, array.dtype) for _, _, array in self._written]
+        self._plan = _backends.active.Plan([group.rule for group in groups], self._params, states, group_of)
+        self._done = self._plan.counts.item  # of 0: the number of steps done
+        self._copies = True  # whether the plan reads other gradients than the caller's: they serve for no further step
 
     def _new_state(self, param: np.ndarray, group: Group) -> Mapping[str, np.ndarray]:
         keys = RULES[group.rule].states
@@ -144,7 +146,7 @@ class Optimizer:
         clip_norm_per_tensor: float | None = None,
         clip_value: float | None = None,
         grad_scale: float = 1.0,
-        on_nonfinite: Literal["raise", "skip"] = "raise",
+        on_nonfinite: Literal["raise", "skip", "ignore"] = "raise",
     ) -> None:
         """Update all parameters in place.
 
@@ -165,74 +167,94 @@ class Optimizer:
             Clip every element to [-clip_value, clip_value].
         grad_scale : float
             For instance the reciprocal of a loss scale.
-        on_nonfinite : {"raise", "skip"}
-            What to do if a gradient holds an inf or NaN: raise FloatingPointError, or leave everything as it
-            is and count the step in `skipped_steps`.
+        on_nonfinite : {"raise", "skip", "ignore"}
+            What to do if a gradient holds an inf or NaN: raise FloatingPointError, leave everything as it is and count
+            the step in `skipped_steps`, or, "ignore", do not look, and let it into weights and state as PyTorch does
+            (clipping by a norm that is NaN makes all of them NaN).
 
         Raises
         ------
         TypeError, ValueError
             If a gradient is missing, or of another shape or dtype than its parameter; if a parameter was
-            replaced by another array; if an option is out of range.
+            replaced by another array, or it or the state was changed in place in anything but its elements; if an
+            option is out of range.
         FloatingPointError
             If a gradient holds an inf or NaN. Whatever is raised, nothing has been changed.
         """
-        self._bind(grads)
-        if on_nonfinite != "raise" and on_nonfinite != "skip":
-            raise ValueError(f'on_nonfinite must be "raise" or "skip", not {on_nonfinite!r}')
+        if on_nonfinite not in ("raise", "skip", "ignore"):
+            raise ValueError(f'on_nonfinite must be "raise", "skip" or "ignore", not {on_nonfinite!r}')
         if grad_scale != 1.0:
             grad_scale = a_number("grad_scale", grad_scale)
         limit = math.inf if clip_value is None else positive("clip_value", clip_value)
-        clips_norm = clip_norm is not None or clip_norm_per_tensor is not None
-        factor, norm = 1.0, None
-        if clips_norm:
-            sums = self._plan.grad_square_sums()
-            norm = math.sqrt(sum(sums)) * abs(grad_scale)
-            factor, factors = self._clip_factors(sums, norm, abs(grad_scale), clip_norm, clip_norm_per_tensor)
-        done = self._step_count
-        scalars = self._scalars(done, grad_scale * factor, limit)
-        if norm is not None and not math.isfinite(norm):
-            return self._refuse(on_nonfinite, "the norm of the gradients overflows")
-        if clip_norm_per_tensor is not None:
-            self._plan.grad_factors = factors
-        try:
-            if not self._plan.update(scalars, not clips_norm or abs(grad_scale) > 1):
-                return self._refuse(on_nonfinite, f"the gradients overflow when scaled by {grad_scale}")
-        finally:
-            if clip_norm_per_tensor is not None:
-                self._plan.grad_factors = [1.0] * len(self._params)
-        self.grad_norm = norm
-        self._step_count = done + 1
+        with self._lock:
+            now, given = tuple(self._arrays_now()), self._as_bound(grads)
+            if len(now) != len(self._params) or given is None:
+                self._rebind(now, grads)
+                given = None  # they are what was just bound
+            factors: list[float] | None = None
+            norm = NO_NORM
+            clips_norm = clip_norm is not None or clip_norm_per_tensor is not None
+            if clips_norm:
+                sums = self._plan.grad_square_sums(now, given)
+                if sums is None:
+                    self._rebind(now, grads)
+                    sums = self._plan.grad_square_sums(now)
+                if sums is None:
+                    raise self._changing()
+                given = None
+                norm = math.sqrt(sum(sums)) * abs(grad_scale)
+                factors = _clip_factors(sums, norm, abs(grad_scale), clip_norm, clip_norm_per_tensor)
+            done = self._done(0)
+            if clip_norm is not None and factors and norm == norm:  # all factors are the same number
+                scalars, factors = self._scalars(done, grad_scale * factors[0], limit), None
+            else:
+                scalars = self._scalars(done, grad_scale, limit)
+            if not norm < math.inf and on_nonfinite != "ignore":
+                return self._refuse(on_nonfinite, "the norm of the gradients overflows")
+            check = on_nonfinite != "ignore" and (not clips_norm or abs(grad_scale) > 1)
+            answer = self._plan.update(scalars, check, factors, norm, now, given)
+            if answer is None:
+                self._rebind(now, grads)
+                answer = self._plan.update(scalars, check, factors, norm, now)
+            if answer is None:
+                raise self._changing()
+            if not answer:
+                self._refuse(on_nonfinite, f"the gradients overflow when scaled by {grad_scale}")
 
     def _repeatable(self, grads: Any, on_nonfinite: str) -> Callable[[float], bool]:
-        """`step` on arrays that stay, without the checks of them, which `_check_arrays` makes for many steps at once.
+        """`step` on arrays that stay; `_check_arrays` looks, once for many steps, for others in their place.
 
         It is given ``grad_scale``, and answers whether the step was done.
         """
         self._check_arrays(grads)
-        scalars, update, no_limit = self._scalars, self._plan.update, math.inf
+        scalars, update, done, lock, no_limit = self._scalars, self._plan.update, self._done, self._lock, math.inf
 
         def step(grad_scale: float) -> bool:
-            done = self._step_count
-            if not update(scalars(done, grad_scale, no_limit), True):
-                self._refuse(on_nonfinite, f"the gradients overflow when scaled by {grad_scale}")
-                return False
-            self.grad_norm = None
-            self._step_count = done + 1
-            return True
+            with lock:
+                of_this_step = scalars(done(0), grad_scale, no_limit)
+                answer = update(of_this_step, True)
+                if answer is None:
+                    self._check_arrays(grads)
+                    answer = update(of_this_step, True)
+                if answer is None:
+                    raise self._changing()
+                if not answer:
+                    self._refuse(on_nonfinite, f"the gradients overflow when scaled by {grad_scale}")
+                return answer
 
         return step
 
     def _check_arrays(self, grads: Any) -> None:
-        """Point the plan at ``grads``, and refuse parameters that were replaced or made read-only."""
-        self._bind(grads)
-        for name, param in zip(self._names, self._params, strict=True):
-            check_writeable("parameter", name, param)
+        """Point the plan at ``grads``, and refuse arrays that were replaced, or changed in place."""
+        with self._lock:
+            self._rebind(tuple(self._arrays_now()), grads)
 
     def _scalars(self, done: int, grad_scale: float, limit: float) -> list[tuple[float, ...]]:
         """All scalars of every group for the step after ``done`` steps."""
+        if done >= MOST_STEPS:
+            raise ValueError(f"step_count is {done}: steps are counted to 2**53")
         finished = []
-        for group in self.groups:
+        for group in self._groups:
             h = group.at(done)
             decay, mode = h["weight_decay"], h["weight_decay_mode"]
             l2, keep = 0.0, 1.0
@@ -249,21 +271,9 @@ class Optimizer:
             finished.append((scale, limit, l2, keep, *own, *trust))
         return finished
 
-    @staticmethod
-    def _clip_factors(sums, norm, scale, clip_norm, clip_norm_per_tensor):
-        """What multiplies all gradients, and each of them."""
-        if clip_norm_per_tensor is None:
-            limit = positive("clip_norm", clip_norm)
-            return (min(1.0, limit / norm) if norm > 0 else 1.0), []
-        if clip_norm is not None:
-            raise ValueError(f"clip_norm={clip_norm} and clip_norm_per_tensor={clip_norm_per_tensor}: give one of them")
-        limit = positive("clip_norm_per_tensor", clip_norm_per_tensor)
-        norms = [math.sqrt(s) * scale for s in sums]
-        return 1.0, [min(1.0, limit / n) if n > 0 else 1.0 for n in norms]
-
     def _refuse(self, on_nonfinite: str, if_all_finite: str) -> None:
         if on_nonfinite == "skip":
-            self.skipped_steps += 1
+            self._plan.counts[1] += 1
             return
         grads = zip(self._names, self._plan.grads, strict=True)
         names = [repr(name) for name, grad in grads if not np.isfinite(grad).all()]
@@ -272,18 +282,16 @@ class Optimizer:
 
     # -- binding arrays --
 
-    def _bind(self, grads: Any) -> None:
-        """Point the plan at ``grads``; nothing to do where they are the arrays of the step before."""
-        now = list(self._arrays_now())
-        if not same_arrays(now, self._params, self._single):
-            self._refuse_replaced(now)
-        given = list(grads.values()) if type(grads) is dict and tuple(grads) == self._names else grads
-        if type(given) is list and same_arrays(given, self._grads, self._single):
-            return
-        self._rebind(self._in_order(grads))
+    def _as_bound(self, grads: Any) -> tuple[Any, ...] | None:
+        """What to compare with the gradients that are bound, if it may be them."""
+        if type(grads) is dict:
+            given = tuple(grads.values()) if tuple(grads) == self._names else ()
+        else:
+            given = (grads,) if isinstance(grads, np.ndarray) else tuple(grads) if type(grads) in (list, tuple) else ()
+        return given if len(given) == len(self._params) and not self._copies else None
 
-    def _refuse_replaced(self, now: list[Any]) -> None:
-        """Refuse to go on with arrays that the caller has replaced by others in the container given at the start."""
+    def _rebind(self, now: tuple[Any, ...], grads: Any) -> None:
+        """Point the plan at ``grads``, after all that can be wrong with them or the parameters has been looked for."""
         for i, (name, param) in enumerate(zip(self._names, self._params, strict=True)):
             if i >= len(now) or now[i] is not param:
                 raise ValueError(
@@ -292,6 +300,21 @@ class Optimizer:
                 )
         if len(now) > len(self._params):
             raise ValueError(f"the optimizer was made with {len(self._params)} parameters, now there are {len(now)}")
+        changed = not self._plan.own.hold()
+        if changed:
+            for (what, name, array), made_as in zip(self._written, self._made_as, strict=True):
+                refuse_changed(what, name, array, made_as)
+        in_order = self._in_order(grads)
+        read = [self._readable(*each) for each in zip(self._names, in_order, self._params, strict=True)]
+        if changed:  # in what does not matter
+            self._plan.pin(self._params)
+        self._copies = any(map(is_not, in_order, read))
+        self._plan.bind_all(read)
+
+    def _changing(self) -> RuntimeError:
+        return RuntimeError(
+            "arrays were changed by another thread while the optimizer looked at them; nothing was updated"
+        )
 
     def _in_order(self, grads: Any) -> list[Any]:
         """The gradients in the order of the parameters."""
@@ -300,9 +323,9 @@ class Optimizer:
             missing = [repr(name) for name in self._names if name not in given]
             unknown = [repr(name) for name in given if name not in self._names]
             if missing or unknown:
-                raise ValueError(
-                    f"gradients missing for: {', '.join(missing) or '-'}; for no parameter: {', '.join(unknown) or '-'}"
-                )
+                wrong = [f"gradients missing for: {', '.join(missing)}"] if missing else []
+                wrong += [f"gradients for no parameter: {', '.join(unknown)}"] if unknown else []
+                raise ValueError("; ".join(wrong))
             return [given[name] for name in self._names]
         if self._grouped and isinstance(grads, (list, tuple)):
             if len(grads) != len(self.groups):
@@ -311,7 +334,7 @@ class Optimizer:
             for i, (group, members) in enumerate(zip(self.groups, grads, strict=True)):
                 given = dict(named_arrays(members, f"gradients of group {i}"))
                 if given.keys() != set(group.names):
-                    raise ValueError(f"group {i} has the parameters {group.names}, the gradients {list(given)}")
+                    raise ValueError(f"group {i} has the parameters {list(group.names)}, the gradients {list(given)}")
                 in_order += [given[name] for name in group.names]
             return in_order
         in_order = [grad for _, grad in named_arrays(grads, "grads")]
@@ -319,22 +342,17 @@ class Optimizer:
             raise ValueError(f"{len(in_order)} gradients given, for {len(self._params)} parameters")
         return in_order
 
-    def _rebind(self, grads: list[Any]) -> None:
-        readable = [self._readable(*each) for each in zip(self._names, grads, self._params, strict=True)]
-        for i, (given, grad) in enumerate(zip(grads, readable, strict=True)):
-            self._plan.bind(i, np.asarray(grad))
-            self._grads[i] = given if given is grad else _NOT_BOUND  # a copy serves for one step
-            self._grad_holds[i] = hold(grad)
-
     def _readable(self, name: str, grad: Any, param: np.ndarray) -> np.ndarray:
-        if not isinstance(grad, np.ndarray):
-            raise TypeError(f"gradient for {name!r} must be a numpy.ndarray, not {type(grad).__name__}")
+        if type(grad) is not np.ndarray:
+            check_array("gradient for", name, grad, any_dtype=True)
         if grad.shape != param.shape:
             raise ValueError(f"gradient for {name!r} has shape {grad.shape}, the parameter has {param.shape}")
         if grad.dtype != param.dtype:
             raise TypeError(f"gradient for {name!r} is {grad.dtype}, the parameter is {param.dtype}")
-        if not grad.flags.c_contiguous:
-            return np.ascontiguousarray(np.asarray(grad))
+        if grad.base is not None:
+            check_within_base("gradient for", name, grad)
+        if (copy := readable(grad)) is not grad:
+            return copy
         begin, end = span(grad)
         i = bisect_right(self._starts, begin) - 1
         for first, last, other in self._spans[max(i, 0) : i + 2]:
@@ -353,15 +371,49 @@ class Optimizer:
     @property
     def step_count(self) -> int:
         """How many steps have been done; setting it goes on from there, as bias corrections and schedules see it."""
-        return self._step_count
+        return self._plan.counts.item(0)
 
     @step_count.setter
     def step_count(self, count: int) -> None:
-        if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
-            raise TypeError(f"step_count must be an int, not {type(count).__name__}")
-        if not 0 <= count <= _MOST_STEPS:
-            raise ValueError(f"step_count must be from 0 to 2**53, not {count}")
-        self._step_count = int(count)
+        self._plan.counts[0] = _count("step_count", count)
+
+    @property
+    def skipped_steps(self) -> int:
+        """How many steps ``on_nonfinite="skip"`` has left out."""
+        return self._plan.counts.item(1)
+
+    @skipped_steps.setter
+    def skipped_steps(self, count: int) -> None:
+        self._plan.counts[1] = _count("skipped_steps", count)
+
+    @property
+    def grad_norm(self) -> float | None:
+        """The norm of all gradients together, times ``grad_scale`` and before clipping, in the last step that was done.
+
+        None if that did not clip by norm, or if there was none.
+        """
+        norm = self._plan.grad_norm
+        return None if norm == NO_NORM else norm
+
+    @grad_norm.setter
+    def grad_norm(self, norm: float | None) -> None:
+        self._plan.grad_norm = NO_NORM if norm is None else norm
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The hyperparameters of each group of parameters, which can be set: ``opt.groups[0]["lr"] = 0.01``.
+
+        The attribute ``names`` of a group has the names of its parameters.
+        """
+        return self._groups
+
+    @property
+    def state(self) -> Mapping[str, Mapping[str, np.ndarray]]:
+        """Of every parameter, by name, a mapping of its state arrays, under PyTorch's names (``exp_avg``, ...).
+
+        They stay the same arrays and can be written into.
+        """
+        return self._state
 
     @property
     def trust_ratios(self) -> dict[str, float]:
@@ -375,8 +427,23 @@ class Optimizer:
 
     @lr.setter
     def lr(self, value: Any) -> None:
-        for group in self.groups:
-            group["lr"] = value
+        changed = [group.changed("lr", value) for group in self.groups]
+        change_all(
+            change for group, values in zip(self.groups, changed, strict=True) for change in group.taking(values)
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        refuse_unknown(self, name)
+        super().__setattr__(name, value)
+
+    def __repr__(self) -> str:
+        tensors, elements = len(self._params), sum(param.size for param in self._params)
+        size = f"{tensors} tensor{'s' * (tensors != 1)} of {elements:,} element{'s' * (elements != 1)}"
+        groups = ["".join(f", {name}={value!r}" for name, value in group.items()) for group in self.groups]
+        if len(groups) == 1:
+            return f"{type(self).__name__}({size}{groups[0]})"
+        lines = (f"\n  {len(g.names)} tensors{text}" for g, text in zip(self.groups, groups, strict=True))
+        return f"{type(self).__name__}({size} in {len(groups)} groups:{','.join(lines)})"
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of all that a resumed run needs: the step count, the state, and the hyperparameters.
@@ -398,57 +465,41 @@ class Optimizer:
         TypeError, ValueError
             If anything in it does not fit this optimizer; nothing has then been changed.
         """
-        if not isinstance(state_dict, Mapping):
-            raise TypeError(f"the state dict must be a dict, not {type(state_dict).__name__}")
-        missing = {"step_count", "skipped_steps", "groups", "state"} - state_dict.keys()
-        if missing:
-            raise ValueError(f"the state dict has no {', '.join(sorted(missing))}")
-        counts = [state_dict[key] for key in ("step_count", "skipped_steps")]
-        if not all(
-            isinstance(n, (int, np.integer)) and not isinstance(n, bool) and 0 <= n <= _MOST_STEPS for n in counts
-        ):
-            raise ValueError(f"step_count and skipped_steps must be whole numbers from 0 to 2**53, not {counts}")
-        for key, wanted in (("groups", list), ("state", Mapping)):
-            if not isinstance(state_dict[key], wanted):
-                raise TypeError(f"{key} must be a {wanted.__name__}, not {type(state_dict[key]).__name__}")
-        for entry in (*state_dict["groups"], *state_dict["state"].values()):
-            if not isinstance(entry, Mapping):
-                raise TypeError(f"every group and every tensor's state must be a dict, not {type(entry).__name__}")
-        if len(state_dict["groups"]) != len(self.groups):
-            raise ValueError(f"the state dict has {len(state_dict['groups'])} groups, the optimizer {len(self.groups)}")
-        groups = []
-        for group, saved in zip(self.groups, state_dict["groups"], strict=True):
-            if unknown := saved.keys() - group.keys():
-                raise ValueError(
-                    f"the state dict has hyperparameters this optimizer has not: {', '.join(sorted(unknown))}"
-                )
-            for name, value in saved.items():
-                if name in FIXED and value != group[name]:
-                    raise ValueError(f"the state dict has {name}={value!r}, the optimizer {group[name]!r}")
-            kept = {n: group[n] if callable(group[n]) else group.checked(n, v) for n, v in saved.items()}
-            changed = {**group, **kept}
-            self.check(changed)
-            if self.rule(changed) != group.rule:
-                raise ValueError(f"the state dict is of rule {self.rule(changed)!r}, the optimizer of {group.rule!r}")
-            groups.append(changed)
-        saved_state = state_dict["state"]
-        if saved_state.keys() != self.state.keys():
-            raise ValueError(
-                f"the state dict is of the parameters {list(saved_state)}, the optimizer of {list(self.state)}"
-            )
-        for name, state in self.state.items():
-            if saved_state[name].keys() != state.keys():
-                raise ValueError(f"state of {name!r} has {list(saved_state[name])}, the optimizer {list(state)}")
-            for key, array in state.items():
-                saved = np.asarray(saved_state[name][key])
-                if saved.shape != array.shape or saved.dtype != array.dtype:
-                    raise ValueError(
-                        f"{key} of {name!r} is {saved.dtype} of shape {saved.shape},"
-                        f" the optimizer's is {array.dtype} of shape {array.shape}"
-                    )
-        for group, changed in zip(self.groups, groups, strict=True):
-            group.replace(changed)
-        for name, state in self.state.items():
-            for key, array in state.items():
-                array[...] = saved_state[name][key]
-        self._step_count, self.skipped_steps = map(int, counts)
+        change_all(self._changes_of_loading(state_dict))
+
+    def _changes_of_loading(self, state_dict: Any) -> list[tuple[Any, Any, Any]]:
+        """What `load_state_dict` does, all checked, for `fastopt._moving.change_all`, which can do others' with it."""
+        for (what, name, array), made_as in zip(self._written, self._made_as, strict=True):
+            if what != "parameter":
+                refuse_changed(what, name, array, made_as)
+        counts, groups, arrays = checked_state(state_dict, type(self), self.groups, self.state)
+        return [
+            *((self._plan.counts, i, count) for i, count in enumerate(counts)),
+            *(change for group, values in zip(self.groups, groups, strict=True) for change in group.taking(values)),
+            *((array, ..., saved) for array, saved in arrays),
+        ]
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if not 0 <= value <= MOST_STEPS:
+        raise ValueError(f"{name} must be from 0 to 2**53, not {value}")
+    return int(value)
+
+
+def _factor(limit: float, norm: float) -> float:
+    """min(1, limit / norm); NaN if the norm is."""
+    return 1.0 if norm <= limit else limit / norm
+
+
+def _clip_factors(
+    sums: list[float], norm: float, scale: float, clip_norm: float | None, clip_norm_per_tensor: float | None
+) -> list[float]:
+    """What multiplies each gradient."""
+    if clip_norm_per_tensor is None:
+        return [_factor(positive("clip_norm", clip_norm), norm)] * len(sums)
+    if clip_norm is not None:
+        raise ValueError(f"clip_norm={clip_norm} and clip_norm_per_tensor={clip_norm_per_tensor}: give one of them")
+    limit = positive("clip_norm_per_tensor", clip_norm_per_tensor)
+    return [_factor(limit, math.sqrt(s) * scale) for s in sums]

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from .._checks import a_number, one_of, positive
+from .._moving import change_all
 from ..rules import RULES
 
 
@@ -72,13 +73,23 @@ class Pair(tuple[Any, ...]):
 class Group(MutableMapping[str, Any]):
     """The hyperparameters of a group of tensors; setting one checks it."""
 
+    names: tuple[str, ...]
+    rule: str
+    adapts: bool  # whether there is a trust ratio
+    _values: dict[str, Any]
+    _scheduled: bool
+
     def __init__(self, optimizer: Any, names: list[str], hyperparameters: Mapping[str, Any]):
-        self.names = names
         self._optimizer = optimizer
         self.replace({name: self.checked(name, value) for name, value in hyperparameters.items()})
         optimizer.check(self)
-        self.rule: str = optimizer.rule(self)
-        self.adapts = RULES[self.rule].direction is not None  # whether there is a trust ratio
+        rule = optimizer.rule(self)
+        self.__dict__.update(names=tuple(names), rule=rule, adapts=RULES[rule].direction is not None)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_"):
+            raise AttributeError(f"a group has no attribute {name!r} to set; hyperparameters: group[{name!r}] = ...")
+        super().__setattr__(name, value)
 
     def checked(self, name: str, value: Any) -> Any:
         """``value`` if ``name`` may have it, or an error; a schedule's values are checked when it is called."""
@@ -91,8 +102,12 @@ class Group(MutableMapping[str, Any]):
 
     def replace(self, changed: dict[str, Any]) -> None:
         """Take over hyperparameters that have been checked."""
-        self._values = changed
-        self._scheduled = any(map(callable, changed.values()))
+        change_all(self.taking(changed))
+
+    def taking(self, changed: dict[str, Any]) -> list[tuple[Any, Any, Any]]:
+        """What takes over hyperparameters that have been checked, for `change_all`."""
+        scheduled = any(map(callable, changed.values()))
+        return [(self.__dict__, "_values", changed), (self.__dict__, "_scheduled", scheduled)]
 
     def at(self, step: int) -> Mapping[str, Any]:
         """The hyperparameters after ``step`` steps, schedules evaluated."""
@@ -106,13 +121,17 @@ class Group(MutableMapping[str, Any]):
         return self._values[name]
 
     def __setitem__(self, name: str, value: Any) -> None:
+        self.replace(self.changed(name, value))
+
+    def changed(self, name: str, value: Any) -> dict[str, Any]:
+        """All hyperparameters after setting one, or an error."""
         if name not in self:
             raise KeyError(f"{self._optimizer.__name__} has no hyperparameter {name!r}, only {', '.join(self)}")
         changed = {**self, name: self.checked(name, value)}
         self._optimizer.check(changed)
         if self._optimizer.rule(changed) != self.rule or (name in FIXED and changed[name] != self[name]):
             raise ValueError(f"{name} cannot become {value!r} any more: make a new optimizer")
-        self.replace(changed)
+        return changed
 
     def __delitem__(self, name: str) -> None:
         raise TypeError(f"{name} cannot be removed from the hyperparameters of {self._optimizer.__name__}")
@@ -124,4 +143,4 @@ class Group(MutableMapping[str, Any]):
         return len(self._values)
 
     def __repr__(self) -> str:
-        return f"Group({self.names}, {self._values})"
+        return f"Group({list(self.names)}, {self._values})"

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
-from weakref import ref
 
 import numpy as np
 
@@ -16,7 +15,11 @@ def named_arrays(arrays: Any, what: str) -> Iterator[tuple[str, Any]]:
     elif isinstance(arrays, np.ndarray):
         yield "0", arrays
     else:
-        raise TypeError(f"{what} must be an array, or a list or dict of arrays, not {type(arrays).__name__}")
+        hint = ""
+        if isinstance(arrays, Iterator):
+            hint = ": an iterator is used up after one pass, so give a list"
+            hint += " (of PyTorch's parameters: {name: p.detach().numpy() for name, p in net.named_parameters()})"
+        raise TypeError(f"{what} must be an array, or a list or dict of arrays, not {type(arrays).__name__}{hint}")
 
 
 def span(x: np.ndarray) -> tuple[int, int]:
@@ -25,12 +28,19 @@ def span(x: np.ndarray) -> tuple[int, int]:
     return first, first + x.nbytes
 
 
-def check_array(what: str, name: str, array: Any) -> None:
+def check_array(what: str, name: str, array: Any, *, any_dtype: bool = False) -> None:
     """Refuse what is not an array of float32 or float64."""
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"{what} {name!r} must be a numpy.ndarray, not {type(array).__name__}")
-    if array.dtype not in (np.float32, np.float64):
+        hint = " (a tensor of PyTorch shares its memory with tensor.detach().numpy())" if _of_torch(array) else ""
+        raise TypeError(f"{what} {name!r} must be a numpy.ndarray, not {type(array).__name__}{hint}")
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{what} {name!r} is a masked array, whose mask would be ignored: fill it, or give its data")
+    if not any_dtype and array.dtype not in (np.float32, np.float64):
         raise TypeError(f"{what} {name!r} must be float32 or float64, not {array.dtype}")
+
+
+def _of_torch(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] == "torch"
 
 
 def check_writeable(what: str, name: str, array: np.ndarray) -> None:
@@ -40,8 +50,46 @@ def check_writeable(what: str, name: str, array: np.ndarray) -> None:
             f"{what} {name!r} must be C-contiguous to be updated in place;"
             f" its shape is {array.shape}, its strides are {array.strides}"
         )
+    if not array.flags.aligned:
+        raise ValueError(f"{what} {name!r} begins at an address that is no multiple of {array.itemsize} bytes")
     if not array.flags.writeable:
         raise ValueError(f"{what} {name!r} is read-only, and would be updated in place")
+
+
+def readable(array: np.ndarray) -> np.ndarray:
+    """The array, or a copy if it is not C-contiguous or not aligned."""
+    return array if array.flags.c_contiguous and array.flags.aligned else np.array(array, order="C", subok=False)
+
+
+def _bounds(array: np.ndarray) -> tuple[int, int]:
+    """The addresses from the lowest byte of an array's elements to behind the highest."""
+    first = array.__array_interface__["data"][0]
+    ends = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
+    return first + sum(end for end in ends if end < 0), first + sum(end for end in ends if end > 0) + array.itemsize
+
+
+def check_within_base(what: str, name: str, array: np.ndarray) -> None:
+    """Refuse a view of an array whose memory has been exchanged since, and so perhaps freed."""
+    base = array.base
+    if isinstance(base, np.ndarray) and array.size:
+        (low, high), (begin, end) = _bounds(base), _bounds(array)
+        if not base.size or begin < low or end > high:
+            raise ValueError(f"{what} {name!r} is a view of an array whose memory was exchanged or has moved")
+
+
+def refuse_changed(what: str, name: str, array: np.ndarray, made_as: tuple[Any, tuple[int, ...], Any]) -> None:
+    """Refuse an array that was changed in place, otherwise than in its elements, since an optimizer was made."""
+    check_array(what, name, array, any_dtype=True)
+    memory, shape, dtype = made_as
+    if (array.shape, array.dtype) != (shape, dtype):
+        raise ValueError(
+            f"{what} {name!r} was {dtype} of shape {shape} when the optimizer was made,"
+            f" and is {array.dtype} of shape {array.shape} now"
+        )
+    check_writeable(what, name, array)
+    if span(array) != memory:
+        raise ValueError(f"{what} {name!r} has other memory than when the optimizer was made: make a new optimizer")
+    check_within_base(what, name, array)
 
 
 def check_disjoint(spans: list[tuple[int, int, str]]) -> None:
@@ -52,40 +100,12 @@ def check_disjoint(spans: list[tuple[int, int, str]]) -> None:
             )
 
 
-def hold(array: np.ndarray) -> tuple[Any, ...]:
-    """What keeps an array's memory where it is for as long as it is kept.
-
-    NumPy refuses to resize an array in place that has weak references, even with ``refcheck=False``. A view's memory is
-    that of its base.
-    """
-    return (ref(array), ref(array.base)) if isinstance(array.base, np.ndarray) else (ref(array),)
-
-
 def state_like(param: np.ndarray, fill: float) -> np.ndarray:
     """A new array like ``param``, in phase with it: the same address modulo a cache line."""
     buffer = np.zeros(param.nbytes + 64, np.uint8)
     start = (span(param)[0] - span(buffer)[0]) % 64
-    state = buffer[start : start + param.nbytes].view(param.dtype).reshape(param.shape)
+    # behind a memoryview: whoever has the state does not have the buffer, and cannot move or free it
+    state: np.ndarray = np.ndarray(param.shape, param.dtype, memoryview(buffer.data), start)
     if fill:
         state.fill(fill)
     return state
-
-
-def same_arrays(now: list[Any], before: list[Any], single: list[int]) -> bool:
-    """Whether two lists hold the very same arrays; ``single`` are the places of those with one element or none.
-
-    List equality tries identity first, element by element, in C: a quarter of the time of ``all(map(is_, ...))``.
-    Only two different arrays of one element can pass for equal in it. Others have no truth value and raise; those in
-    the first place are told apart beforehand, so that fresh gradients are not compared number by number.
-    """
-    if len(now) != len(before) or (now and now[0] is not before[0]):
-        return False
-    try:
-        if now != before:
-            return False
-    except Exception:
-        return False
-    for i in single:  # noqa: SIM110 - all() takes several times as long
-        if now[i] is not before[i]:
-            return False
-    return True

@@ -1,0 +1,81 @@
+"""Saved states: whether one fits an optimizer."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..rules import SIGNED
+from .hyperparameters import FIXED, Group
+
+MOST_STEPS = 2**53  # bias corrections and schedules know the step as a double
+_COUNTS = ("step_count", "skipped_steps")
+
+
+def checked_state(
+    state_dict: Any, optimizer: Any, groups: Sequence[Group], state: Mapping[str, Mapping[str, np.ndarray]]
+) -> tuple[list[int], list[dict[str, Any]], list[tuple[np.ndarray, np.ndarray]]]:
+    """Counts, each group's hyperparameters, and each state array with a copy of its saved values; or an error."""
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(f"the state dict must be a dict, not {type(state_dict).__name__}")
+    missing = {*_COUNTS, "groups", "state"} - state_dict.keys()
+    if missing:
+        raise ValueError(f"the state dict has no {', '.join(sorted(missing))}")
+    counts = [state_dict[key] for key in _COUNTS]
+    if not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and 0 <= n <= MOST_STEPS for n in counts):
+        raise ValueError(f"step_count and skipped_steps must be whole numbers from 0 to 2**53, not {counts}")
+    for key, wanted in (("groups", (list, tuple)), ("state", Mapping)):
+        if not isinstance(state_dict[key], wanted):
+            what = "list" if key == "groups" else "Mapping"
+            raise TypeError(f"{key} must be a {what}, not {type(state_dict[key]).__name__}")
+    for entry in (*state_dict["groups"], *state_dict["state"].values()):
+        if not isinstance(entry, Mapping):
+            raise TypeError(f"every group and every tensor's state must be a dict, not {type(entry).__name__}")
+    if len(state_dict["groups"]) != len(groups):
+        raise ValueError(f"the state dict has {len(state_dict['groups'])} groups, the optimizer {len(groups)}")
+    changed = [_checked_group(optimizer, *each) for each in zip(groups, state_dict["groups"], strict=True)]
+    return list(map(int, counts)), changed, _checked_arrays(state_dict["state"], state)
+
+
+def _checked_group(optimizer: Any, group: Group, saved: Mapping[str, Any]) -> dict[str, Any]:
+    if unknown := saved.keys() - group.keys():
+        raise ValueError(
+            f"the state dict has hyperparameters this optimizer has not: {', '.join(sorted(map(str, unknown)))}"
+        )
+    for name, value in saved.items():
+        if name in FIXED and value != group[name]:
+            raise ValueError(f"the state dict has {name}={value!r}, the optimizer {group[name]!r}")
+    kept = {n: group[n] if callable(group[n]) else group.checked(n, v) for n, v in saved.items()}
+    changed = {**group, **kept}
+    optimizer.check(changed)
+    if optimizer.rule(changed) != group.rule:
+        raise ValueError(f"the state dict is of rule {optimizer.rule(changed)!r}, the optimizer of {group.rule!r}")
+    return changed
+
+
+def _checked_arrays(
+    saved_state: Mapping[str, Any], state: Mapping[str, Mapping[str, np.ndarray]]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    if saved_state.keys() != state.keys():
+        raise ValueError(f"the state dict is of the parameters {list(saved_state)}, the optimizer of {list(state)}")
+    found = []
+    for name, arrays in state.items():
+        if saved_state[name].keys() != arrays.keys():
+            raise ValueError(f"state of {name!r} has {list(saved_state[name])}, the optimizer {list(arrays)}")
+        for key, array in arrays.items():
+            given = saved_state[name][key]
+            if isinstance(given, np.ma.MaskedArray):
+                raise TypeError(f"{key} of {name!r} is a masked array, whose mask would be lost")
+            saved = np.asarray(given)
+            if saved.shape != array.shape or saved.dtype != array.dtype:
+                raise ValueError(
+                    f"{key} of {name!r} is {saved.dtype} of shape {saved.shape},"
+                    f" the optimizer's is {array.dtype} of shape {array.shape}"
+                )
+            saved = saved.copy()  # it may be a view of the optimizer's own, and it may be written to
+            if not np.isfinite(saved).all():
+                raise ValueError(f"{key} of {name!r} holds inf or NaN")
+            if key not in SIGNED and (saved < 0).any():
+                raise ValueError(f"{key} of {name!r} holds a negative number, {saved.min()}, and never is negative")
+            found.append((array, saved))
+    return found

@@ -1,0 +1,152 @@
+"""A step is done wholly or not at all: at whatever instruction something is raised, and whatever threads do."""
+
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import OPTIMIZERS
+from recorded import make
+
+import fastopt as fo
+
+PACKAGE = str(Path(fo.__file__).parent)
+
+
+class Raised(BaseException):
+    """What nothing else raises or catches."""
+
+
+def raising_at(count, call):
+    """Call it, and raise at so manieth instruction of this library; whether that was reached."""
+    done = 0
+
+    def instruction(frame, event, argument):
+        nonlocal done
+        if event == "opcode":
+            done += 1
+            if done == count:
+                raise Raised
+        return instruction
+
+    def function(frame, event, argument):
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        frame.f_trace_opcodes = True
+        return instruction
+
+    before = sys.gettrace()
+    sys.settrace(function)
+    try:
+        call()
+    except Raised:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def content(opt, params):
+    arrays = [*params, *(s for state in opt.state.values() for s in state.values())]
+    rest = opt.step_count, opt.skipped_steps, opt.grad_norm, str(opt.trust_ratios), str(opt.groups)
+    return b"".join(array.tobytes() for array in arrays), rest
+
+
+def falling(step):
+    return 0.5 / (step + 1)
+
+
+def all_or_nothing(made, act, every=1):
+    """For each k a new optimizer of which ``act`` is interrupted at instruction k: as before, or as after it."""
+    opt, params = made()
+    act(opt)  # what is compiled or cached is so from now on
+    opt, params = made()
+    before = content(opt, params)
+    act(opt)
+    after = content(opt, params)
+    assert after != before
+    k, seen = 1, set()
+    while True:
+        opt, params = made()
+        raised = raising_at(k, lambda opt=opt: act(opt))
+        now = content(opt, params)
+        assert now in (before, after), k
+        seen.add(now == after)
+        act(opt)  # usable after it
+        if not raised:
+            return seen
+        k += every
+
+
+@pytest.mark.parametrize(("name", "options"), [("SGD", {}), ("LAMB", {"clip_norm_per_tensor": 0.5})])
+def test_raising_within_a_step(backend, name, options):
+    def made():
+        params = [np.linspace(1, 2, 6).reshape(2, 3), np.ones(3, np.float32)]
+        return make(name, params, lr=falling, weight_decay=0.1), params
+
+    grads = [np.linspace(-1, 1, 6).reshape(2, 3), np.ones(3, np.float32)]
+    every = {"c": 3, "numba": 97, "numpy": 23 if name == "SGD" else 601}[backend]
+    assert True in all_or_nothing(made, lambda opt: opt.step(grads, **options), every)
+
+
+def test_raising_within_loading(backend):
+    saved = fo.optim.Adam([np.ones(3), np.ones(2)], lr=0.5)
+    saved.step([np.ones(3), np.ones(2)])
+    state = saved.state_dict()
+
+    def made():
+        params = [np.ones(3), np.ones(2)]
+        return fo.optim.Adam(params), params
+
+    assert all_or_nothing(made, lambda opt: opt.load_state_dict(state), every=23) == {True, False}
+
+
+@pytest.mark.parametrize("strided", [False, True])
+def test_threads_step_one_after_the_other(backend, strided):
+    """Also on gradients that are copied for a step, so that one thread's copy is not freed under another."""
+    interval, each, threads = sys.getswitchinterval(), 50, 4
+    p, reference = np.zeros(40), np.zeros(40)
+    opt = fo.optim.SGD(p, lr=0.5, momentum=0.5)
+
+    def steps():
+        for _ in range(each):
+            opt.step(np.ones(80)[::2] if strided else np.ones(40), clip_norm_per_tensor=1.0)
+
+    sys.setswitchinterval(1e-5)
+    try:
+        running = [threading.Thread(target=steps) for _ in range(threads)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    alone = fo.optim.SGD(reference, lr=0.5, momentum=0.5)
+    for _ in range(each * threads):
+        alone.step(np.ones(40), clip_norm_per_tensor=1.0)
+    assert opt.step_count == each * threads
+    assert p.tobytes() == reference.tobytes()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_out_of_memory_in_the_middle(name, monkeypatch):
+    """The reference computes everything before it writes anything."""
+    from fastopt._backends import numpy as reference
+
+    fo.set_backend("numpy")
+    params = [np.ones(3), np.ones(2)]
+    opt = make(name, params)
+    opt.step([np.ones(3), np.ones(2)])
+    before, calls, prepare = content(opt, params), [], reference.prepare
+
+    def failing(*arguments):
+        calls.append(arguments)
+        if len(calls) > 1:
+            raise MemoryError
+        return prepare(*arguments)
+
+    monkeypatch.setattr(reference, "prepare", failing)
+    with pytest.raises(MemoryError):
+        opt.step([np.ones(3), np.ones(2)])
+    assert content(opt, params) == before
