@@ -18,11 +18,11 @@ typedef struct {
     int16_t dimensions, flags;
 } fastopt_pin;
 
-/* Fill in pins with what is found at these heads, the shapes of the first `shaped` only. */
-void fastopt_pins_take(fastopt_pin *pins, const uintptr_t *heads, size_t shaped, size_t count);
+/* Fill in pins with what is found at these heads. */
+void fastopt_pins_take(fastopt_pin *pins, const uintptr_t *heads, size_t count);
 
 /* Whether all arrays are as they were taken. */
-int fastopt_pins_hold(const fastopt_pin *pins, size_t shaped, size_t count);
+int fastopt_pins_hold(const fastopt_pin *pins, size_t count);
 
 /* ---- optimizers ------------------------------------------------------------------------------ */
 
@@ -57,7 +57,7 @@ typedef struct {
     double *block_sums;
     size_t count, group_count, elements, blocks;
     const fastopt_pin *own, *given;
-    size_t own_shaped, own_count, given_count, header;
+    size_t own_count, given_count, header;
     int64_t *step_count;
     double grad_norm;
 } fastopt_plan;

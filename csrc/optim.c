@@ -247,8 +247,8 @@ static int still_fits(const fastopt_plan *plan, uintptr_t params, uintptr_t grad
     for (int k = 0; k < 2; k++)
         for (size_t t = 0; objects[k] && t < plan->count; t++)
             different |= objects[k][t] + plan->header - (uintptr_t)pins[k][t].head;
-    return !different && fastopt_pins_hold(plan->own, plan->own_shaped, plan->own_count) &&
-           fastopt_pins_hold(plan->given, plan->given_count, plan->given_count);
+    return !different && fastopt_pins_hold(plan->own, plan->own_count) &&
+           fastopt_pins_hold(plan->given, plan->given_count);
 }
 
 int fastopt_grad_square_sums(const fastopt_plan *plan, uintptr_t params, uintptr_t grads, double *sums)

@@ -17,36 +17,32 @@ typedef struct {
 /* C-contiguous, aligned, writeable. */
 enum { WATCHED_FLAGS = 0x0001 | 0x0100 | 0x0400 };
 
-static inline fastopt_pin look(const head *array, int shaped)
+/* The lengths are not read if there may be others: they lie elsewhere then, perhaps nowhere. */
+static inline fastopt_pin look(const head *array, int dimensions)
 {
     fastopt_pin pin = {array, array->data, array->type, 0, (int16_t)array->dimensions, array->flags & WATCHED_FLAGS};
-    if (shaped)
-        for (int i = 0; i < array->dimensions; i++)
+    if (array->dimensions == dimensions)
+        for (int i = 0; i < dimensions; i++)
             pin.shape = pin.shape * 0x9e3779b1u + (uint32_t)array->lengths[i];
     return pin;
 }
 
-/* No early way out, so that the loads of many arrays overlap; but lengths are read only if there are as many as before. */
-static inline uint64_t differences(const fastopt_pin *pins, size_t count, int shaped)
+void fastopt_pins_take(fastopt_pin *pins, const uintptr_t *heads, size_t count)
 {
-    uint64_t found = 0;
     for (size_t i = 0; i < count; i++) {
-        const head *array = pins[i].head;
-        const fastopt_pin now = look(array, shaped && array->dimensions == pins[i].dimensions);
-        found |= ((uintptr_t)now.data ^ (uintptr_t)pins[i].data) | ((uintptr_t)now.type ^ (uintptr_t)pins[i].type);
-        found |= (now.shape ^ pins[i].shape) | (uint16_t)(now.dimensions ^ pins[i].dimensions) |
-                 (uint16_t)(now.flags ^ pins[i].flags);
+        const head *array = (const head *)heads[i];
+        pins[i] = look(array, array->dimensions);
     }
-    return found;
 }
 
-void fastopt_pins_take(fastopt_pin *pins, const uintptr_t *heads, size_t shaped, size_t count)
+int fastopt_pins_hold(const fastopt_pin *pins, size_t count)
 {
-    for (size_t i = 0; i < count; i++)
-        pins[i] = look((const head *)heads[i], i < shaped);
-}
-
-int fastopt_pins_hold(const fastopt_pin *pins, size_t shaped, size_t count)
-{
-    return !(differences(pins, shaped, 1) | differences(pins + shaped, count - shaped, 0));
+    uint64_t different = 0; /* no early way out, so that the loads of many arrays overlap */
+    for (size_t i = 0; i < count; i++) {
+        const fastopt_pin now = look(pins[i].head, pins[i].dimensions);
+        different |= ((uintptr_t)now.data ^ (uintptr_t)pins[i].data) | ((uintptr_t)now.type ^ (uintptr_t)pins[i].type) |
+                     (now.shape ^ pins[i].shape) | (uint16_t)(now.dimensions ^ pins[i].dimensions) |
+                     (uint16_t)(now.flags ^ pins[i].flags);
+    }
+    return !different;
 }

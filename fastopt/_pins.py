@@ -54,32 +54,28 @@ def _look(array: np.ndarray) -> tuple[Any, ...]:
 class Pins:
     """Arrays, and what they are views of, kept alive and where they are.
 
-    Those that are ``private``, views of memory that nobody else can reach, come last; their shapes do not matter.
-
     NumPy refuses to resize an array in place that has weak references, even with ``refcheck=False``. What else can
     happen to one is noticed by `hold`.
     """
 
-    def __init__(self, arrays: Iterable[np.ndarray], private: Iterable[np.ndarray] = ()):
+    def __init__(self, arrays: Iterable[np.ndarray]):
         found = list(arrays)
         bases: dict[int, np.ndarray] = {}
         for array in found:
             while isinstance(array.base, np.ndarray) and id(array.base) not in bases:
                 array = bases[id(array.base)] = array.base
-        found += bases.values()
-        self.shaped = len(found)
-        self.arrays = [*found, *private]
+        self.arrays = [*found, *bases.values()]
         self._kept = list(map(ref, self.arrays)), [array.dtype for array in self.arrays]
         if HEADER:
             self.table = ffi.new("fastopt_pin[]", len(self.arrays))
-            lib.fastopt_pins_take(self.table, [id(a) + HEADER for a in self.arrays], self.shaped, len(self.arrays))
+            lib.fastopt_pins_take(self.table, [id(a) + HEADER for a in self.arrays], len(self.arrays))
         else:
             self.seen = list(map(_look, self.arrays))
 
     def hold(self) -> bool:
         """Whether all arrays have the address, shape, dtype and flags that they were pinned with."""
         if HEADER:
-            return bool(lib.fastopt_pins_hold(self.table, self.shaped, len(self.arrays)))
+            return bool(lib.fastopt_pins_hold(self.table, len(self.arrays)))
         return list(map(_look, self.arrays)) == self.seen
 
 

@@ -65,7 +65,7 @@ class Plan:
     def pin(self, params: Sequence[np.ndarray]) -> None:
         """Take parameters and states as they now are; gradients are to be bound after that."""
         self._plan.given = _NULL
-        self.own = Pins(params, [s for state in self._states for s in state])
+        self.own = Pins([*params, *(s for state in self._states for s in state)])
 
     def bind(self, i: int, grad: np.ndarray) -> None:
         self.bind_all([grad if k == i else before for k, before in enumerate(self.grads)])
@@ -77,8 +77,7 @@ class Plan:
         for tensor, grad in zip(self._tensors, grads, strict=True):
             tensor.grad = _address(grad)
         if HEADER:
-            self._plan.own, self._plan.own_shaped = self.own.table, self.own.shaped
-            self._plan.own_count = len(self.own.arrays)
+            self._plan.own, self._plan.own_count = self.own.table, len(self.own.arrays)
         self._plan.given_count = len(self._given.arrays) if HEADER else 0
         self._plan.given = self._given.table if HEADER else _NO_PINS
 

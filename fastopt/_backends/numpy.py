@@ -82,7 +82,7 @@ class Plan:
     def pin(self, params: Sequence[np.ndarray]) -> None:
         """Take parameters and states as they now are; gradients are to be bound after that."""
         self._given = None
-        self.own = Pins(params, self._own_states)
+        self.own = Pins([*params, *self._own_states])
 
     def bind(self, i: int, grad: np.ndarray) -> None:
         """Use ``grad`` as parameter i's gradient from now on."""
