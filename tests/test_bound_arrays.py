@@ -99,7 +99,7 @@ def test_objects_that_equal_everything(backend):
     opt = fo.optim.SGD([p, q], lr=1.0)
     grads = [np.ones(3), np.ones(3)]
     opt.step(grads)
-    with pytest.raises(TypeError, match="gradient for '1' must be a numpy.ndarray, not _ANY"):
+    with pytest.raises(TypeError, match=r"gradient for '1' must be a numpy\.ndarray, not _ANY"):
         opt.step([grads[0], mock.ANY])
     params = [p, q]
     opt = fo.optim.SGD(params, lr=1.0)
@@ -171,7 +171,7 @@ def test_attributes_that_would_be_ignored():
 
     opt = Own(np.ones(2), 5)
     opt.further = 3
-    with pytest.raises(AttributeError, match="Own.weight_decay cannot be set"):
+    with pytest.raises(AttributeError, match=r"Own\.weight_decay cannot be set"):
         opt.weight_decay = 0.5
 
 

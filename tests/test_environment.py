@@ -199,7 +199,11 @@ KERNELS = {
     "bind": of_output(lambda b, out: b.bind("sigmoid", edges(out.dtype.type, N), out)()),
     "Plan.update": of_plan,
 }  # fmt: skip
-KERNELS.update(dict.fromkeys(("Plan.__init__", "Plan.bind", "Plan.grad_square_sums"), KERNELS["Plan.update"]))
+KERNELS.update(
+    dict.fromkeys(
+        ("Plan.__init__", "Plan.pin", "Plan.bind", "Plan.bind_all", "Plan.grad_square_sums"), KERNELS["Plan.update"]
+    )
+)
 
 
 def test_every_function_of_a_backend_is_called_here():
