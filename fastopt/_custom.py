@@ -1,8 +1,10 @@
 """Layers of the user's own: objects with two methods, run as if they belonged to one pass alone."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from operator import is_
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -77,13 +79,38 @@ def _twin(layer: Any) -> Any:
     attributes = getattr(layer, "__dict__", None)
     if attributes is None or _slots(layer) or hasattr(getattr(kind, "training", None), "__set__"):
         return None
-    if "forward" in attributes or "backward" in attributes or hasattr(kind, "__del__"):
-        return None  # functions that know nothing of a twin; or what is to happen once
+    if hasattr(kind, "__del__") or _refer_to(layer, [attributes], 4):
+        return None  # what is to happen once; or what would run on the layer itself, such as its bound methods
     try:
         twin: Any = kind.__new__(kind)  # type: ignore[call-overload]
     except Exception:
         return None
     return twin if type(twin) is kind else None
+
+
+def _refer_to(layer: Any, things: Iterable[Any], depth: int) -> bool:
+    """Whether one of the things is ``layer``, or leads to it within ``depth`` steps."""
+    for thing in things:
+        if thing is layer:
+            return True
+        if depth == 0 or isinstance(thing, (type, ModuleType, np.ndarray, str, int, float, type(None))):
+            continue
+        if isinstance(thing, FunctionType):
+            cells = (cell.cell_contents for cell in thing.__closure__ or () if cell != CellType())
+            within: Iterable[Any] = [*cells, *(thing.__defaults__ or ())]
+        elif isinstance(thing, MethodType):
+            within = [thing.__self__]
+        elif isinstance(thing, partial):
+            within = [thing.func, *thing.args, *thing.keywords.values()]
+        elif isinstance(thing, dict):
+            within = list(thing.values())[:1000]
+        elif isinstance(thing, (list, tuple)):
+            within = thing[:1000]
+        else:
+            within = list(getattr(thing, "__dict__", {}).values())
+        if _refer_to(layer, within, depth - 1):
+            return True
+    return False
 
 
 def _on_twin(layer: Any, twin: Any, context: Context, method: str, x: np.ndarray) -> Any:
@@ -93,13 +120,39 @@ def _on_twin(layer: Any, twin: Any, context: Context, method: str, x: np.ndarray
         own.clear()
         own.update(vars(layer))
         own["training"] = context.trains(layer)
-    before = own.copy()
+        own.update((key, own[key].copy()) for key in _containers(own))
+    before, contents = own.copy(), {key: own[key].copy() for key in _containers(own)}
     try:
         return _within(context, getattr(twin, method), x)
     finally:
         changed = {key: value for key, value in own.items() if before.get(key, before) is not value}
         changed.pop("training", None)
         vars(layer).update(changed)
+        for key, content in contents.items():
+            if key not in changed and type(vars(layer).get(key)) is type(content):
+                _change(vars(layer)[key], content, own.get(key, content))
+
+
+def _containers(own: dict[str, Any]) -> list[str]:
+    """The attributes that a run keeps for itself not by being set, but by what is put into them."""
+    arrays = ("params", "grads", "buffers")
+    return [key for key, it in own.items() if type(it) in (dict, list, set) and key not in arrays and len(it) <= 1000]
+
+
+def _change(container: Any, before: Any, after: Any) -> None:
+    """Do to ``container`` what has made ``after`` of ``before``."""
+    if isinstance(container, list):
+        if len(after) >= len(before) and all(map(is_, before, after)):
+            container.extend(after[len(before) :])
+        else:
+            container[:] = after
+    elif isinstance(container, set):
+        container |= after - before
+        container -= before - after
+    else:
+        for key in before.keys() - after.keys():
+            container.pop(key, None)
+        container.update((key, value) for key, value in after.items() if before.get(key, before) is not value)
 
 
 def _within(context: Context, call: Callable[[np.ndarray], Any], x: np.ndarray) -> Any:
