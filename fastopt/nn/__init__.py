@@ -14,10 +14,10 @@ with the model, such as running statistics, it keeps in arrays in a dict ``buffe
 draws its initial values when the model is given an ``rng``. `check_gradients` tells whether its two methods agree.
 
 The two methods are called on a twin, an object of the layer's class with its attributes, of which every run has one:
-what ``forward`` keeps on ``self``, or in a dict, list or set there, is found by the ``backward`` that belongs to it, even
-if there is a prediction in between, or in another thread. What a method has set is to be seen on the layer afterwards.
+what ``forward`` keeps on ``self``, or in a dict, list or set there, is found by the ``backward`` that belongs to it,
+even if there is a prediction in between, or in another thread. What a method has set is seen on the layer afterwards.
 There is no twin of a layer with ``__slots__``, ``__del__`` or a property ``training``, or whose attributes refer to the
-layer itself: one thread at a time runs it, its ``training`` is the run's meanwhile, and a prediction undoes what it sets.
+layer itself: one thread at a time runs it, its ``training`` is the run's meanwhile, a prediction undoes what it set.
 
 >>> import numpy as np, fastopt as fo
 >>> class Scale:
