@@ -246,3 +246,16 @@ def test_repr_and_messages():
     assert "lr=0.25" in repr(opt)
     with pytest.raises(TypeError, match="an iterator is used up after one pass"):
         fo.optim.SGD(np.ones(2) for _ in range(2))
+
+
+def test_a_model_made_anew_of_the_layers(backend):
+    model = fo.nn.Sequential(fo.nn.Linear(2, 3), rng=0)
+    opt = fo.optim.SGD(model.parameters(), lr=0.1)
+    old = model.gradients()
+    opt.step(old)
+    model = fo.nn.Sequential(*model.layers, fo.nn.Tanh())
+    for grads in (model.gradients(), old):
+        with pytest.raises(ValueError, match=r"'0\.weight' is read-only.* a model made anew of its layers has others"):
+            opt.step(grads)
+    assert opt.step_count == 1
+    fo.optim.SGD(model.parameters(), lr=0.1).step(model.gradients())

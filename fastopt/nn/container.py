@@ -15,6 +15,12 @@ if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which 
     Generator = np.random.Generator
 
 
+def _retire(param: np.ndarray) -> None:
+    """Make a parameter read-only if it lies in a model's block; a user's own array stays as it is."""
+    if isinstance(param.base, np.ndarray) and param.base.dtype == np.uint8:
+        param.flags.writeable = False
+
+
 class _Arrays(NamedTuple):
     """A parameter and its gradient, and where they are found: in a layer's dicts, under a key."""
 
@@ -120,7 +126,10 @@ class Container(Layer):
                 arrays.update((k, a.astype(dtype)) for k, a in arrays.items() if a.dtype in (np.float32, np.float64))
 
     def _move_into_arena(self) -> None:
-        """Give every parameter and every gradient its place in one block: a half for each."""
+        """Give every parameter and every gradient its place in one block: a half for each.
+
+        A parameter that was in the block of another model becomes read-only there: an optimizer over it says so.
+        """
         arrays = self._checked_arrays()
         line = 64
         starts = np.cumsum([0] + [-(-a.param.nbytes // line) * line for a in arrays])
@@ -129,6 +138,7 @@ class Container(Layer):
             for owned, array, half in zip((layer.params, layer.grads), pair, halves, strict=True):
                 owned[key] = half[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
                 owned[key][...] = array
+            _retire(pair[0])
         for part in self.parts():
             if isinstance(part, Layer):
                 part._forget_passes()

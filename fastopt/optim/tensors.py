@@ -53,7 +53,9 @@ def check_writeable(what: str, name: str, array: np.ndarray) -> None:
     if not array.flags.aligned:
         raise ValueError(f"{what} {name!r} begins at an address that is no multiple of {array.itemsize} bytes")
     if not array.flags.writeable:
-        raise ValueError(f"{what} {name!r} is read-only, and would be updated in place")
+        hint = "; a model made anew of its layers has others: make the optimizer from its parameters()"
+        hint = hint if what == "parameter" else ""
+        raise ValueError(f"{what} {name!r} is read-only, and would be updated in place{hint}")
 
 
 def readable(array: np.ndarray) -> np.ndarray:
