@@ -234,7 +234,8 @@ class Standardizer:
         mean, scale = self._fitted()
         state = {"axis": list(self.axis), "mean": mean.copy(), "scale": scale.copy()}
         if self._moments is not None:
-            state |= {"count": self._moments.values, "variance": self._moments.variance.copy(), "eps": self._moments.eps}
+            moments = self._moments
+            state |= {"count": moments.values, "variance": moments.variance.copy(), "eps": moments.eps}
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
