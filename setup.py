@@ -1,10 +1,11 @@
 """Builds the C core: one set of kernels per instruction set, each with its own compiler flags.
 
-Everything else stands in pyproject.toml. Without a working compiler the installation goes on without the
-core, and Numba serves in its place (``python -m fastopt`` says so).
+Of the README it takes what a package index can show. Everything else stands in pyproject.toml. Without a working
+compiler the installation goes on without the core, and Numba serves in its place (``python -m fastopt`` says so).
 """
 
 import platform
+import re
 import sys
 import sysconfig
 import tempfile
@@ -32,6 +33,13 @@ INSTRUCTION_SETS: dict[str, dict[str, list[str]]] = {
     "aarch64": {"neon": []},
     "arm64": {"neon": []},
 }
+
+
+def readme():
+    """The README without what leads to other files of the repository: pictures, and links, of which the text stays."""
+    text = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
+    text = re.sub(r"<picture>.*?</picture>\n\n", "", text, flags=re.DOTALL)
+    return re.sub(r"\[([^]]+)\]\((?!https?:)[^)]+\)", r"\1", text)
 
 
 class BuildCore(build_ext):
@@ -81,6 +89,8 @@ class BuildCore(build_ext):
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 setup(
+    long_description=readme(),
+    long_description_content_type="text/markdown",
     cffi_modules=["fastopt/_build.py:ffi"],
     cmdclass={"build_ext": BuildCore},
     options={} if FREE_THREADED else {"bdist_wheel": {"py_limited_api": "cp310"}},

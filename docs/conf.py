@@ -16,7 +16,8 @@ import fastopt  # noqa: E402
 project = "fastopt"
 author = "the fastopt developers"
 version = release = fastopt.__version__
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc", "myst_parser"]
+extensions = ["sphinx.ext.autodoc", "numpydoc", "myst_parser", "mathml"]
+html_math_renderer = "mathml"
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_static_path = ["_static"]

@@ -230,6 +230,57 @@ def test_numbers_are_plain_floats():
     assert type(Linear(0, 1, 5)(5)) is float
 
 
+def test_schedules_are_what_they_were_made_as():
+    """Nothing of them can be changed, unlearned or misspelt; copies are equal and have the same values."""
+    for schedule in EXAMPLES:
+        before = repr(schedule), values(schedule).tolist()
+        for name in vars(schedule):
+            with pytest.raises(AttributeError, match=rf"{name} of .* cannot be changed: make another schedule"):
+                setattr(schedule, name, 7)
+            with pytest.raises(AttributeError, match="cannot be deleted"):
+                delattr(schedule, name)
+        with pytest.raises(AttributeError, match="has no attribute 'gama'"):
+            schedule.gama = 7
+        for again in (copy.copy(schedule), copy.deepcopy(schedule)):
+            assert (repr(again), values(again).tolist()) == before
+    with pytest.raises(AttributeError, match="Step has no attribute 'gama': did you mean 'gamma'"):
+        Step(0.1, 3).gama = 7
+    assert OneCycle(0.1, np.int64(10), three_phase=np.False_) == OneCycle(0.1, 10)
+
+    class Counting(Step):
+        calls = 0
+        total_steps = None
+
+        def value(self, t):
+            self.calls += 1
+            return super().value(t)
+
+    counting = Counting(0.1, 3)
+    counting.total_steps = 9
+    assert (counting(0), counting.calls, (2 * counting).total_steps) == (0.1, 1, 9)
+    with pytest.raises(AttributeError, match=r"gamma of .* cannot be changed"):
+        counting.gamma = 0.5
+
+
+@pytest.mark.parametrize(
+    ("schedule", "end"),
+    [
+        (OneCycle(0.1, total_steps=7), 7),
+        (OneCycle(0.1, total_steps=7).momentum(), 7),
+        (OneCycle(0.1, total_steps=7) * Linear(1.0, 0.0, total_iters=5), 5),
+        (OneCycle(0.1, total_steps=7).warm_up(3).every(2), 20),
+        (Linear(0.1, 0.2, total_iters=5), None),
+        (Polynomial(0.1, total_iters=5), 5),
+        (Constant(0.1), None),
+        (CosineAnnealing(0.1, T_max=5), None),
+        (Lambda(abs) + 1, None),
+    ],
+    ids=repr,
+)
+def test_the_end_of_a_schedule(schedule, end):
+    assert schedule.total_steps == end
+
+
 def test_plot():
     pytest.importorskip("matplotlib")
     schedule = OneCycle(0.1, total_steps=30)

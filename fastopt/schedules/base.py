@@ -2,11 +2,13 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from inspect import signature
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from .._attributes import UnknownAttribute
 from .._checks import a_number, positive, whole
 from .._figure import BLUE, draw_curve, figure_and_axes
 
@@ -17,7 +19,13 @@ class Schedule:
     """A number that changes with the number of steps done; the base of all schedules.
 
     A subclass keeps its arguments as attributes of their names, and computes ``value(t)`` from them and from t, an
-    int of at least 0. From the attributes come its repr and its equality.
+    int of at least 0. From the attributes come its repr and its equality. The arguments of this library's schedules
+    cannot be changed afterwards.
+
+    Attributes
+    ----------
+    total_steps : int or None
+        How many steps it is for, if it has an end that is not a value to keep; `fastopt.fit` warns if training goes on.
 
     Examples
     --------
@@ -32,6 +40,7 @@ class Schedule:
     """
 
     __array_ufunc__ = None  # a NumPy number times a schedule is a schedule
+    total_steps: int | None = None
 
     def value(self, t: int) -> float:
         """The value after ``t`` steps."""
@@ -130,7 +139,7 @@ class Schedule:
         Returns
         -------
         matplotlib.figure.Figure
-            Of pyplot's, as `fastopt.History.plot` returns it.
+            Of pyplot's, as ``History.plot`` returns it.
 
         Raises
         ------
@@ -152,6 +161,29 @@ class Schedule:
         return figure
 
     # -- comparing and printing --
+
+    _arguments: ClassVar[frozenset[str]] = frozenset()  # of this library's class, which a user's may derive from
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls._is_ours():
+            cls._arguments = frozenset(signature(cls).parameters)
+
+    @classmethod
+    def _is_ours(cls) -> bool:
+        return cls.__module__.startswith("fastopt.")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._arguments and name in vars(self):
+            raise AttributeError(f"{name} of {self!r} cannot be changed: make another schedule")
+        if self._is_ours() and name not in self._arguments:
+            raise UnknownAttribute(self, name)
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in self._arguments:
+            raise AttributeError(f"{name} of {self!r} cannot be deleted")
+        object.__delattr__(self, name)
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and vars(self) == vars(other)
@@ -203,6 +235,10 @@ class Lambda(Schedule):
             raise TypeError(f"function must be callable, not {type(function).__name__}")
         self.function = function
 
+    @property
+    def total_steps(self) -> int | None:  # type: ignore[override]
+        return end_of(self.function)
+
     def value(self, t: int) -> float:
         return a_number(f"{self.function!r} at step {t}", self.function(t))
 
@@ -241,6 +277,10 @@ class Linear(Schedule):
         self.final = a_number("final", final)
         self.total_iters = whole("total_iters", total_iters, 1)
 
+    @property
+    def total_steps(self) -> int | None:  # type: ignore[override]
+        return self.total_iters if self.final == 0 else None
+
     def value(self, t: int) -> float:
         if t >= self.total_iters:
             return self.final
@@ -252,6 +292,10 @@ class Sum(Schedule):
 
     def __init__(self, left: Given, right: Given):
         self.left, self.right = _schedule(left), _schedule(right)
+
+    @property
+    def total_steps(self) -> int | None:  # type: ignore[override]
+        return _earlier(self.left.total_steps, self.right.total_steps)
 
     def value(self, t: int) -> float:
         return self.left.value(t) + self.right.value(t)
@@ -266,6 +310,10 @@ class Product(Schedule):
     def __init__(self, left: Given, right: Given):
         self.left, self.right = _schedule(left), _schedule(right)
 
+    @property
+    def total_steps(self) -> int | None:  # type: ignore[override]
+        return _earlier(self.left.total_steps, self.right.total_steps)
+
     def value(self, t: int) -> float:
         return self.left.value(t) * self.right.value(t)
 
@@ -279,6 +327,11 @@ class Chain(Schedule):
     def __init__(self, schedules: Sequence[Given], milestones: Sequence[int]):
         self.schedules = tuple(map(_schedule, schedules))
         self.milestones = increasing("milestones", milestones)
+
+    @property
+    def total_steps(self) -> int | None:  # type: ignore[override]
+        last = self.schedules[-1].total_steps
+        return None if last is None else self.milestones[-1] + last
 
     def value(self, t: int) -> float:
         k = bisect_right(self.milestones, t)
@@ -301,11 +354,25 @@ class Every(Schedule):
         self.schedule = _schedule(schedule)
         self.steps = whole("steps", steps, 1)
 
+    @property
+    def total_steps(self) -> int | None:  # type: ignore[override]
+        return None if self.schedule.total_steps is None else self.schedule.total_steps * self.steps
+
     def value(self, t: int) -> float:
         return self.schedule.value(t // self.steps)
 
     def __repr__(self) -> str:
         return f"{self.schedule!r}.every({self.steps})"
+
+
+def end_of(schedule: Any) -> int | None:
+    """How many steps a schedule is for, be it one of these or a function that says so by its ``total_steps``."""
+    end = getattr(schedule, "total_steps", None)
+    return int(end) if isinstance(end, (int, np.integer)) and not isinstance(end, bool) else None
+
+
+def _earlier(*ends: int | None) -> int | None:
+    return min((end for end in ends if end is not None), default=None)
 
 
 def increasing(name: str, steps: Sequence[int]) -> tuple[int, ...]:

@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from .._checks import a_number, one_of, whole
 from .base import Schedule, above_0
 
@@ -80,6 +82,10 @@ class Momentum(Schedule):
         if base_momentum > max_momentum:
             raise ValueError(f"base_momentum={base_momentum} is above max_momentum={max_momentum}")
 
+    @property
+    def total_steps(self) -> int | None:  # type: ignore[override]
+        return self.cycle.total_steps
+
     def value(self, t: int) -> float:
         return self.cycle.between(t, self.max_momentum, self.base_momentum, self.max_momentum)
 
@@ -125,6 +131,8 @@ class OneCycle(Cycle):
     PyTorch: ``OneCycleLR``.
     """
 
+    total_steps: int
+
     def __init__(self, max_lr: float, total_steps: int, pct_start: float = 0.3, anneal_strategy: str = "cos",
                  div_factor: float = 25.0, final_div_factor: float = 1e4, three_phase: bool = False):  # fmt: skip
         self.max_lr = a_number("max_lr", max_lr)
@@ -133,6 +141,7 @@ class OneCycle(Cycle):
         self.anneal_strategy = one_of("cos", "linear")("anneal_strategy", anneal_strategy)
         self.div_factor = above_0("div_factor", div_factor)
         self.final_div_factor = above_0("final_div_factor", final_div_factor)
+        three_phase = bool(three_phase) if isinstance(three_phase, np.bool_) else three_phase
         self.three_phase = one_of(False, True)("three_phase", three_phase)
         if pct_start > (most := 0.5 if three_phase else 1.0):
             raise ValueError(f"pct_start must be at most {most} with three_phase={three_phase}, not {pct_start}")

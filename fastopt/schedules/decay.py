@@ -164,6 +164,10 @@ class Polynomial(Schedule):
         self.power = above_0("power", power)
         self.final = a_number("final", final)
 
+    @property
+    def total_steps(self) -> int | None:  # type: ignore[override]
+        return self.total_iters
+
     def value(self, t: int) -> float:
         left = 1 - min(t, self.total_iters) / self.total_iters
         return self.final + (self.initial - self.final) * left**self.power

@@ -2,17 +2,13 @@
 
 from typing import Any
 
-import numpy as np
-
 from .._layer import Layer
 from .._warning import warn
 from ..losses import LogisticLoss, Loss
 from ..nn.activations import Sigmoid
 from ..nn.container import Container
 from ..optim import Optimizer
-from ..schedules.base import Chain, Every, Linear, Product, Sum
-from ..schedules.cycles import Momentum
-from ..schedules.decay import Polynomial
+from ..schedules.base import end_of
 
 
 def warn_of_modes(model: Layer) -> None:
@@ -46,35 +42,13 @@ def warn_of_schedules(optimizer: Optimizer, steps: int) -> None:
     for group in optimizer.groups:
         for name, value in group.items():
             for schedule in value if isinstance(value, tuple) else [value]:
-                total = _end_of(schedule)
+                total = end_of(schedule)
                 if total is not None and total < last and steps:
                     warn(
                         f"the schedule of {name}, {schedule!r}, ends after {total} steps, and training after {last}:"
                         " epochs times steps per epoch"
                     )
                     return
-
-
-def _end_of(schedule: Any) -> int | None:
-    """How many steps a schedule is for; None for one without an end, or one that ends at a value to keep.
-
-    One of the user's own says so by an attribute ``total_steps``.
-    """
-    if isinstance(schedule, (Sum, Product)):
-        ends = [_end_of(part) for part in (schedule.left, schedule.right)]
-        return min((end for end in ends if end is not None), default=None)
-    if isinstance(schedule, Chain):
-        end, before = _end_of(schedule.schedules[-1]), schedule.milestones[-1]
-        return None if end is None else before + end
-    if isinstance(schedule, Every):
-        end = _end_of(schedule.schedule)
-        return None if end is None else end * schedule.steps
-    if isinstance(schedule, Momentum):
-        return _end_of(schedule.cycle)
-    if isinstance(schedule, Polynomial) or (isinstance(schedule, Linear) and schedule.final == 0):
-        return schedule.total_iters
-    end = getattr(schedule, "total_steps", None)
-    return int(end) if isinstance(end, (int, np.integer)) else None
 
 
 def warn_of_skipped(epoch: int, steps: Any) -> None:

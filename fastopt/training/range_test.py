@@ -97,7 +97,7 @@ class RangeTest:
         Returns
         -------
         matplotlib.figure.Figure
-            Of pyplot's, as `fastopt.History.plot` returns it.
+            Of pyplot's, as ``History.plot`` returns it.
 
         Raises
         ------
