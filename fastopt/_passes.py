@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._pins import Pins
+
 Calls = list[Callable[[], Any]]
 
 
@@ -90,11 +92,12 @@ class Pass:
         self.x[...] = x
         self.y, self.forward, self._bind_backward, self._check = bind(self.x, self.context)
         self._arrays = arrays()
+        self._pins = Pins(self._arrays)
         self._backward: dict[bool, Calls] = {}
 
     def still_fits(self, arrays: list[np.ndarray]) -> bool:
-        """Whether these arrays are those that the calls are bound to."""
-        return len(arrays) == len(self._arrays) and all(map(is_, arrays, self._arrays))
+        """Whether these arrays are those that the calls are bound to, of the same shape and in the same memory."""
+        return len(arrays) == len(self._arrays) and all(map(is_, arrays, self._arrays)) and self._pins.hold()
 
     def run(self, x: np.ndarray) -> None:
         """Run again, on another input of the same shape."""

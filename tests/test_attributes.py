@@ -227,8 +227,9 @@ def test_numbers_of_numpy_are_numbers():
         assert str(model.summary((whole(6),))) == str(expected.summary((6,)))
 
 
+@pytest.mark.parametrize("bound", [False, True])
 @pytest.mark.parametrize("change", ["another", "shape", "dtype", "read-only"])
-def test_arrays_that_a_layer_cannot_work_with(backend, change):
+def test_arrays_that_a_layer_cannot_work_with(backend, change, bound):
     for layer, kind, name in [
         (nn.Linear(6, 2), "params", "bias"),
         (nn.Linear(6, 2), "grads", "bias"),
@@ -237,6 +238,8 @@ def test_arrays_that_a_layer_cannot_work_with(backend, change):
     ]:
         arrays = getattr(layer, kind)
         array = arrays[name]
+        if bound:
+            layer.backward(layer(X))
         if change == "another":
             arrays[name] = np.zeros(1, np.float32)
         elif change == "shape":
