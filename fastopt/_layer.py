@@ -10,6 +10,7 @@ import numpy as np
 from . import _backends
 from ._attributes import Attributes
 from ._checks import flag, not_masked, whole
+from ._conversion import as_real_array
 from ._custom import bind_custom
 from ._moving import copy_all
 from ._passes import Bound, Context, OfThread, Pass, drop_oldest, kept_by, run
@@ -160,9 +161,7 @@ class Layer(Attributes):
         TypeError, ValueError
             If ``X`` does not hold numbers, or has another width than the layer takes.
         """
-        X = np.asarray(not_masked("X", X))
-        if X.dtype.kind not in "biuf":
-            raise TypeError(f"X must hold real numbers, not {X.dtype}")
+        X = as_real_array("X", X)
         if X.ndim < 2:
             raise ValueError(f"X has shape {X.shape}: it must have rows and columns")
         whole("batch_size", batch_size, 1)

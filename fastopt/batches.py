@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._checks import one_of, whole
+from ._checks import not_masked, one_of, whole
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
     Generator = np.random.Generator
@@ -117,7 +117,7 @@ def minibatches(
     """
     if not arrays:
         raise TypeError("minibatches needs at least one array")
-    given = tuple(np.asarray(array) for array in arrays)
+    given = tuple(np.asarray(not_masked(f"array {i}", array)) for i, array in enumerate(arrays))
     if any(array.ndim == 0 for array in given):
         raise ValueError(f"every array must have rows; the shapes are {', '.join(str(a.shape) for a in given)}")
     if len({len(array) for array in given}) > 1:

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._checks import a_number
+from ._checks import a_number, not_masked
 from ._hints import unknown_names
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
@@ -68,7 +68,7 @@ _GAINS = {
 
 def _writeable(array: Any) -> np.ndarray:
     """``array``, if it can be filled."""
-    if not isinstance(array, np.ndarray):
+    if not isinstance(not_masked("array", array), np.ndarray):
         raise TypeError(f"array must be a numpy.ndarray, not {type(array).__name__}")
     if array.dtype not in (np.float32, np.float64):
         raise TypeError(f"array must be float32 or float64, not {array.dtype}")

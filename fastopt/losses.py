@@ -455,13 +455,11 @@ class FunctionLoss(Loss):
         self.function = function
 
     def targets(self, name: str, y: Any, output_shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """Whole numbers as they are, others as ``dtype``; (rows,) becomes (rows, 1) for one output, unless whole."""
+        """Integers of shape (rows,) for several outputs are labels, and stay; all else is as for other losses."""
         y = as_real_array(name, y)
-        if len(y) != output_shape[0]:
-            raise ValueError(f"{name} has shape {y.shape}, for {output_shape[0]} rows")
-        if y.dtype.kind in "iu":
-            return np.ascontiguousarray(y)
-        return finite(name, y[:, None] if y.ndim == 1 and output_shape[1:] == (1,) else y, dtype)
+        if y.dtype.kind in "iu" and y.shape == output_shape[:1] and output_shape[1:] != (1,):
+            return np.array(y)  # a copy: what the function indexes by is not to change
+        return super().targets(name, y, output_shape, dtype)
 
     def per_row(self, z: np.ndarray) -> int:
         return 1
@@ -474,6 +472,8 @@ class FunctionLoss(Loss):
         @isolated
         def call() -> float:
             value, gradient = self.function(z, y)
+            if gradient.shape != z.shape:
+                raise ValueError(f"the loss returned a gradient of shape {gradient.shape}, the outputs have {z.shape}")
             np.multiply(gradient, gradient.dtype.type(1.0 if scale is None else scale * rows), out=dz)
             return float(value) * rows
 

@@ -206,3 +206,10 @@ X, Y = data()
 def test_what_cannot_be_cut_into_batches(arrays, options, error, message):
     with pytest.raises(error, match=message):
         fo.minibatches(*arrays, **options)
+
+
+def test_a_mask_is_not_dropped():
+    X = np.ma.masked_array(np.ones((3, 2)), [[0, 1]] * 3)
+    for call in (lambda: next(fo.minibatches(X)), lambda: fo.init.zeros_(X)):
+        with pytest.raises(TypeError, match="is a masked array, and its mask would be lost"):
+            call()

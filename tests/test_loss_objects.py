@@ -203,7 +203,7 @@ def test_options_out_of_range(make, error, message):
         (Returns(np.ones(7)), Y, 1, ValueError, r"must return an array of shape \(32,\) or \(32, 1\), not \(7,\)"),
         (lambda z, y: 1.0, Y, 1, TypeError, "the loss must return a pair of the mean loss and its gradient, not 1.0"),
         (lambda z, y: (1.0, z[:1]), Y, 1, ValueError, r"a gradient of float64 and shape \(1, 1\), the outputs are"),
-        (lambda z, y: (1.0, z), Y[1:], 1, ValueError, r"y has shape \(69,\), for 70 rows"),
+        (lambda z, y: (1.0, z), Y[1:], 1, ValueError, r"y has shape \(69, 1\), the model's output .* \(70, 1\)"),
         (lambda z, y: (1.0, z), np.where(Y, np.nan, 0), 1, ValueError, "y holds NaN or infinity"),
     ],
 )  # fmt: skip
@@ -248,3 +248,23 @@ def test_labels_and_weights_that_are_not_of_the_classes():
         fo.losses.CrossEntropy().mean(z, y)
     with pytest.raises(ValueError, match=r"z has shape \(2, 3\), and weight \(2,\)"):
         fo.losses.CrossEntropy(weight=[1.0, 2.0]).mean(z, y * 0)
+
+
+@pytest.mark.parametrize("y", [np.arange(6) % 2, np.arange(6.0), np.arange(6) % 2 == 0], ids=["int", "float", "bool"])
+def test_a_function_is_given_targets_of_the_outputs_shape(y):
+    """(6,) against (6, 1) broadcasts to (6, 6), silently, in whatever the function computes."""
+
+    def loss(z, target):
+        assert target.shape == z.shape == (6, 1)
+        return float(np.mean((z - target) ** 2)), 2 * (z - target) / z.size
+
+    model = fo.nn.Linear(2, 1, dtype=np.float64, rng=0)
+    X = np.random.default_rng(0).standard_normal((6, 2))
+    losses = []
+    for each in (loss, "mse"):
+        model.reset_parameters(np.random.default_rng(0))
+        opt = fo.optim.SGD(model.parameters(), lr=0.1)
+        losses.append(fo.fit(model, X, y, loss=each, optimizer=opt, epochs=3, batch_size=None, rng=0).loss)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-13)
+    with pytest.raises(ValueError, match=r"y has shape \(6, 2\), the model's output for as many rows has \(6, 1\)"):
+        fo.fit(model, X, X, loss=loss, optimizer=fo.optim.SGD(model.parameters(), lr=0.1), epochs=1)
