@@ -18,14 +18,17 @@ def figure_and_axes(ax: Any, size: tuple[float, float], panels: int) -> tuple[An
         If matplotlib is not installed.
     """
     try:
-        from matplotlib import pyplot, rc_context
+        from matplotlib import pyplot, rcParams
         from matplotlib.axes import Axes
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(f"plot() needs matplotlib: pip install fastopt[examples] ({error})") from error
     if ax is None:
-        with rc_context({"figure.max_open_warning": 0}):  # which would be about calls that the user did not make
+        most, rcParams["figure.max_open_warning"] = rcParams["figure.max_open_warning"], 0
+        try:  # without a warning, which is of the caller's own; rc_context would undo what a notebook's backend sets
             figure = pyplot.figure(FigureClass=Figure, figsize=size, dpi=150, layout="constrained")
+        finally:
+            rcParams["figure.max_open_warning"] = most
         axes = list(figure.subplots(1, panels, squeeze=False).flat)
         vars(figure)["_ipython_display_"] = partial(_display, figure)
     else:
@@ -44,15 +47,15 @@ def figure_and_axes(ax: Any, size: tuple[float, float], panels: int) -> tuple[An
 
 
 def _display(figure: Any) -> None:
-    """How IPython shows a figure that is the value of a cell: not at all if the cell's end will, which shows all."""
+    """How IPython shows a figure: once, where as the value of a cell it would show it again at the cell's end."""
     import matplotlib
     from IPython.display import display
     from matplotlib import pyplot
 
     del vars(figure)["_ipython_display_"]  # in later cells, as other figures are
-    at_the_end = "inline" in matplotlib.get_backend() and matplotlib.is_interactive()
-    if not (at_the_end and pyplot.fignum_exists(figure.number)):
-        display(figure)
+    display(figure)
+    if "inline" in matplotlib.get_backend():
+        pyplot.close(figure)  # as it does with all at the end of the cell
 
 
 def draw_curve(axes: Any, x: Any, values: Any, **style: Any) -> None:
