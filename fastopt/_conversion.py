@@ -1,6 +1,6 @@
-"""What comes from elsewhere - lists, frames, arrays of objects - as arrays of real numbers."""
+"""What comes from elsewhere - lists, frames, tensors, arrays of objects - as arrays of real numbers."""
 
-from numbers import Real
+from numbers import Complex, Number, Real
 from typing import Any
 
 import numpy as np
@@ -15,36 +15,115 @@ def as_real_array(name: str, values: Any) -> np.ndarray:
 
     Raises
     ------
-    TypeError
+    TypeError, ValueError
         If they are not; the error says which is the first, and what can be done.
     """
-    not_masked(name, values)
-    if hasattr(values, "toarray") and hasattr(values, "nnz"):
-        raise TypeError(f"{name} is a sparse {type(values).__name__}: {name}.toarray() makes an array of it")
-    array = np.asarray(values)
+    array = as_array(name, values)
     if array.dtype.kind in "biuf":
+        if array.dtype.kind == "f" and _has_types_of_its_own(values) and np.isnan(array).any():
+            place = int(np.isnan(array).argmax())
+            raise TypeError(f"{name} must hold real numbers: {_what_is_wrong(array, place, None, values)}")
         return array
     if array.dtype.kind == "O":
-        return _of_objects(name, array)
-    names = f"; np.unique({name}, return_inverse=True)[1] makes labels of names" if array.dtype.kind in "US" else ""
-    raise TypeError(f"{name} must hold real numbers, not {array.dtype}{names}")
+        return _of_objects(name, array, values)
+    what = "; np.unique({0}, return_inverse=True)[1] makes labels of names" if array.dtype.kind in "UST" else ""
+    what = "; {0}.real and {0}.imag are" if array.dtype.kind == "c" else what
+    raise TypeError(f"{name} must hold real numbers, not {array.dtype}{what.format(name)}")
 
 
-def _of_objects(name: str, array: np.ndarray) -> np.ndarray:
+def as_array(name: str, values: Any) -> np.ndarray:
+    """``values`` as an array of anything, the same if it is one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If something would be lost of them, or they make no array.
+    """
+    not_masked(name, values)
+    if _is_sparse(values):
+        raise TypeError(
+            f"{name} is a sparse {type(values).__name__}: {name}.toarray() makes an array of it, of a batch at a time"
+            " where all of it would be too large"
+        )
+    if isinstance(values, (list, tuple)):
+        _check_parts(name, values)
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # rows of several lengths
+        raise ValueError(f"{name} makes no array: {error}") from error
+    except (TypeError, RuntimeError) as error:  # tensors on another device, or that require a gradient
+        raise TypeError(f"{name} makes no array: {error}") from error
+
+
+def _is_sparse(values: Any) -> bool:
+    return hasattr(values, "toarray") and hasattr(values, "nnz")
+
+
+def _has_types_of_its_own(values: Any) -> bool:
+    """Whether a frame or a column has a type that is not NumPy's, of which missing values become NaN."""
+    if not hasattr(values, "isna"):
+        return False
+    dtypes = values.dtypes if hasattr(values, "columns") else [values.dtype]
+    return any(not isinstance(dtype, np.dtype) for dtype in dtypes)
+
+
+def _check_parts(name: str, values: list[Any] | tuple[Any, ...], depth: int = 0) -> None:
+    """Refuse what NumPy would take for something else where it stands in a list."""
+    for value in values:
+        if isinstance(value, (list, tuple)):
+            if depth < 64:  # deeper than any array
+                _check_parts(name, value, depth + 1)
+        elif isinstance(value, np.ma.MaskedArray):
+            raise TypeError(f"{name} has a part that is a masked array, and its mask would be lost: fill in its values")
+        elif _is_sparse(value):
+            raise TypeError(
+                f"{name} has a part that is a sparse {type(value).__name__}: toarray() makes an array of it"
+            )
+
+
+def all_are_numbers(array: np.ndarray) -> bool:
+    """Whether every object of an array is a real number."""
+    return all(map(_is_real, set(map(type, array.flat))))
+
+
+def _is_real(kind: type) -> bool:
+    if issubclass(kind, (Real, np.bool_)):
+        return True
+    return issubclass(kind, Number) and not issubclass(kind, Complex)  # decimal.Decimal
+
+
+def _of_objects(name: str, array: np.ndarray, values: Any) -> np.ndarray:
     kinds = set(map(type, array.flat))
-    if all(issubclass(kind, (bool, np.bool_)) for kind in kinds):
+    if kinds and all(issubclass(kind, (bool, np.bool_)) for kind in kinds):
         return array.astype(bool)
-    if all(issubclass(kind, (int, np.integer, np.bool_)) for kind in kinds):
-        try:
-            return array.astype(np.int64)
-        except OverflowError:
+    try:
+        if kinds and all(issubclass(kind, (int, np.integer, np.bool_)) for kind in kinds):
+            try:
+                return array.astype(np.int64)
+            except OverflowError:
+                return array.astype(np.float64)
+        if all(map(_is_real, kinds)):
             return array.astype(np.float64)
-    if all(issubclass(kind, (Real, np.bool_)) for kind in kinds):
-        return array.astype(np.float64)
-    place, value = next((i, v) for i, v in enumerate(array.flat) if not isinstance(v, (Real, np.bool_)))
-    where = f"in row {np.unravel_index(place, array.shape)[0]}" if array.ndim else "there"
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        what = f"{where} a value is missing: fill it in, or leave such rows out"
-    else:
-        what = f"{where} there is {value!r}"
+    except OverflowError as error:
+        raise ValueError(f"{name} holds a whole number beyond the range of float64") from error
+    place, value = next((i, v) for i, v in enumerate(array.flat) if not _is_real(type(v)))
+    what = _what_is_wrong(array, place, value, values)
     raise TypeError(f"{name} must hold real numbers, not {array.dtype}: {what}")
+
+
+def _what_is_wrong(array: np.ndarray, place: int, value: Any, values: Any) -> str:
+    """Where the object is that is no number, what it is, and what to do about it."""
+    where = f"in row {np.unravel_index(place, array.shape)[0]}" if array.ndim else "instead of an array"
+    columns = list(values.columns) if hasattr(values, "columns") and array.ndim == 2 else None
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        column = (
+            "" if columns is None else f" (of column {columns[place % len(columns)]!r}: .fillna(value) fills it in)"
+        )
+        return f"{where} a value is missing: fill it in, or leave such rows out{column}"
+    column = "" if columns is None else f", of column {columns[place % len(columns)]!r}: leave it out, or encode it"
+    return f"{where} there is {_short(value)}{column}"
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 and "\n" not in shown else f"a {type(value).__name__}"

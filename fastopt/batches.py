@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._checks import not_masked, one_of, whole
+from ._checks import one_of, whole
+from ._conversion import all_are_numbers, as_array, as_real_array
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
     Generator = np.random.Generator
@@ -76,7 +77,8 @@ def minibatches(
     Parameters
     ----------
     *arrays : array (rows, ...)
-        For instance X and y: of as many rows, of any shape and dtype otherwise.
+        For instance X and y: of as many rows, of any shape and dtype otherwise. Objects that are all numbers, which
+        data frames with columns of several types hold, become numbers.
     batch_size : int or None
         The number of rows; 1 for stochastic gradient descent on single examples, None for gradient descent on the
         whole data, in the order it has.
@@ -96,7 +98,8 @@ def minibatches(
     Raises
     ------
     TypeError, ValueError
-        If there are no arrays, their numbers of rows differ, an option is out of range, or all batches are left out.
+        If there are no arrays, their numbers of rows differ, an option is out of range, or all batches are left out;
+        if an array is masked or sparse, or a data frame whose columns hold something else than numbers.
 
     Examples
     --------
@@ -117,13 +120,12 @@ def minibatches(
     """
     if not arrays:
         raise TypeError("minibatches needs at least one array")
-    given = tuple(np.asarray(not_masked(f"array {i}", array)) for i, array in enumerate(arrays))
+    given = tuple(_as_rows(f"array {i}", array) for i, array in enumerate(arrays))
     if any(array.ndim == 0 for array in given):
         raise ValueError(f"every array must have rows; the shapes are {', '.join(str(a.shape) for a in given)}")
     if len({len(array) for array in given}) > 1:
         raise ValueError(f"the arrays have {', '.join(str(len(array)) for array in given)} rows: as many are needed")
-    one_of(False, True)("shuffle", shuffle)
-    one_of(False, True)("drop_last", drop_last)
+    shuffle, drop_last = _yes_or_no("shuffle", shuffle), _yes_or_no("drop_last", drop_last)
     rows = len(given[0])
     if batch_size is not None:
         batch_size = whole("batch_size", batch_size, 1)
@@ -132,3 +134,14 @@ def minibatches(
         batch_size = min(batch_size, max(rows, 1))
     generator = np.random.default_rng(rng)
     return Minibatches(given, batch_size, generator if shuffle and batch_size is not None else None, drop_last)
+
+
+def _as_rows(name: str, values: Any) -> np.ndarray:
+    array = as_array(name, values)
+    if array.dtype.kind == "O" and (hasattr(values, "columns") or (array.size and all_are_numbers(array))):
+        return as_real_array(name, values)
+    return array
+
+
+def _yes_or_no(name: str, value: Any) -> bool:
+    return one_of(False, True)(name, bool(value) if isinstance(value, np.bool_) else value)
