@@ -70,6 +70,14 @@ def not_masked(name: str, values: Any) -> Any:
     return values
 
 
+def one_dimensional(name: str, x: np.ndarray) -> str:
+    """How an array without columns gets some, at the end of a message."""
+    if x.ndim != 1:
+        return ""
+    name = name.rpartition(" ")[2]
+    return f"; {name}[None] is one row, {name}[:, None] one column"
+
+
 def one_of(*choices: Any) -> Callable[[str, Any], Any]:
     """A check that the value is one of ``choices``, type and all."""
 

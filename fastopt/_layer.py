@@ -9,7 +9,7 @@ import numpy as np
 
 from . import _backends
 from ._attributes import Attributes
-from ._checks import flag, not_masked, whole
+from ._checks import flag, not_masked, one_dimensional, whole
 from ._conversion import as_real_array
 from ._custom import bind_custom
 from ._moving import copy_all
@@ -71,7 +71,7 @@ class Layer(Attributes):
                 way += ", and dtype=np.float64 makes a Sequential, with all its layers, of float64"
             raise TypeError(f"x is {x.dtype}, {self!r} takes {self.dtype or 'float32 or float64'}{way}")
         if x.ndim < 2:
-            raise ValueError(f"x has shape {x.shape}: it must have rows and columns")
+            raise ValueError(f"x has shape {x.shape}: it must have rows and columns{one_dimensional('x', x)}")
         self.check_arrays()
         kept = kept_by(self, self._own)
         passes, training = kept.passes, kept.training
@@ -163,7 +163,7 @@ class Layer(Attributes):
         """
         X = as_real_array("X", X)
         if X.ndim < 2:
-            raise ValueError(f"X has shape {X.shape}: it must have rows and columns")
+            raise ValueError(f"X has shape {X.shape}: it must have rows and columns{one_dimensional('X', X)}")
         whole("batch_size", batch_size, 1)
         self.check_arrays()
         dtype = self.dtype or (X.dtype if X.dtype in (np.float32, np.float64) else np.dtype(np.float32))

@@ -243,7 +243,8 @@ def _without_arrays(node: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
         return node
     if isinstance(node, np.generic) and node.dtype.kind in _NUMBERS:
         return {"number": [node.dtype.str, node.tobytes().hex()]}
-    raise TypeError(f"{name or 'the state dict'} is a {type(node).__name__}, which cannot be saved")
+    hint = ": save its state_dict()" if callable(getattr(node, "state_dict", None)) else ""
+    raise TypeError(f"{name or 'the state dict'} is a {type(node).__name__}, which cannot be saved{hint}")
 
 
 def _can_be_a_member(name: str) -> bool:

@@ -489,6 +489,12 @@ class FunctionLoss(Loss):
 
 
 LOSSES: dict[str, type[Loss]] = {"logistic": LogisticLoss, "cross_entropy": CrossEntropy, "mse": SquaredError}
+_ELSEWHERE = {
+    "logistic": ("bce", "bcewithlogits", "binarycrossentropy", "log", "logistic", "binary"),
+    "cross_entropy": ("ce", "categoricalcrossentropy", "crossentropy", "nll", "softmax", "softmaxcrossentropy",
+                      "sparsecategoricalcrossentropy"),
+    "mse": ("l2", "meansquarederror", "mse", "squared", "squarederror"),
+}  # what other libraries call them, folded  # fmt: skip
 
 
 def as_loss(loss: Any) -> Loss:
@@ -501,6 +507,9 @@ def as_loss(loss: Any) -> Loss:
         raise TypeError(f"loss must be an object: {loss.__name__}(), not the class")
     if callable(loss):
         return FunctionLoss(loss)
+    folded = loss.replace("_", "").lower().removesuffix("loss") if isinstance(loss, str) else ""
+    meant = next((name for name, others in _ELSEWHERE.items() if folded in others), None)
     raise ValueError(
         f"loss must be one of {', '.join(map(repr, LOSSES))}, an object of fastopt.losses, or a function, not {loss!r}"
+        + (f"; did you mean {meant!r}?" if meant else "")
     )

@@ -3,9 +3,11 @@
 import copy
 import pickle
 
+import numpy as np
 import pytest
 
 import fastopt as fo
+from fastopt import nn
 
 
 @pytest.mark.parametrize(
@@ -51,3 +53,46 @@ def test_nothing_was_meant(name):
     with pytest.raises(AttributeError) as caught:
         getattr(fo.optim, name)
     assert str(caught.value) == f"module 'fastopt.optim' has no attribute {name!r}"
+
+
+def fit(**options):
+    model = nn.Linear(2, 1, rng=0)
+    given = {
+        "optimizer": fo.optim.SGD(model.parameters()),
+        "epochs": 1,
+        "X": np.ones((4, 2)),
+        "y": np.ones(4),
+        **options,
+    }
+    return fo.fit(model, **given | options)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "error", "advice"),
+    [
+        (lambda: fit(optimizer="adam"), TypeError, "fo.optim.Adam(model.parameters(), lr=0.001)"),
+        (lambda: fit(optimizer=fo.optim.SGD), TypeError, "made over the model's parameters"),
+        (lambda: fit(loss="BCEWithLogitsLoss"), ValueError, "did you mean 'logistic'?"),
+        (lambda: fit(loss="crossentropy"), ValueError, "did you mean 'cross_entropy'?"),
+        (lambda: fit(X=np.ones(4)), ValueError, "X[None] is one row, X[:, None] one column"),
+        (lambda: nn.Linear(2, 1).predict(np.ones(2)), ValueError, "X[None] is one row"),
+        (lambda: nn.Sequential([nn.ReLU()]), TypeError, "Sequential(*layers)"),
+        (lambda: nn.Sequential(nn.ReLU), TypeError, "make one, ReLU(...)"),
+        (lambda: nn.Sequential(fo.tanh), TypeError, "as a layer that is fo.nn.Tanh()"),
+        (lambda: nn.ReLU().fit, AttributeError, "fo.fit(model, X, y, optimizer=..., epochs=...) trains it"),
+        (lambda: nn.ReLU().save, AttributeError, "fo.save(path, model.state_dict())"),
+        (lambda: fo.save("x.npz", nn.ReLU()), TypeError, "save its state_dict()"),
+        (lambda: fo.optim.Adam(nn.Linear(2, 1)), TypeError, "give it model.parameters()"),
+        (lambda: fo.optim.Adam(np.ones(2)).zero_grad, AttributeError, "there is nothing to set to zero"),
+        (lambda: fo.optim.Adam(np.ones(2)).betas, AttributeError, "opt.groups[0]['betas']"),
+        (
+            lambda: fo.optim.Adam(np.ones(2)).stpe,
+            AttributeError,
+            "has no attribute 'stpe'; did you mean opt.step?",
+        ),
+    ],
+)
+def test_mistakes_are_answered_with_what_to_do(mistake, error, advice):
+    with pytest.raises(error) as caught:
+        mistake()
+    assert advice in str(caught.value)

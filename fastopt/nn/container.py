@@ -33,7 +33,14 @@ class _Arrays(NamedTuple):
 def checked_layer(what: str, layer: Any) -> Any:
     """``layer``, if it has the two methods."""
     if isinstance(layer, type) or not callable(getattr(layer, "forward", None)):
-        raise TypeError(f"{what} must be an object with forward(x) and backward(dy), not {layer!r}")
+        hint = ""
+        if isinstance(layer, type) and issubclass(layer, Layer):
+            hint = f": make one, {layer.__name__}(...)"
+        elif isinstance(layer, (list, tuple)):
+            hint = ": give layers one by one, Sequential(*layers)"
+        elif meant := {"relu": "ReLU", "sigmoid": "Sigmoid", "tanh": "Tanh"}.get(getattr(layer, "__name__", "")):
+            hint = f": as a layer that is fo.nn.{meant}()"
+        raise TypeError(f"{what} must be an object with forward(x) and backward(dy), not {layer!r}{hint}")
     if not callable(getattr(layer, "backward", None)):
         raise TypeError(f"{what}, {layer!r}, has no method backward(dy)")
     return layer

@@ -1,7 +1,8 @@
-"""Attributes that are set: those that would be ignored are refused, and what was meant is said."""
+"""Attributes that an optimizer does not have: what would be ignored is refused, and what was meant is said."""
 
-from difflib import get_close_matches
 from typing import Any
+
+from .._attributes import DONE_OTHERWISE
 
 
 def refuse_unknown(optimizer: Any, name: str) -> None:
@@ -11,16 +12,31 @@ def refuse_unknown(optimizer: Any, name: str) -> None:
     """
     if name.startswith("_") or hasattr(type(optimizer), name):
         return
-    kind = type(optimizer).__name__
-    groups = getattr(optimizer, "_groups", ())
-    hyperparameters = list(groups[0]) if groups else []
-    if name in hyperparameters:
-        raise AttributeError(
-            f"{kind}.{name} cannot be set: hyperparameters belong to groups: opt.groups[0][{name!r}] = ..."
-        )
-    if not type(optimizer).__module__.startswith("fastopt."):
-        return
-    public = [known for known in dir(type(optimizer)) if not known.startswith("_")]
-    near = get_close_matches(name, [*hyperparameters, *public], 1)
-    meant = f"opt.groups[0][{near[0]!r}]" if near and near[0] in hyperparameters else f"opt.{near[0]}" if near else ""
-    raise AttributeError(f"{kind} has no attribute {name!r}" + (f"; did you mean {meant}?" if meant else ""))
+    error = unknown(optimizer, name)
+    if name in error.args[2] or type(optimizer).__module__.startswith("fastopt."):
+        raise error
+
+
+def unknown(optimizer: Any, name: str) -> AttributeError:
+    """The error of an attribute that there is not."""
+    kind, groups = type(optimizer), vars(optimizer).get("_groups", ())
+    return UnknownOption(kind.__name__, name, list(groups[0]) if groups else [], dir(kind))
+
+
+class UnknownOption(AttributeError):
+    """There is no such attribute. What was meant is looked for when it is asked for: `hasattr` does not."""
+
+    def __str__(self) -> str:
+        from difflib import get_close_matches  # takes longer to load than all else here
+
+        kind, name, hyperparameters, known = self.args
+        if name in hyperparameters:
+            return f"{kind}.{name} cannot be set: hyperparameters belong to groups: opt.groups[0][{name!r}] = ..."
+        message = f"{kind} has no attribute {name!r}"
+        if name.startswith("_") or name in DONE_OTHERWISE:
+            return f"{message}: {DONE_OTHERWISE[name]}" if name in DONE_OTHERWISE else message
+        public = [each for each in known if not each.startswith("_")]
+        for near in get_close_matches(name, [*hyperparameters, *public], 1):
+            meant = f"opt.groups[0][{near!r}]" if near in hyperparameters else f"opt.{near}"
+            return f"{message}; did you mean {meant}?"
+        return message

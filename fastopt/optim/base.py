@@ -19,7 +19,7 @@ from .._backends.numpy import NO_NORM
 from .._checks import a_number, positive, some
 from .._moving import change_all
 from ..rules import RULES
-from .attributes import refuse_unknown
+from .attributes import refuse_unknown, unknown
 from .hyperparameters import Group
 from .state import MOST_STEPS, checked_state
 from .tensors import (
@@ -435,6 +435,9 @@ class Optimizer:
     def __setattr__(self, name: str, value: Any) -> None:
         refuse_unknown(self, name)
         super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:  # called where there is no such attribute
+        raise unknown(self, name)
 
     def __repr__(self) -> str:
         tensors, elements = len(self._params), sum(param.size for param in self._params)

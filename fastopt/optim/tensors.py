@@ -19,6 +19,8 @@ def named_arrays(arrays: Any, what: str) -> Iterator[tuple[str, Any]]:
         if isinstance(arrays, Iterator):
             hint = ": an iterator is used up after one pass, so give a list"
             hint += " (of PyTorch's parameters: {name: p.detach().numpy() for name, p in net.named_parameters()})"
+        if callable(getattr(arrays, "parameters", None)):
+            hint = ": give it model.parameters()" if what == "params" else ": give it model.gradients()"
         raise TypeError(f"{what} must be an array, or a list or dict of arrays, not {type(arrays).__name__}{hint}")
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._checks import one_dimensional
 from .._conversion import as_real_array
 from .._layer import Layer
 from .._passes import Pass
@@ -30,7 +31,7 @@ def inputs(name: str, X: Any, dtype: np.dtype) -> np.ndarray:
     """
     X = as_real_array(name, X)
     if X.ndim < 2:
-        raise ValueError(f"{name} has shape {X.shape}: it must have rows and columns")
+        raise ValueError(f"{name} has shape {X.shape}: it must have rows and columns{one_dimensional(name, X)}")
     if len(X) == 0:
         raise ValueError(f"{name} has shape {X.shape}: it has no rows")
     if not ((X.flags.c_contiguous and X.flags.aligned) or _is_on_disk(X)):

@@ -203,7 +203,11 @@ def _validation(
 def _gradients_for(optimizer: Any, model: Layer) -> dict[str, np.ndarray]:
     """The model's gradients of the optimizer's parameters, by the optimizer's names for them."""
     if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer must be one of fastopt.optim, not {type(optimizer).__name__}")
+        what = optimizer if isinstance(optimizer, (str, type)) else type(optimizer).__name__
+        raise TypeError(
+            f"optimizer must be one of fastopt.optim, not {what}: made over the model's parameters, as by"
+            " fo.optim.Adam(model.parameters(), lr=0.001)"
+        )
     name_of = {id(param): name for name, param in model.parameters().items()}
     foreign = [
         repr(name) for name, param in zip(optimizer._names, optimizer._params, strict=True) if id(param) not in name_of
