@@ -17,7 +17,7 @@ DONE_OTHERWISE = {
     **dict.fromkeys(["get_weights", "named_parameters", "weights"], "parameters() is a dict of them"),
     **dict.fromkeys(["load", "load_weights"], "model.load_state_dict(fo.load(path))"),
     **dict.fromkeys(["save", "save_weights"], "fo.save(path, model.state_dict())"),
-    "step": "optimizers step: opt.step(model.gradients())",
+    "step": "only optimizers have a step: opt.step(model.gradients())",
     "zero_grad": "backward writes the gradients anew, there is nothing to set to zero",
 }
 

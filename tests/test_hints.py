@@ -84,6 +84,8 @@ def fit(**options):
         (lambda: fo.save("x.npz", nn.ReLU()), TypeError, "save its state_dict()"),
         (lambda: fo.optim.Adam(nn.Linear(2, 1)), TypeError, "give it model.parameters()"),
         (lambda: fo.optim.Adam(np.ones(2)).zero_grad, AttributeError, "there is nothing to set to zero"),
+        (lambda: fo.schedules.Step(0.1, 3).step(), AttributeError, "only optimizers have a step"),
+        (lambda: fo.schedules.Step(0.1, 3).gama, AttributeError, "did you mean 'gamma'?"),
         (lambda: fo.optim.Adam(np.ones(2)).betas, AttributeError, "opt.groups[0]['betas']"),
         (
             lambda: fo.optim.Adam(np.ones(2)).stpe,

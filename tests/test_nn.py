@@ -446,3 +446,16 @@ def test_own_layers_that_do_not_keep_to_the_protocol():
             model.backward(x)
     with pytest.raises(TypeError, match="has no method backward"):
         nn.Sequential(type("Half", (), {"forward": lambda self, x: x})())
+
+
+def test_a_forward_pass_has_moved_running_statistics_when_the_step_is_refused():
+    """So says docs/contract.md; in `fit` they are part of the step."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm(4), rng=0)
+    opt = fo.optim.SGD(model.parameters())
+    before = model.state_dict()
+    dy = np.full_like(model(np.random.default_rng(0).standard_normal((8, 3), np.float32)), np.nan)
+    model.backward(dy)
+    with pytest.raises(FloatingPointError):
+        opt.step(model.gradients())
+    moved = {name for name, array in model.state_dict().items() if not np.array_equal(array, before[name])}
+    assert moved == {"1.running_mean", "1.running_var", "1.num_batches_tracked"}

@@ -180,6 +180,9 @@ class Schedule:
             raise UnknownAttribute(self, name)
         object.__setattr__(self, name, value)
 
+    def __getattr__(self, name: str) -> Any:  # called where there is no such attribute
+        raise UnknownAttribute(self, name)
+
     def __delattr__(self, name: str) -> None:
         if name in self._arguments:
             raise AttributeError(f"{name} of {self!r} cannot be deleted")
