@@ -25,14 +25,13 @@ sample weights, and may check its targets (`Loss.targets`) and say what is right
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from . import _backends
 from ._backends._environment import isolated
-from ._backends._memory import readable
+from ._backends._memory import first_changed, header, overlaps_part, readable
 from ._checks import a_number, not_masked
 from ._conversion import as_real_array
 from ._hints import unknown_names
@@ -123,7 +122,7 @@ class Loss:
 
     def per_row(self, z: np.ndarray) -> int:
         """How many losses a row has: the mean is over all of them."""
-        return z[0].size
+        return math.prod(z.shape[1:])
 
     def bind(
         self, z: np.ndarray, y: np.ndarray, dz: np.ndarray, weight: np.ndarray | None = None, scale: float | None = None
@@ -131,11 +130,29 @@ class Loss:
         """A call that writes the gradient into ``dz`` and returns the sum of the losses, for arrays that stay.
 
         The gradient is that of ``scale`` times the sum; of the mean if there is none. ``weight`` (rows,) multiplies the
-        losses of each row.
+        losses of each row. The call raises ValueError if an array has since got another shape, type or memory.
         """
+        call = self._bound(z, y, dz, weight, scale)
+        headers = [header(x) for x in (z, y, dz, weight) if isinstance(x, np.ndarray) and x.flags.c_contiguous]
+
+        def checked() -> float:
+            if (changed := first_changed(headers)) is not None:
+                raise ValueError(f"an array, now of shape {changed.shape}, was changed in place since it was bound")
+            return call()
+
+        return checked
+
+    def _bound(
+        self, z: np.ndarray, y: np.ndarray, dz: np.ndarray, weight: np.ndarray | None, scale: float | None
+    ) -> Callable[[], float]:
+        """The same for arrays that nobody else has."""
+        _check_arrays(z, y, dz, self._like_targets(z))
+        _check_weight(weight, z)
+        scale = _checked_scale(scale, z)
         each = self._checked(self.losses(z, y, dz), z)
-        share_of_row = self.per_row(z) / (each.size // len(z))
-        factor = share_of_row * (1.0 / (self.per_row(z) * len(z)) if scale is None else scale)
+        rows = max(len(z), 1)
+        share_of_row = self.per_row(z) / max(each.size // rows, 1)
+        factor = share_of_row * (1.0 / max(self.per_row(z) * rows, 1) if scale is None else scale)
         column = 1.0 if weight is None else _column(weight, dz)
 
         @isolated
@@ -148,6 +165,12 @@ class Loss:
             return share_of_row * float(each.sum(dtype=np.float64))
 
         return call
+
+    def _like_targets(self, z: Any) -> tuple[tuple[int, ...], Any] | None:
+        """The shape and dtype of the targets of outputs ``z``; None if a class of one's own has others."""
+        if type(self).targets is not Loss.targets:
+            return None
+        return np.shape(z), getattr(z, "dtype", None)
 
     def _checked(self, losses: Any, z: np.ndarray) -> np.ndarray:
         if not isinstance(losses, np.ndarray) or losses.shape not in (z.shape, z.shape[:1]):
@@ -164,14 +187,29 @@ class Loss:
 
     @isolated
     def mean(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float:
-        """The mean loss; with ``weight`` (rows,), whose mean is 1, the weighted one."""
-        return self.bind(z, y, np.empty_like(z), weight)() / self.sum_of_weights(z, y)
+        """The mean loss; with ``weight`` (rows,), whose mean is 1, the weighted one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``z`` is no array of outputs, ``y`` none of its targets, as `targets` returns them, or ``weight`` not of
+            finite numbers of at least 0; if no row counts, of which there is no mean.
+        """
+        weight = _weights_of_rows(weight, z)
+        total = self._bound(z, y, np.empty_like(z), weight, None)()
+        divisor = self.sum_of_weights(z, y)
+        if divisor == 0:
+            raise ValueError(f"of z, of shape {z.shape}, no row counts: there is no mean")
+        return total / divisor
 
 
-def _check_arrays(z: np.ndarray, y: np.ndarray, dz: np.ndarray, targets: tuple[tuple[int, ...], Any]) -> None:
+def _check_arrays(z: Any, y: Any, dz: Any, targets: tuple[tuple[int, ...], Any] | None) -> None:
     """Raise what a kernel cannot, if these are not outputs, targets of this shape and dtype, and a gradient."""
     real = z.dtype if isinstance(z, np.ndarray) and z.dtype in (np.float32, np.float64) else np.dtype(np.float64)
-    for name, x, shape, dtype in (("z", z, np.shape(z), real), ("y", y, *targets), ("dz", dz, np.shape(z), real)):
+    arrays = [("z", z, np.shape(z), real), ("dz", dz, np.shape(z), real)]
+    if targets is not None:
+        arrays.insert(1, ("y", y, *targets))
+    for name, x, shape, dtype in arrays:
         if not isinstance(not_masked(name, x), np.ndarray) or x.dtype != dtype:
             given = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
             raise TypeError(f"{name} must be an array of {np.dtype(dtype)}, not {given}")
@@ -179,6 +217,48 @@ def _check_arrays(z: np.ndarray, y: np.ndarray, dz: np.ndarray, targets: tuple[t
             raise ValueError(f"{name} has shape {x.shape}, for z of shape {z.shape} it must have {shape}")
         if not (x.flags.c_contiguous and x.flags.aligned) or (x is dz and not x.flags.writeable):
             raise ValueError(f"{name} must be C-contiguous and aligned, and dz writeable")
+        if x.ndim == 0:
+            raise ValueError(f"{name} is a single number: it must have rows")
+        if overlaps_part(dz, x):
+            raise ValueError(f"dz overlaps a part of {name}")
+
+
+def _check_weight(weight: Any, z: np.ndarray) -> None:
+    """Refuse weights that are not an array of a number for each row."""
+    if weight is None:
+        return
+    if not isinstance(not_masked("weight", weight), np.ndarray) or weight.dtype.kind not in "biuf":
+        given = weight.dtype if isinstance(weight, np.ndarray) else type(weight).__name__
+        raise TypeError(f"weight must be an array of real numbers, not {given}")
+    if weight.shape != z.shape[:1]:
+        raise ValueError(f"weight has shape {weight.shape}, for z of shape {z.shape} it must have {z.shape[:1]}")
+
+
+@isolated
+def _weights_of_rows(weight: Any, z: Any) -> np.ndarray | None:
+    """``weight`` as an array, if it holds a finite number of at least 0 for each row."""
+    if weight is None:
+        return None
+    weight = as_real_array("weight", weight)
+    if isinstance(z, np.ndarray):
+        _check_weight(weight, z)
+    if not (np.isfinite(weight) & (weight >= 0)).all():
+        raise ValueError("weight must hold finite numbers of at least 0")
+    return weight
+
+
+def _checked_scale(scale: Any, z: np.ndarray) -> float | None:
+    """``scale``, if it is a number of the gradient's type."""
+    return None if scale is None else a_number("scale", scale, -(most := float(np.finfo(z.dtype).max)), most)
+
+
+def _check_rows(z: Any, y: Any, shape: tuple[int, ...]) -> None:
+    """Refuse outputs and targets that do not belong together."""
+    for name, x in (("z", z), ("y", y)):
+        if not isinstance(not_masked(name, x), np.ndarray):
+            raise TypeError(f"{name} must be an array, not {type(x).__name__}")
+    if y.shape != shape:
+        raise ValueError(f"y has shape {y.shape}, for z of shape {z.shape} it must have {shape}")
 
 
 def _if_labels(y: np.ndarray, output_shape: tuple[int, ...]) -> str:
@@ -217,8 +297,9 @@ def _weighted(kernel: Callable[[], Any], each: np.ndarray, dz: np.ndarray, weigh
 def share(right: np.ndarray, weight: np.ndarray | None) -> float:
     """The share of what is right, by the rows' weights if there are any."""
     if weight is None:
-        return float(np.count_nonzero(right) / right.size)
-    weight = near_one(np.asarray(weight, np.float64))
+        return float(np.count_nonzero(right) / right.size) if right.size else math.nan
+    weight = np.asarray(_weights_of_rows(weight, right), np.float64)
+    weight = near_one(weight)
     total = weight.sum()
     return float((right.reshape(len(right), -1).mean(axis=1) * weight).sum() / total) if total else math.nan
 
@@ -253,7 +334,12 @@ class LogisticLoss(Loss):
     """
 
     def __init__(self, pos_weight: Any = None):
-        self.pos_weight = None if pos_weight is None else _nonnegative("pos_weight", pos_weight)
+        self._pos_weight = None if pos_weight is None else _nonnegative("pos_weight", pos_weight)
+
+    @property
+    def pos_weight(self) -> np.ndarray | None:
+        """A copy of the weight of the positive targets."""
+        return None if self._pos_weight is None else self._pos_weight.copy()
 
     def __repr__(self) -> str:
         return f"LogisticLoss({'' if self.pos_weight is None else f'pos_weight={self.pos_weight.tolist()}'})"
@@ -264,25 +350,39 @@ class LogisticLoss(Loss):
             low, high = values.min(), values.max()
             labels = " (for -1 and 1: y > 0)" if low == -1 and high == 1 else _if_labels(values, output_shape)
             raise ValueError(f"{name} must be in [0, 1] for the logistic loss; it goes from {low} to {high}{labels}")
-        if self.pos_weight is not None and self.pos_weight.size not in (1, int(np.prod(output_shape[1:]))):
-            raise ValueError(
-                f"pos_weight has shape {self.pos_weight.shape}, the model's output for a row has {output_shape[1:]}"
-            )
+        self._pos_weight_as(dtype, output_shape)
         return super().targets(name, values, output_shape, dtype)
 
-    def bind(self, z, y, dz, weight=None, scale=None):
-        _check_arrays(z, y, dz, (np.shape(z), getattr(z, "dtype", None)))
-        scale = 1.0 / z.size if scale is None else scale
-        if weight is None and self.pos_weight is None:
+    def _pos_weight_as(self, dtype: np.dtype, output_shape: tuple[int, ...]) -> np.ndarray | None:
+        """The weights of positive targets in the outputs' type, if they fit to it and to the outputs."""
+        own = self._pos_weight
+        if own is None:
+            return None
+        if own.size not in (1, math.prod(output_shape[1:])):
+            raise ValueError(f"pos_weight has shape {own.shape}, the model's output for a row has {output_shape[1:]}")
+        if own.max() > np.finfo(dtype).max:
+            raise ValueError(f"pos_weight is {own.max():g}, which is beyond {dtype}")
+        return own.astype(dtype)
+
+    def _like_targets(self, z: Any) -> tuple[tuple[int, ...], Any]:
+        return np.shape(z), getattr(z, "dtype", None)
+
+    def _bound(self, z, y, dz, weight=None, scale=None):
+        _check_arrays(z, y, dz, self._like_targets(z))
+        _check_weight(weight, z)
+        pos_weight = self._pos_weight_as(z.dtype, z.shape)
+        scale = 1.0 / max(z.size, 1) if scale is None else _checked_scale(scale, z)
+        if weight is None and pos_weight is None:
             return _backends.active.bind("logistic_loss", z, y, None, dz, scale)
-        pos_weight = None if self.pos_weight is None else self.pos_weight.astype(z.dtype)
         each = None if weight is None else np.empty_like(z)
-        kernel = partial(_backends.active.weighted_logistic_loss, z, y, None, pos_weight, each, dz, scale, 1.0, 0.0)
+        options = scale, 1.0, 0.0
+        kernel = _backends.active.bind("weighted_logistic_loss", z, y, None, pos_weight, each, dz, *options)
         return kernel if each is None else _weighted(kernel, each, dz, weight)
 
     @isolated
     def accuracy(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float:
         """The share of outputs on the side of 0 that the target is of 1/2."""
+        _check_rows(z, y, np.shape(z))
         return share((z > 0) == (y > 0.5), weight)
 
 
@@ -299,9 +399,10 @@ class SquaredError(Loss):
     def __repr__(self) -> str:
         return "SquaredError()"
 
-    def bind(self, z, y, dz, weight=None, scale=None):
+    def _bound(self, z, y, dz, weight=None, scale=None):
         _check_arrays(z, y, dz, (np.shape(z), getattr(z, "dtype", None)))
-        scale = 2.0 * (1.0 / z.size if scale is None else scale)
+        _check_weight(weight, z)
+        scale = _checked_scale(2.0 / max(z.size, 1) if scale is None else 2.0 * a_number("scale", scale), z)
         if weight is None:
             return _backends.active.bind("mse_loss", z, y, None, dz, scale)
         each = np.empty_like(z)
@@ -341,16 +442,28 @@ class CrossEntropy(Loss):
     """
 
     def __init__(self, *, label_smoothing: float = 0.0, ignore_index: int = -100, weight: Any = None):
-        self.label_smoothing = a_number("label_smoothing", label_smoothing, low=0)
-        if self.label_smoothing > 1:
+        self._label_smoothing = a_number("label_smoothing", label_smoothing, low=0)
+        if self._label_smoothing > 1:
             raise ValueError(f"label_smoothing must be from 0 to 1, not {label_smoothing}")
         if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)):
             raise TypeError(f"ignore_index must be an int, not {type(ignore_index).__name__}")
-        self.ignore_index = int(ignore_index)
+        if not -(2**63) <= ignore_index < 2**63:
+            raise ValueError(f"ignore_index must be a whole number of 64 bits, not {ignore_index}")
+        self._ignore_index = int(ignore_index)
         self._weight = None if weight is None else _nonnegative("weight", weight)
         if self._weight is not None and self._weight.ndim != 1:
             raise ValueError(f"weight has shape {self._weight.shape}; it must be (classes,)")
         self._shares = None if self._weight is None else near_one(self._weight)  # only their ratios matter
+
+    @property
+    def label_smoothing(self) -> float:
+        """The share of a label that goes to all classes."""
+        return self._label_smoothing
+
+    @property
+    def ignore_index(self) -> int:
+        """The label of rows that count for nothing."""
+        return self._ignore_index
 
     @property
     def weight(self) -> np.ndarray | None:
@@ -364,7 +477,7 @@ class CrossEntropy(Loss):
         return f"CrossEntropy({', '.join(shown)})"
 
     def targets(self, name: str, y: Any, output_shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        labels = np.asarray(y)
+        labels = as_real_array(name, y)
         if labels.shape == output_shape and labels.ndim == 2 and labels.shape[1] > 1 and _are_one_hot(labels):
             raise ValueError(
                 f"{name} has shape {labels.shape} and one-hot rows: the cross-entropy takes labels of shape"
@@ -379,8 +492,8 @@ class CrossEntropy(Loss):
         if len(output_shape) != 2:
             raise ValueError(f"the model's output has shape {output_shape}, the cross-entropy takes (rows, classes)")
         rows, classes = output_shape
-        if self.weight is not None and self.weight.shape != (classes,):
-            raise ValueError(f"weight has shape {self.weight.shape}, the model has {classes} outputs")
+        if self._weight is not None and self._weight.shape != (classes,):
+            raise ValueError(f"weight has shape {self._weight.shape}, the model has {classes} outputs")
         if labels.shape != (rows,):
             column = f"; {name}.ravel() has it" if labels.shape == (rows, 1) else ""
             raise ValueError(
@@ -409,8 +522,10 @@ class CrossEntropy(Loss):
             return None if used.all() else used.astype(np.float64)
         return np.where(used, self._shares.take(y, mode="clip"), 0.0)
 
-    def bind(self, z, y, dz, weight=None, scale=None):
+    def _bound(self, z, y, dz, weight=None, scale=None):
         _check_arrays(z, y, dz, (np.shape(z)[:1], np.int64))
+        _check_weight(weight, z)
+        scale = _checked_scale(scale, z)
         if z.ndim != 2 or (self._shares is not None and self._shares.shape != z.shape[1:]):
             weights = "" if self._shares is None else f", and weight {self._shares.shape}"
             raise ValueError(f"z has shape {z.shape}{weights}: they must be (rows, classes) and (classes,)")
@@ -435,6 +550,9 @@ class CrossEntropy(Loss):
     @isolated
     def accuracy(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float:
         """The share of rows, of those that count, whose largest output is that of the label."""
+        _check_rows(z, y, np.shape(z)[:1])
+        if z.ndim != 2:
+            raise ValueError(f"z has shape {z.shape}: it must be (rows, classes)")
         right, used = z.argmax(axis=1) == y, y != self.ignore_index
         if not used.all():
             right, weight = right[used], None if weight is None else weight[used]
@@ -464,7 +582,7 @@ class FunctionLoss(Loss):
     def per_row(self, z: np.ndarray) -> int:
         return 1
 
-    def bind(self, z, y, dz, weight=None, scale=None):
+    def _bound(self, z, y, dz, weight=None, scale=None):
         if weight is not None:
             raise ValueError("sample_weight needs a loss of fastopt.losses, or of a class of one's own: not a function")
         rows = len(z)

@@ -1,5 +1,8 @@
 """fastopt.losses: the losses of fastopt.fit against the functions, and losses of one's own."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from fitting import problem
@@ -268,3 +271,85 @@ def test_a_function_is_given_targets_of_the_outputs_shape(y):
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-13)
     with pytest.raises(ValueError, match=r"y has shape \(6, 2\), the model's output for as many rows has \(6, 1\)"):
         fo.fit(model, X, X, loss=loss, optimizer=fo.optim.SGD(model.parameters(), lr=0.1), epochs=1)
+
+
+def test_what_is_called_by_hand_checks_weights_and_gradients(backend):
+    z, y, labels = np.zeros((4, 3)), np.zeros((4, 3)), np.zeros(4, int)
+    buffer = np.zeros(13)
+    for loss, targets in [
+        (LogisticLoss(), y),
+        (LogisticLoss(2.0), y),
+        (SquaredError(), y),
+        (CrossEntropy(), labels),
+        (PerOutput(), y),
+    ]:
+        assert loss.mean(z, targets, [1, 1, 1, 1]) == pytest.approx(loss.mean(z, targets))
+        for weight, error, message in [
+            (np.ones(1), ValueError, r"weight has shape \(1,\), for z of shape \(4, 3\)"),
+            (np.ones((4, 1)), ValueError, r"weight has shape \(4, 1\)"),
+            (-np.ones(4), ValueError, "weight must hold finite numbers of at least 0"),
+            (np.full(4, np.nan), ValueError, "weight must hold finite numbers"),
+            (np.ma.masked_array(np.ones(4), True), TypeError, "weight is a masked array"),
+        ]:
+            with pytest.raises(error, match=message):
+                loss.mean(z, targets, weight)
+        overlapping = buffer[:12].reshape(4, 3), targets, buffer[1:].reshape(4, 3)
+        for arguments, message in [
+            ((z, targets, np.empty(12)), "dz has shape"),
+            (overlapping, "dz overlaps a part of z"),
+            ((z, targets, np.empty_like(z), np.ones(2)), "weight has shape"),
+            ((z, targets, np.empty_like(z), None, np.inf), "scale must be a finite number"),
+        ]:
+            with pytest.raises(ValueError, match=message):
+                loss.bind(*arguments)
+        with pytest.raises(ValueError, match="no row counts: there is no mean"):
+            loss.mean(z[:0], targets[:0])
+    with pytest.raises(ValueError, match="no row counts"):
+        CrossEntropy().mean(z, labels - 100)
+
+
+def test_accuracies_are_of_outputs_and_their_targets():
+    z, y, labels = np.array([[1.0], [-1.0]]), np.array([[1.0], [1.0]]), np.array([0, 0])
+    assert LogisticLoss().accuracy(z, y) == 0.5
+    assert LogisticLoss().accuracy(z, y, np.array([3.0, 1.0])) == 0.75
+    assert np.isnan(LogisticLoss().accuracy(z, y, np.zeros(2)))
+    for loss, targets in ((LogisticLoss(), y[:, 0]), (CrossEntropy(), labels[:, None]), (CrossEntropy(), labels[:1])):
+        with pytest.raises(ValueError, match="y has shape"):
+            loss.accuracy(z, targets)
+    for loss, targets in ((LogisticLoss(), y), (CrossEntropy(), labels)):
+        with pytest.raises(ValueError, match="weight has shape"):
+            loss.accuracy(z, targets, np.ones(1))
+
+
+def test_options_are_checked_once_and_stay():
+    weight = np.array([1.0, 2.0, 3.0])
+    logistic, entropy = LogisticLoss(pos_weight=weight), CrossEntropy(weight=weight)
+    weight[:] = np.nan
+    logistic.pos_weight[:] = entropy.weight[:] = -1
+    for loss in (logistic, entropy):
+        for same in (loss, copy.copy(loss), copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+            assert "weight=[1.0, 2.0, 3.0]" in repr(same)
+    for name in ("weight", "label_smoothing", "ignore_index"):
+        with pytest.raises(AttributeError, match=name):
+            setattr(entropy, name, 7)
+    with pytest.raises(AttributeError, match="pos_weight"):
+        logistic.pos_weight = 3.0
+    with pytest.raises(ValueError, match="ignore_index must be a whole number of 64 bits"):
+        CrossEntropy(ignore_index=2**63)
+    z = np.zeros((2, 2), np.float32)
+    with pytest.raises(ValueError, match=r"pos_weight has shape \(3,\), the model's output for a row has \(2,\)"):
+        logistic.mean(z, z)
+    with pytest.raises(ValueError, match=r"pos_weight is 1e\+300, which is beyond float32"):
+        LogisticLoss(pos_weight=1e300).mean(z, z)
+
+
+def test_arrays_that_become_smaller_behind_a_bound_loss(backend):
+    for loss in (LogisticLoss(), LogisticLoss(pos_weight=2.0), SquaredError(), CrossEntropy(), PerOutput()):
+        for which in range(4):
+            z = np.zeros((1000, 2))
+            arrays = [z, np.zeros(1000, int) if isinstance(loss, CrossEntropy) else z + 1, z + 0, np.ones(1000)]
+            call = loss.bind(*arrays)
+            assert call() == call()
+            arrays[which].resize(1, refcheck=False)
+            with pytest.raises(ValueError, match=r"an array, now of shape \(1,\), was changed in place"):
+                call()

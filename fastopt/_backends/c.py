@@ -248,6 +248,8 @@ def _bind_matmul(
 def bind(kernel: str, *arguments: Any) -> Callable[..., Any]:
     if kernel == "matmul":
         return _bind_matmul(*arguments)
+    if kernel == "weighted_logistic_loss":
+        return _bind_weighted_logistic_loss(*arguments)
     first = arguments[0]
     arrays = [a for a in arguments if a is None or isinstance(a, np.ndarray)]
     pointers = [_NULL if a is None else _address(_POINTER[a.dtype], a) for a in arrays]
@@ -335,11 +337,22 @@ def weighted_logistic_loss(
     pos_weight: np.ndarray | None,
     losses: np.ndarray | None,
     dz: np.ndarray,
-    scale: float,
-    y_scale: float,
-    y_shift: float,
+    *scalars: float,
 ) -> float:
-    return lib.fastopt_weighted_logistic_loss(
+    return _bind_weighted_logistic_loss(z, y, weight, pos_weight, losses, dz, *scalars)()
+
+
+def _bind_weighted_logistic_loss(
+    z: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray | None,
+    pos_weight: np.ndarray | None,
+    losses: np.ndarray | None,
+    dz: np.ndarray,
+    *scalars: float,
+) -> Callable[..., float]:
+    return partial(
+        lib.fastopt_weighted_logistic_loss,
         _DTYPE[z.dtype],
         _address(z),
         _address(y),
@@ -350,9 +363,7 @@ def weighted_logistic_loss(
         _or_null(losses),
         _address(dz),
         z.size,
-        scale,
-        y_scale,
-        y_shift,
+        *scalars,
     )
 
 

@@ -133,7 +133,7 @@ def _computation(bound: Pass, batches: Batches, criterion: Loss, scale: float | 
     forward, backward = bound.forward, bound.backward(input_gradient=False)
     take, gather, target = batches.X.take, gathering(batches.X, x), batches.targets[: len(x)].copy()
     weight = None if batches.weights is None else np.ones(len(x), batches.weights.dtype)
-    loss = criterion.bind(output, target, bound.dy, weight, scale)
+    loss = criterion._bound(output, target, bound.dy, weight, scale)
 
     def compute(rows: np.ndarray, targets: np.ndarray, weights: np.ndarray | None, outputs: np.ndarray | None) -> float:
         if gather is None:
