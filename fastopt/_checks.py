@@ -70,6 +70,15 @@ def not_masked(name: str, values: Any) -> Any:
     return values
 
 
+def generator_of(rng: Any) -> "np.random.Generator":
+    """What ``rng`` stands for: a seed or None for a generator of its own, or a generator."""
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        message = f"rng must be None, an int of at least 0 or a numpy.random.Generator, not {rng!r} ({error})"
+        raise type(error)(message) from None
+
+
 def one_dimensional(name: str, x: np.ndarray) -> str:
     """How an array without columns gets some, at the end of a message."""
     if x.ndim != 1:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._checks import one_of, whole
+from ._checks import generator_of, one_of, whole
 from ._conversion import all_are_numbers, as_array, as_real_array
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
@@ -132,7 +132,7 @@ def minibatches(
         if drop_last and 0 < rows < batch_size:
             raise ValueError(f"{rows} rows give no batch of batch_size={batch_size}, and drop_last leaves out the rest")
         batch_size = min(batch_size, max(rows, 1))
-    generator = np.random.default_rng(rng)
+    generator = generator_of(rng)
     return Minibatches(given, batch_size, generator if shuffle and batch_size is not None else None, drop_last)
 
 

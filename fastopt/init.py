@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._checks import a_number, not_masked
+from ._checks import a_number, generator_of, not_masked
 from ._hints import unknown_names
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
@@ -164,7 +164,7 @@ def uniform_(array: np.ndarray, a: float = 0.0, b: float = 1.0, *, rng: "Rng" = 
         raise ValueError(f"a must be at most b, and a is {a:g}, b is {b:g}")
     if math.isinf(b - a):
         raise ValueError(f"b - a must be finite, and a is {a:g}, b is {b:g}")
-    return _fill(array, np.random.default_rng(rng).uniform(a, b, array.shape))
+    return _fill(array, generator_of(rng).uniform(a, b, array.shape))
 
 
 def normal_(array: np.ndarray, mean: float = 0.0, std: float = 1.0, *, rng: "Rng" = None) -> np.ndarray:
@@ -190,7 +190,7 @@ def normal_(array: np.ndarray, mean: float = 0.0, std: float = 1.0, *, rng: "Rng
     """
     array = _writeable(array)
     mean, std = a_number("mean", mean), a_number("std", std, low=0)
-    return _fill(array, np.random.default_rng(rng).normal(mean, std, array.shape))
+    return _fill(array, generator_of(rng).normal(mean, std, array.shape))
 
 
 def trunc_normal_(array: np.ndarray, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, *,
@@ -235,7 +235,7 @@ def trunc_normal_(array: np.ndarray, mean: float = 0.0, std: float = 1.0, a: flo
     if not a < b:
         raise ValueError(f"a must be below b, and a is {a:g}, b is {b:g}")
     low, high = (min(max((bound - mean) / std, -1e300), 1e300) for bound in (float(a), float(b)))
-    z = _truncated_normal(np.random.default_rng(rng), array.size, low, high)
+    z = _truncated_normal(generator_of(rng), array.size, low, high)
     return _fill(array, np.clip(mean + std * z, a, b).reshape(array.shape))
 
 
@@ -457,7 +457,7 @@ def orthogonal_(array: np.ndarray, gain: float = 1.0, *, rng: "Rng" = None) -> n
     if array.size == 0:
         return array
     rows = array.shape[0]
-    normal = np.random.default_rng(rng).standard_normal((rows, array.size // rows))
+    normal = generator_of(rng).standard_normal((rows, array.size // rows))
     wide = normal.shape[0] < normal.shape[1]
     q, r = np.linalg.qr(normal.T if wide else normal)
     q *= gain * np.copysign(1.0, np.diagonal(r))  # QR alone does not make all signs equally probable
@@ -503,7 +503,7 @@ def sparse_(array: np.ndarray, sparsity: float, std: float = 0.01, *, rng: "Rng"
     if sparsity > 1:
         raise ValueError(f"sparsity must be from 0 to 1, not {sparsity:g}")
     zeros = math.ceil(round(sparsity * len(array), 6))  # 1 - k / m is not exact: 0.07 * 100 is above 7
-    rng = np.random.default_rng(rng)
+    rng = generator_of(rng)
     values = rng.normal(0.0, std, array.shape)
     values[rng.random(array.shape).argsort(axis=0) < zeros] = 0.0
     return _fill(array, values)

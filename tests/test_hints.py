@@ -85,6 +85,12 @@ def fit(**options):
         (lambda: fo.optim.Adam(nn.Linear(2, 1)), TypeError, "give it model.parameters()"),
         (lambda: fo.optim.Adam(np.ones(2)).zero_grad, AttributeError, "there is nothing to set to zero"),
         (lambda: fo.schedules.Step(0.1, 3).step(), AttributeError, "only optimizers have a step"),
+        (
+            lambda: fit(rng="x"),
+            TypeError,
+            "rng must be None, an int of at least 0 or a numpy.random.Generator, not 'x'",
+        ),
+        (lambda: nn.Linear(2, 1, rng=-1), ValueError, "rng must be None, an int of at least 0"),
         (lambda: fo.schedules.Step(0.1, 3).gama, AttributeError, "did you mean 'gamma'?"),
         (lambda: fo.optim.Adam(np.ones(2)).betas, AttributeError, "opt.groups[0]['betas']"),
         (

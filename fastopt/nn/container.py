@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .._checks import real_dtype
+from .._checks import generator_of, real_dtype
 from .._layer import Layer, arrays_of, make_writeable
 from .._passes import aligned
 from .dropout import Dropout
@@ -117,7 +117,7 @@ class Container(Layer):
             if not hasattr(part, "training"):
                 part.training = True
         if rng is not None:
-            rng = np.random.default_rng(rng)
+            rng = generator_of(rng)
             # dropout comes last: with it and without it, a model begins with the same weights
             for part in sorted(self.parts(), key=lambda part: isinstance(part, Dropout)):
                 if hasattr(part, "reset_parameters") and not getattr(part, "seeded", False):

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import _backends
 from .._attributes import Check
+from .._checks import generator_of
 from .._layer import Layer
 from .._passes import Bound, Calls, Context, run
 from ..functional._dropout import probability, threshold_and_scale
@@ -66,7 +67,7 @@ class Dropout(Layer):
         self.p = p
         self.buffers.update(seed=np.zeros((), np.uint64), draw=np.zeros((), np.uint64))
         self.seeded = rng is not None
-        self.reset_parameters(np.random.default_rng(rng))
+        self.reset_parameters(generator_of(rng))
 
     def reset_parameters(self, rng: "Generator") -> None:
         """Draw the seed anew, and begin with its first mask."""

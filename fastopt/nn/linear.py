@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import _backends, init
 from .._attributes import Check
-from .._checks import flag, real_dtype, whole
+from .._checks import flag, generator_of, real_dtype, whole
 from .._layer import Layer
 from .._passes import Bound, Calls, Context, DoesNotFit, aligned, run
 from ..functional.products import bind_matmul
@@ -75,7 +75,7 @@ class Linear(Layer):
         self.params.update((name, aligned(shape, dtype)) for name, shape in shapes.items())
         self.grads.update((name, aligned(shape, dtype)) for name, shape in shapes.items())
         self.seeded = rng is not None
-        self.reset_parameters(np.random.default_rng(rng))
+        self.reset_parameters(generator_of(rng))
 
     def reset_parameters(self, rng: "Generator") -> None:
         """Draw the initial values anew."""

@@ -9,7 +9,7 @@ from zlib import crc32
 
 import numpy as np
 
-from .._checks import a_number, whole, yes_or_no
+from .._checks import a_number, generator_of, whole, yes_or_no
 from .._layer import Layer
 from .._moving import surely
 from ..optim import Optimizer
@@ -180,7 +180,7 @@ def fit(
     clipping = {"clip_norm": clip_norm, "clip_norm_per_tensor": clip_norm_per_tensor, "clip_value": clip_value}
     if grad_norm and clip_norm is None and clip_norm_per_tensor is None:
         clipping["clip_norm"] = math.inf
-    generator = quietly(lambda: np.random.default_rng(rng))
+    generator = quietly(lambda: generator_of(rng))
     numbers = None if rng is None else f"in the state {crc32(repr(generator.bit_generator.state).encode()):08x}"
 
     def prepared() -> Epochs:

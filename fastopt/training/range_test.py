@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .._checks import a_number, positive, whole
+from .._checks import a_number, generator_of, positive, whole
 from .._figure import BLUE, ORANGE, figure_and_axes
 from .._layer import Layer
 from .._moving import copy_all, surely
@@ -218,7 +218,7 @@ def lr_range_test(
     smoothing = a_number("smoothing", smoothing, 0, 1)
     if not positive("divergence", divergence) > 1:
         raise ValueError(f"divergence must be above 1, not {divergence}")
-    generator = quietly(lambda: np.random.default_rng(rng))
+    generator = quietly(lambda: generator_of(rng))
     clipping = {"clip_norm": clip_norm, "clip_norm_per_tensor": clip_norm_per_tensor, "clip_value": clip_value}
     lrs = np.geomspace(low, high, steps) if mode == "exponential" else np.linspace(low, high, steps)
 
