@@ -3,6 +3,7 @@
 import builtins
 import csv
 import io
+import pickle
 import sys
 from types import SimpleNamespace
 
@@ -93,6 +94,22 @@ def test_pictures_are_shown_by_pyplot_or_drawn_into_axes_that_are_given():
         history.plot(ax=[first, second, first])
     for _ in range(25):
         history.plot()  # without a warning of too many figures
+
+
+def test_a_notebook_shows_a_picture_once(monkeypatch):
+    """It shows what is the value of a cell, and what is open at the cell's end."""
+    matplotlib = pytest.importorskip("matplotlib")
+    plt = pytest.importorskip("matplotlib.pyplot")
+    shown = []
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=shown.append))
+    for backend, stays in (("inline", False), ("agg", True)):
+        monkeypatch.setattr(matplotlib, "get_backend", lambda backend=backend: backend)
+        figure = fo.History(loss=[0.7, 0.3]).plot()
+        figure._ipython_display_()
+        assert shown.pop() is figure
+        assert plt.fignum_exists(figure.number) == stays
+        assert not hasattr(figure, "_ipython_display_")
+    pickle.loads(pickle.dumps(fo.History(loss=[0.7, 0.3]).plot()))
 
 
 def test_everything_that_can_be_recorded():
