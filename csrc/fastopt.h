@@ -39,18 +39,22 @@ typedef struct {
 } fastopt_tensor;
 
 /* The rule of a group of tensors and its finished scalars, in the order of the structs in rules.h:
- * first those of `struct prepare`, then the rule's own. fastopt_update rounds them for float tensors. */
+ * first those of `struct prepare`, then the rule's own. fastopt_update rounds them for float tensors.
+ *
+ * They are ordinary between smallest and largest, and if the larger of the scalars number eps and, under a root, eps_root
+ * (-1: none) is not tiny. Bit k of squares: state k is one of squares. */
 typedef struct {
     double scalars[FASTOPT_MAX_SCALARS];
     float rounded[FASTOPT_MAX_SCALARS];
-    int32_t rule;
+    double smallest[FASTOPT_MAX_SCALARS], largest[FASTOPT_MAX_SCALARS];
+    int32_t rule, eps, eps_root, squares, has_float;
 } fastopt_group;
 
-/* Everything a step works on. fastopt_plan_blocks fills in elements, blocks and every first_block, once,
+/* Everything a step works on. fastopt_plan_blocks fills in elements, blocks and every first_block and has_float, once,
  * after the sizes are set; block_sums is then to have room for two numbers per block. `own` pins the parameters and
  * then whatever else is written to, `given` (NULL: there are none) the gradients and then what they are views of. An
  * object's head lies `header` bytes behind its address. What a step leaves beside the tensors: step_count, one more,
- * and grad_norm. */
+ * and grad_norm. `ordinary` says that parameters and states are known not to be large; 0 once they are written to. */
 typedef struct {
     fastopt_tensor *tensors;
     fastopt_group *groups;
@@ -60,6 +64,7 @@ typedef struct {
     size_t own_count, given_count, header;
     int64_t *step_count;
     double grad_norm;
+    int32_t ordinary;
 } fastopt_plan;
 
 void fastopt_plan_blocks(fastopt_plan *plan);
@@ -70,14 +75,16 @@ int fastopt_rule_states(int rule);
 int fastopt_rule_scalars(int rule);
 
 /* What a step comes to. */
-enum { FASTOPT_DONE = 0, FASTOPT_NONFINITE = 1, FASTOPT_MOVED = 2 };
+enum { FASTOPT_DONE, FASTOPT_NONFINITE, FASTOPT_MOVED, FASTOPT_BAD_SCALAR, FASTOPT_UNCERTAIN };
 
 /* One step over all tensors, whole or not at all. FASTOPT_MOVED, and nothing written: an array is not as it was pinned, or
  * the objects at `params` and `grads` (addresses of `count` object addresses each, or 0) are not those that were pinned.
  * FASTOPT_NONFINITE, and nothing written: with check_finite, every gradient is looked through before the first write, and
- * one, scaled, holds an inf or NaN. `factors`, one per tensor, may be NULL: all are 1. */
+ * one, scaled, holds an inf or NaN. FASTOPT_BAD_SCALAR: a scalar is not finite in the type of its tensors. Unless `certain`,
+ * FASTOPT_UNCERTAIN: some number is so large or small that the step might overflow, which is to be found out first.
+ * `factors`, one per tensor, may be NULL: all are 1. */
 int fastopt_update(fastopt_plan *plan, uintptr_t params, uintptr_t grads, const double *factors, double grad_norm,
-                   int check_finite);
+                   int check_finite, int certain);
 
 /* sums[t] = the sum of the squares of tensor t's gradient; or FASTOPT_MOVED, as above. */
 int fastopt_grad_square_sums(const fastopt_plan *plan, uintptr_t params, uintptr_t grads, double *sums);

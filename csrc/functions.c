@@ -1,6 +1,7 @@
 /* functions.c: the functions of arrays, cut into blocks for the thread pool. */
 #include "environment.h"
 #include "loss.h"
+#include <math.h>
 
 /* ---- element by element ----------------------------------------------------------------------- */
 
@@ -67,7 +68,7 @@ BINARY(log_sigmoid_backward)
 
 int fastopt_any_nonfinite(int dtype, const void *x, size_t n, double scale)
 {
-    return fastopt_kernels(dtype)->any_nonfinite(x, n, scale);
+    return fastopt_kernels(dtype)->any_beyond(x, n, scale, INFINITY);
 }
 
 /* ---- row by row ------------------------------------------------------------------------------- */

@@ -16,6 +16,17 @@ enum rule {
     RULE_COUNT
 };
 
+/* Gradients (scaled) and parameters below LARGE_*, states, to begin with, too, or if they are squares below LARGE_SQUARE_*,
+ * denominators from TINY_* on, and ordinary scalars (fastopt/rules.py): then no rule overflows. A gradient with decay is less
+ * than 2^41, and so are averages of it, to rounding; a square is less than 2^82, and a sum or a momentum buffer grows at most
+ * by as much in a step; the largest quotient, LAMB's, times a learning rate is less than 2^(16 + 42 + 50 + 8), in float. */
+#define LARGE_float 0x1p40
+#define LARGE_SQUARE_float 0x1p80
+#define TINY_float 0x1p-50
+#define LARGE_double 0x1p300
+#define LARGE_SQUARE_double 0x1p600
+#define TINY_double 0x1p-300
+
 /* The last scalars of a rule with a trust ratio. */
 typedef struct {
     double coefficient, decay, eps, scale, floor, cap;
@@ -31,14 +42,14 @@ typedef struct matmul_task matmul_task; /* matmul.h */
 
 /* The kernels of one element type: each works on a range within one thread. */
 typedef struct {
-    /* elements begin <= i < end, so far as there are, of each of `count` tensors of one group */
-    void (*update[RULE_COUNT])(const fastopt_tensor *tensors, size_t count, const fastopt_group *group, size_t begin,
-                               size_t end);
+    /* elements begin <= i < end, so far as there are, of each of `count` tensors of one group; whether a parameter is large */
+    int (*update[RULE_COUNT])(const fastopt_tensor *tensors, size_t count, const fastopt_group *group, size_t begin,
+                              size_t end);
     /* for rules with a trust ratio (else NULL): the sums of the squares of the parameter and of the direction */
     void (*measure[RULE_COUNT])(const fastopt_tensor *tensor, const fastopt_group *group, size_t begin, size_t end,
                                 double sums[2]);
     double (*square_sum)(const void *x, size_t n);
-    int (*any_nonfinite)(const void *x, size_t n, double scale);
+    int (*any_beyond)(const void *x, size_t n, double scale, double limit);
     void (*exp)(const void *x, void *out, size_t n);
     void (*log1p_unit)(const void *x, void *out, size_t n);
     /* activation.inc */

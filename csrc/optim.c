@@ -1,11 +1,15 @@
 /* optim.c: one step of an optimizer over all its tensors, whatever the rule. */
 #include "internal.h"
+#include <float.h>
 #include <stdatomic.h>
 #include <math.h>
 #include <string.h>
 
 #define real double
 #define SQRT sqrt
+#define FABS fabs
+#define integer uint64_t
+#define EXPONENT UINT64_C(0x7ff0000000000000)
 #define TYPED(name) name
 #include "rules.h"
 
@@ -62,6 +66,7 @@ void fastopt_plan_blocks(fastopt_plan *plan)
         plan->tensors[t].first_block = plan->blocks;
         plan->elements += plan->tensors[t].size;
         plan->blocks += blocks_of(plan->tensors[t].size);
+        plan->groups[plan->tensors[t].group].has_float |= plan->tensors[t].dtype == FASTOPT_FLOAT32;
     }
 }
 
@@ -86,12 +91,18 @@ static const fastopt_tensor *find_block(const fastopt_plan *plan, size_t *i)
     return &plan->tensors[low];
 }
 
-/* One step: the kernels of both types, and whether a gradient was found not to be finite. */
+/* One step: the kernels of both types, the limit that gradients are compared with, and whether something is beyond it. */
 typedef struct {
     const fastopt_plan *plan;
     const kernel_table *kernels[2];
-    atomic_int nonfinite;
+    double limit[2];
+    atomic_int beyond;
 } step;
+
+static void found_beyond(step *s)
+{
+    atomic_store_explicit(&s->beyond, 1, memory_order_relaxed);
+}
 
 /* Works on elements begin <= i < end, so far as there are, of each of `count` tensors of one group and type. */
 typedef void range_function(step *s, const fastopt_tensor *tensors, size_t count, size_t begin, size_t end);
@@ -102,15 +113,34 @@ static void check_range(step *s, const fastopt_tensor *tensors, size_t count, si
     for (const fastopt_tensor *tensor = tensors; tensor < tensors + count; tensor++) {
         const char *grad = (const char *)tensor->grad + begin * item_size(tensor);
         const size_t n = (end < tensor->size ? end : tensor->size) - begin;
-        if (s->kernels[tensor->dtype]->any_nonfinite(grad, n, group->scalars[0] * tensor->grad_factor))
-            atomic_store_explicit(&s->nonfinite, 1, memory_order_relaxed);
+        const double scale = group->scalars[0] * tensor->grad_factor;
+        if (s->kernels[tensor->dtype]->any_beyond(grad, n, scale, s->limit[tensor->dtype]))
+            found_beyond(s);
     }
 }
 
 static void update_range(step *s, const fastopt_tensor *tensors, size_t count, size_t begin, size_t end)
 {
     const fastopt_group *group = &s->plan->groups[tensors->group];
-    s->kernels[tensors->dtype]->update[group->rule](tensors, count, group, begin, end);
+    if (s->kernels[tensors->dtype]->update[group->rule](tensors, count, group, begin, end))
+        found_beyond(s);
+}
+
+/* Whether parameters and states are ordinary, as they are before the first step. */
+static void look_range(step *s, const fastopt_tensor *tensors, size_t count, size_t begin, size_t end)
+{
+    static const double large[] = {LARGE_float, LARGE_double}, large_square[] = {LARGE_SQUARE_float, LARGE_SQUARE_double};
+    const fastopt_group *group = &s->plan->groups[tensors->group];
+    for (const fastopt_tensor *tensor = tensors; tensor < tensors + count; tensor++) {
+        const size_t n = (end < tensor->size ? end : tensor->size) - begin, offset = begin * item_size(tensor);
+        const kernel_table *kernels = s->kernels[tensor->dtype];
+        if (kernels->any_beyond((const char *)tensor->param + offset, n, 1, large[tensor->dtype]))
+            found_beyond(s);
+        for (int k = 0; k < rules[group->rule].states; k++)
+            if (kernels->any_beyond((const char *)tensor->state[k] + offset, n, 1,
+                                    (group->squares >> k & 1 ? large_square : large)[tensor->dtype]))
+                found_beyond(s);
+    }
 }
 
 /* A sweep over consecutive tensors, whose blocks begin with number first_block. */
@@ -171,7 +201,8 @@ static void measure_block(void *context, size_t i)
         s->step->kernels[tensor->dtype]->measure[group->rule](tensor, group, begin, end, &plan->block_sums[2 * block]);
 }
 
-/* 1 where a norm is 0 or not finite; else within floor and cap. */
+/* 1 where a norm is 0 or not finite; else within floor and cap. It is finite in the tensor's type: of an ordinary weight and
+ * a subnormal gradient it would be infinite in float, and infinity times an element that is 0 is NaN. */
 static double trust_ratio(trust h, double param_norm, double direction_norm)
 {
     if (!(param_norm > 0 && param_norm < INFINITY && direction_norm > 0 && direction_norm < INFINITY))
@@ -192,6 +223,8 @@ static void finish_trust_ratio(const fastopt_plan *plan, fastopt_tensor *tensor)
         param += plan->block_sums[2 * i];
         direction += plan->block_sums[2 * i + 1];
     }
+    const double most = tensor->dtype == FASTOPT_FLOAT32 ? FLT_MAX : DBL_MAX;
+    h.cap = h.cap < most ? h.cap : most;
     tensor->trust_ratio = trust_ratio(h, sqrt(param), sqrt(direction));
 }
 
@@ -269,30 +302,81 @@ int fastopt_grad_square_sums(const fastopt_plan *plan, uintptr_t params, uintptr
     return FASTOPT_DONE;
 }
 
-int fastopt_update(fastopt_plan *plan, uintptr_t params, uintptr_t grads, const double *factors, double grad_norm,
-                   int check_finite)
+/* Rounds the scalars, and says whether they are finite in the types of the group's tensors; those of the trust ratio are not
+ * rounded. clip_value and the last of the trust ratio, its cap, may be infinite. */
+static int round_scalars(fastopt_group *group)
 {
-    step s = {plan, {fastopt_kernels(FASTOPT_FLOAT32), fastopt_kernels(FASTOPT_FLOAT64)}, 0};
+    const int count = rules[group->rule].scalars, trust = rules[group->rule].trust;
+    double zero = 0, rounded_zero = 0; /* x - x is 0, or NaN if x is not finite */
+    for (int i = 0; i < count; i++)
+        group->rounded[i] = (float)group->scalars[i];
+    for (int i = 0; i < count - (trust > 0); i++)
+        if (i != offsetof(struct prepare, clip_value) / sizeof(double)) {
+            zero += group->scalars[i] - group->scalars[i];
+            rounded_zero += i < count - trust ? group->rounded[i] - group->rounded[i] : 0;
+        }
+    return zero == 0 && (!group->has_float || rounded_zero == 0);
+}
+
+static int has_ordinary_scalars(const fastopt_group *group)
+{
+    for (int i = 0; i < rules[group->rule].scalars; i++) {
+        const double size = fabs(group->scalars[i]);
+        if (!(size >= group->smallest[i] && size <= group->largest[i]))
+            return 0;
+    }
+    if (group->eps < 0)
+        return 1;
+    const double tiny = group->has_float ? TINY_float : TINY_double;
+    return group->scalars[group->eps] >= tiny
+           || (group->eps_root >= 0 && group->scalars[group->eps_root] >= tiny * tiny);
+}
+
+/* Whether a gradient, scaled, reaches the limits of the two types. */
+static int gradients_reach(step *s, double of_float, double of_double)
+{
+    s->limit[FASTOPT_FLOAT32] = of_float;
+    s->limit[FASTOPT_FLOAT64] = of_double;
+    visit_tensors(s, check_range, 0, s->plan->count, s->plan->elements);
+    return atomic_exchange(&s->beyond, 0);
+}
+
+int fastopt_update(fastopt_plan *plan, uintptr_t params, uintptr_t grads, const double *factors, double grad_norm,
+                   int check_finite, int certain)
+{
+    step s = {plan, {fastopt_kernels(FASTOPT_FLOAT32), fastopt_kernels(FASTOPT_FLOAT64)}, {0}, 0};
     int two_sweeps = 0;
     if (!still_fits(plan, params, grads))
         return FASTOPT_MOVED;
     for (size_t t = 0; t < plan->count; t++)
         plan->tensors[t].grad_factor = factors ? factors[t] : 1;
-    if (check_finite) {
-        visit_tensors(&s, check_range, 0, plan->count, plan->elements);
-        if (atomic_load(&s.nonfinite))
-            return FASTOPT_NONFINITE;
-    }
     for (size_t g = 0; g < plan->group_count; g++) {
-        fastopt_group *group = &plan->groups[g];
-        two_sweeps |= rules[group->rule].trust > 0;
-        for (int i = 0; i < rules[group->rule].scalars; i++)
-            group->rounded[i] = (float)group->scalars[i];
+        two_sweeps |= rules[plan->groups[g].rule].trust > 0;
+        if (!round_scalars(&plan->groups[g]))
+            return FASTOPT_BAD_SCALAR;
+    }
+    if (check_finite && gradients_reach(&s, LARGE_float, LARGE_double)) {
+        if (gradients_reach(&s, INFINITY, INFINITY))
+            return FASTOPT_NONFINITE;
+        if (!certain)
+            return FASTOPT_UNCERTAIN;
+    }
+    if (!certain) {
+        for (size_t g = 0; g < plan->group_count; g++)
+            if (!has_ordinary_scalars(&plan->groups[g]))
+                return FASTOPT_UNCERTAIN;
+        if (!plan->ordinary) {
+            visit_tensors(&s, look_range, 0, plan->count, plan->elements);
+            plan->ordinary = !atomic_exchange(&s.beyond, 0);
+        }
+        if (!plan->ordinary)
+            return FASTOPT_UNCERTAIN;
     }
     if (two_sweeps)
         update_in_runs(&s);
     else
         visit_tensors(&s, update_range, 0, plan->count, plan->elements);
+    plan->ordinary = !atomic_load(&s.beyond);
     ++*plan->step_count;
     plan->grad_norm = grad_norm;
     return FASTOPT_DONE;

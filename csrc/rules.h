@@ -1,8 +1,24 @@
 /* rules.h: the update of one element, one function per rule. fastopt/rules.py says the same in Python and
  * is the specification; the two agree bit for bit, so every operation stands in the same order here.
  *
+ * A factor of 0 that stands for something not asked for, such as decay, is told apart: 0 times an infinite weight is NaN.
+ *
  * Included once per element type: `real` is float or double. A rule takes its finished scalars h, the
  * parameter p, the gradient g and pointers to its state, and returns the new parameter. */
+
+/* x + factor y, or x where the factor is 0, whatever y is. */
+static inline real TYPED(plus)(real x, real factor, real y)
+{
+    return factor != 0 ? x + factor * y : x;
+}
+
+/* 0 in place of a subnormal number: a state that fades away ends at 0, and no step computes slowly with it. */
+static inline real TYPED(flush)(real x)
+{
+    integer bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits & EXPONENT ? x : 0;
+}
 
 /* What every rule shares, applied to p and g before the rule sees them. Neutral: 1, inf, 0, 1. */
 struct TYPED(prepare) {
@@ -14,7 +30,7 @@ static inline real TYPED(prepare_grad)(struct TYPED(prepare) h, real p, real g)
     g = h.grad_scale * g;
     g = g < -h.clip_value ? -h.clip_value : g;
     g = g > h.clip_value ? h.clip_value : g;
-    return g + h.l2 * p;
+    return TYPED(plus)(g, h.l2, p);
 }
 
 /* Gradient descent: p - lr g. */
@@ -35,8 +51,8 @@ struct TYPED(momentum) {
 
 static inline real TYPED(momentum_rule)(struct TYPED(momentum) h, real p, real g, real *momentum_buffer)
 {
-    *momentum_buffer = h.momentum * *momentum_buffer + h.grad_weight * g;
-    return p - h.lr * (h.from_grad * g + h.from_buffer * *momentum_buffer);
+    *momentum_buffer = TYPED(flush)(h.momentum * *momentum_buffer + h.grad_weight * g);
+    return p - h.lr * TYPED(plus)(h.from_buffer * *momentum_buffer, h.from_grad, g);
 }
 
 /* AdaGrad (Duchi et al. 2011, eq. 1 with the diagonal of section 1.3). */
@@ -46,7 +62,7 @@ struct TYPED(adagrad) {
 
 static inline real TYPED(adagrad_rule)(struct TYPED(adagrad) h, real p, real g, real *sum)
 {
-    *sum = *sum + g * g;
+    *sum = TYPED(flush)(*sum + g * g);
     return p - h.lr * g / (SQRT(*sum + h.eps_root) + h.eps);
 }
 
@@ -57,9 +73,9 @@ struct TYPED(adadelta) {
 
 static inline real TYPED(adadelta_rule)(struct TYPED(adadelta) h, real p, real g, real *square_avg, real *acc_delta)
 {
-    *square_avg = h.rho * *square_avg + h.one_minus_rho * (g * g);
+    *square_avg = TYPED(flush)(h.rho * *square_avg + h.one_minus_rho * g * g);
     real delta = SQRT((*acc_delta + h.eps) / (*square_avg + h.eps)) * g;
-    *acc_delta = h.rho * *acc_delta + h.one_minus_rho * (delta * delta);
+    *acc_delta = TYPED(flush)(h.rho * *acc_delta + h.one_minus_rho * delta * delta);
     return p - h.lr * delta;
 }
 
@@ -70,7 +86,7 @@ struct TYPED(rmsprop) {
 
 static inline real TYPED(rmsprop_rule)(struct TYPED(rmsprop) h, real p, real g, real *square_avg)
 {
-    *square_avg = h.alpha * *square_avg + h.one_minus_alpha * (g * g);
+    *square_avg = TYPED(flush)(h.alpha * *square_avg + h.one_minus_alpha * g * g);
     return p - h.lr * g / (SQRT(*square_avg + h.eps_root) + h.eps);
 }
 
@@ -82,8 +98,8 @@ struct TYPED(rmsprop_centered) {
 static inline real TYPED(rmsprop_centered_rule)(struct TYPED(rmsprop_centered) h, real p, real g, real *square_avg,
                                                 real *grad_avg)
 {
-    *square_avg = h.alpha * *square_avg + h.one_minus_alpha * (g * g);
-    *grad_avg = h.alpha * *grad_avg + h.one_minus_alpha * g;
+    *square_avg = TYPED(flush)(h.alpha * *square_avg + h.one_minus_alpha * g * g);
+    *grad_avg = TYPED(flush)(h.alpha * *grad_avg + h.one_minus_alpha * g);
     real square = *grad_avg * *grad_avg;
     real variance = (*square_avg < square ? square : *square_avg) - square; /* a NaN square_avg stays */
     return p - h.lr * g / (SQRT(variance + h.eps_root) + h.eps);
@@ -97,10 +113,10 @@ struct TYPED(rmsprop_momentum) {
 static inline real TYPED(rmsprop_momentum_rule)(struct TYPED(rmsprop_momentum) h, real p, real g, real *square_avg,
                                                 real *momentum_buffer)
 {
-    *square_avg = h.alpha * *square_avg + h.one_minus_alpha * (g * g);
+    *square_avg = TYPED(flush)(h.alpha * *square_avg + h.one_minus_alpha * g * g);
     real step = g / (SQRT(*square_avg + h.eps_root) + h.eps);
-    *momentum_buffer = h.momentum * *momentum_buffer + step;
-    return p - h.lr * (h.from_step * step + h.from_buffer * *momentum_buffer);
+    *momentum_buffer = TYPED(flush)(h.momentum * *momentum_buffer + step);
+    return p - h.lr * TYPED(plus)(h.from_buffer * *momentum_buffer, h.from_step, step);
 }
 
 struct TYPED(rmsprop_centered_momentum) {
@@ -110,54 +126,56 @@ struct TYPED(rmsprop_centered_momentum) {
 static inline real TYPED(rmsprop_centered_momentum_rule)(struct TYPED(rmsprop_centered_momentum) h, real p, real g,
                                                          real *square_avg, real *grad_avg, real *momentum_buffer)
 {
-    *square_avg = h.alpha * *square_avg + h.one_minus_alpha * (g * g);
-    *grad_avg = h.alpha * *grad_avg + h.one_minus_alpha * g;
+    *square_avg = TYPED(flush)(h.alpha * *square_avg + h.one_minus_alpha * g * g);
+    *grad_avg = TYPED(flush)(h.alpha * *grad_avg + h.one_minus_alpha * g);
     real square = *grad_avg * *grad_avg;
     real variance = (*square_avg < square ? square : *square_avg) - square; /* a NaN square_avg stays */
     real step = g / (SQRT(variance + h.eps_root) + h.eps);
-    *momentum_buffer = h.momentum * *momentum_buffer + step;
-    return p - h.lr * (h.from_step * step + h.from_buffer * *momentum_buffer);
+    *momentum_buffer = TYPED(flush)(h.momentum * *momentum_buffer + step);
+    return p - h.lr * TYPED(plus)(h.from_buffer * *momentum_buffer, h.from_step, step);
 }
 
-/* Adam (Kingma & Ba 2015, Algorithm 1); step_size = lr / (1 - beta1^t), correction2 = 1 / (1 - beta2^t). */
+/* Adam (Kingma & Ba 2015, Algorithm 1); step_size = lr / (1 - beta1^t), root_correction2 = 1 / sqrt(1 - beta2^t).
+ * The correction stands outside the root, where it cannot overflow; eps_root is divided by its square instead. */
 struct TYPED(adam) {
-    real beta1, one_minus_beta1, beta2, one_minus_beta2, correction2, eps_root, eps, step_size;
+    real beta1, one_minus_beta1, beta2, one_minus_beta2, root_correction2, eps_root, eps, step_size;
 };
 
 static inline real TYPED(adam_rule)(struct TYPED(adam) h, real p, real g, real *exp_avg, real *exp_avg_sq)
 {
-    *exp_avg = h.beta1 * *exp_avg + h.one_minus_beta1 * g;
-    *exp_avg_sq = h.beta2 * *exp_avg_sq + h.one_minus_beta2 * (g * g);
-    return p - h.step_size * *exp_avg / (SQRT(*exp_avg_sq * h.correction2 + h.eps_root) + h.eps);
+    *exp_avg = TYPED(flush)(h.beta1 * *exp_avg + h.one_minus_beta1 * g);
+    *exp_avg_sq = TYPED(flush)(h.beta2 * *exp_avg_sq + h.one_minus_beta2 * g * g);
+    return p - h.step_size * *exp_avg / (SQRT(*exp_avg_sq + h.eps_root) * h.root_correction2 + h.eps);
 }
 
 /* AMSGrad (Reddi et al. 2018, Algorithm 2): the largest second moment so far; of v (before = 1) as in PyTorch, or
- * of the corrected v (after = 1). */
+ * of the corrected v (root_after = 1). */
 struct TYPED(adam_amsgrad) {
-    real beta1, one_minus_beta1, beta2, one_minus_beta2, before, after, eps_root, eps, step_size;
+    real beta1, one_minus_beta1, beta2, one_minus_beta2, before, root_after, eps_root, eps, step_size;
 };
 
 static inline real TYPED(adam_amsgrad_rule)(struct TYPED(adam_amsgrad) h, real p, real g, real *exp_avg,
                                             real *exp_avg_sq, real *max_exp_avg_sq)
 {
-    *exp_avg = h.beta1 * *exp_avg + h.one_minus_beta1 * g;
-    *exp_avg_sq = h.beta2 * *exp_avg_sq + h.one_minus_beta2 * (g * g);
+    *exp_avg = TYPED(flush)(h.beta1 * *exp_avg + h.one_minus_beta1 * g);
+    *exp_avg_sq = TYPED(flush)(h.beta2 * *exp_avg_sq + h.one_minus_beta2 * g * g);
     real candidate = *exp_avg_sq * h.before;
-    *max_exp_avg_sq = *max_exp_avg_sq > candidate ? *max_exp_avg_sq : candidate; /* a NaN candidate stays */
-    return p - h.step_size * *exp_avg / (SQRT(*max_exp_avg_sq * h.after + h.eps_root) + h.eps);
+    real largest = *max_exp_avg_sq > candidate ? *max_exp_avg_sq : candidate; /* a NaN candidate stays */
+    *max_exp_avg_sq = TYPED(flush)(largest);
+    return p - h.step_size * *exp_avg / (SQRT(*max_exp_avg_sq + h.eps_root) * h.root_after + h.eps);
 }
 
 /* NAdam (Dozat 2016, Algorithm 2): Adam with Nesterov's look-ahead in the numerator. */
 struct TYPED(nadam) {
-    real beta1, one_minus_beta1, beta2, one_minus_beta2, correction2, eps_root, eps, grad_step, avg_step;
+    real beta1, one_minus_beta1, beta2, one_minus_beta2, root_correction2, eps_root, eps, grad_step, avg_step;
 };
 
 static inline real TYPED(nadam_rule)(struct TYPED(nadam) h, real p, real g, real *exp_avg, real *exp_avg_sq)
 {
-    *exp_avg = h.beta1 * *exp_avg + h.one_minus_beta1 * g;
-    *exp_avg_sq = h.beta2 * *exp_avg_sq + h.one_minus_beta2 * (g * g);
+    *exp_avg = TYPED(flush)(h.beta1 * *exp_avg + h.one_minus_beta1 * g);
+    *exp_avg_sq = TYPED(flush)(h.beta2 * *exp_avg_sq + h.one_minus_beta2 * g * g);
     real numerator = h.grad_step * g + h.avg_step * *exp_avg;
-    return p - numerator / (SQRT(*exp_avg_sq * h.correction2 + h.eps_root) + h.eps);
+    return p - numerator / (SQRT(*exp_avg_sq + h.eps_root) * h.root_correction2 + h.eps);
 }
 
 /* ---- rules with a trust ratio per tensor -------------------------------------------------------
@@ -171,30 +189,31 @@ struct TYPED(lars) {
 
 static inline real TYPED(lars_direction)(struct TYPED(lars) h, real p, real g)
 {
-    return g + h.norm_decay * p;
+    return TYPED(plus)(g, h.norm_decay, p);
 }
 
 static inline real TYPED(lars_rule)(struct TYPED(lars) h, real p, real g, real *momentum_buffer)
 {
-    g = h.trust_ratio * (g + h.decay * p);
-    *momentum_buffer = h.momentum * *momentum_buffer + h.grad_weight * g;
-    return p - h.lr * (h.from_grad * g + h.from_buffer * *momentum_buffer);
+    g = h.trust_ratio * TYPED(plus)(g, h.decay, p);
+    *momentum_buffer = TYPED(flush)(h.momentum * *momentum_buffer + h.grad_weight * g);
+    return p - h.lr * TYPED(plus)(h.from_buffer * *momentum_buffer, h.from_grad, g);
 }
 
 /* LAMB (You et al. 2020, Algorithm 2). The direction is cheaper to compute twice than to store. */
 struct TYPED(lamb) {
-    real beta1, grad_weight, beta2, one_minus_beta2, correction1, correction2, eps_root, eps, decay, lr, trust_ratio;
+    real beta1, grad_weight, beta2, one_minus_beta2, correction1, root_correction2, eps_root, eps, decay, lr, trust_ratio;
 };
 
 static inline void TYPED(lamb_moments)(struct TYPED(lamb) h, real g, real *exp_avg, real *exp_avg_sq)
 {
-    *exp_avg = h.beta1 * *exp_avg + h.grad_weight * g;
-    *exp_avg_sq = h.beta2 * *exp_avg_sq + h.one_minus_beta2 * (g * g);
+    *exp_avg = TYPED(flush)(h.beta1 * *exp_avg + h.grad_weight * g);
+    *exp_avg_sq = TYPED(flush)(h.beta2 * *exp_avg_sq + h.one_minus_beta2 * g * g);
 }
 
 static inline real TYPED(lamb_direction)(struct TYPED(lamb) h, real p, real exp_avg, real exp_avg_sq)
 {
-    return h.correction1 * exp_avg / (SQRT(exp_avg_sq * h.correction2 + h.eps_root) + h.eps) + h.decay * p;
+    real direction = h.correction1 * exp_avg / (SQRT(exp_avg_sq + h.eps_root) * h.root_correction2 + h.eps);
+    return TYPED(plus)(direction, h.decay, p);
 }
 
 static inline real TYPED(lamb_rule)(struct TYPED(lamb) h, real p, real exp_avg, real exp_avg_sq)

@@ -391,7 +391,6 @@ BAD_OPTIONS = [
     ({"grad_scale": math.inf}, ValueError, "grad_scale must be a finite number"),
     ({"grad_scale": 10**400}, ValueError, "grad_scale must be a finite number"),
     ({"grad_scale": None}, TypeError, "grad_scale must be a number, not NoneType"),
-    ({"grad_scale": 1e39}, ValueError, "beyond float32"),
     ({"on_nonfinite": "silently"}, ValueError, "on_nonfinite must be"),
     ({"on_nonfinite": None}, ValueError, "on_nonfinite must be"),
     ({"clip": 1.0}, TypeError, "clip"),
@@ -448,7 +447,8 @@ def test_a_norm_that_overflows(backend):
     huge = {name: np.full_like(p, 1e200) for name, p in params.items()}
     with Unchanged(opt, params.values()), pytest.raises(FloatingPointError, match="norm of the gradients overflows"):
         opt.step(huge, clip_norm=1.0)
-    opt.step(huge)
+    with Unchanged(opt, params.values()), pytest.raises(FloatingPointError, match="a state would become inf"):
+        opt.step(huge)
 
 
 # ---- loading --------------------------------------------------------------------------------------

@@ -9,7 +9,9 @@ import numpy as np
 
 from .._core import ffi, lib
 from .._pins import HEADER, ITEMS, Pins, fit
+from ..rules import RULES, SQUARES, Overflow, refuse_scalars, scalar_limits
 from . import _memory
+from . import numpy as reference
 from .numpy import NO_NORM
 
 _address, _WRITTEN, _NULL = ffi.from_buffer, ffi.typeof("char[]"), ffi.NULL
@@ -33,6 +35,8 @@ class Plan:
         groups: Sequence[int],
     ):
         self.counts = np.zeros(2, np.int64)
+        self._names, self._of_tensors = list(rules), list(groups)
+        self._arrays = list(params), list(states)
         self._tensors = ffi.new("fastopt_tensor[]", len(params))
         self._groups = ffi.new("fastopt_group[]", len(rules))
         self._plan = ffi.new(
@@ -48,7 +52,11 @@ class Plan:
             tensor.group = group
         self._write = []  # per group, a function that writes its scalars
         for group, name in zip(self._groups, rules, strict=True):
+            rule, fields = RULES[name], RULES[name].scalars._fields
             group.rule = lib.fastopt_rule_index(name.encode())
+            group.smallest[0 : len(fields)], group.largest[0 : len(fields)] = scalar_limits(rule)
+            group.eps, group.eps_root = (fields.index(n) if n in fields else -1 for n in ("eps", "eps_root"))
+            group.squares = sum(1 << k for k, key in enumerate(rule.states) if key in SQUARES)
             layout = struct.Struct(f"{lib.fastopt_rule_scalars(group.rule)}d")
             self._write.append(partial(layout.pack_into, ffi.buffer(group.scalars), 0))
         lib.fastopt_plan_blocks(self._plan)
@@ -100,7 +108,7 @@ class Plan:
     def update(
         self,
         scalars: Sequence[tuple[float, ...]],
-        check_finite: bool,
+        check_finite: bool | None,
         factors: Sequence[float] | None = None,
         norm: float = NO_NORM,
         params: Objects = None,
@@ -112,15 +120,37 @@ class Plan:
             params = grads = None
         for group, values in enumerate(scalars):
             self._write[group](*values)
-        answer = lib.fastopt_update(
+        arguments = (
             self._plan,
             id(params) + ITEMS if params else 0,  # nobody may change a tuple, so C can read its objects
             id(grads) + ITEMS if grads else 0,
             _NULL if factors is None else factors,
             norm,
-            check_finite,
         )
+        answer = lib.fastopt_update(*arguments, check_finite is True, check_finite is None)
+        if answer > lib.FASTOPT_MOVED:
+            self._refuse_overflow(answer, scalars, factors)
+            answer = lib.fastopt_update(*arguments, 0, 1)
         return None if answer == lib.FASTOPT_MOVED else not answer
+
+    def _refuse_overflow(
+        self, answer: int, scalars: Sequence[tuple[float, ...]], factors: Sequence[float] | None
+    ) -> None:
+        """Find out what C was not certain of."""
+        params, states = self._arrays
+        if answer == lib.FASTOPT_BAD_SCALAR:
+            dtypes = reference._dtypes_of_groups(params, self._of_tensors, len(self._names))
+            with np.errstate(all="ignore"):
+                for name, values, of_group in zip(self._names, scalars, dtypes, strict=True):
+                    refuse_scalars(RULES[name], values, of_group)
+        factors = [1.0] * len(params) if factors is None else factors
+        scales = [scalars[group][0] * factor for group, factor in zip(self._of_tensors, factors, strict=True)]
+        arrays = params, self.grads, states, self._of_tensors
+        if reference._step_results(self._names, *arrays, scales, scalars) is None:
+            raise Overflow
+
+    def look_again(self) -> None:
+        self._plan.ordinary = 0
 
     def grad_square_sums(self, params: Objects = None, grads: Objects = None) -> list[float] | None:
         if not HEADER:

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from functools import cache, partial
-from itertools import chain, starmap
+from itertools import chain, repeat, starmap
 from operator import setitem
 from typing import Any
 
@@ -11,7 +11,7 @@ import numba.extending
 import numpy as np
 
 from .. import functions, philox
-from ..rules import RULES, lamb_step, prepare
+from ..rules import LARGE, RULES, SQUARES, TINY, flush, lamb_step, plus, prepare, scalar_limits
 from . import _memory, _numba_matmul, _order
 from . import numpy as reference
 from ._environment import isolated
@@ -21,8 +21,24 @@ from ._jit import kept
 from ._jit import select as _select
 from ._numba_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
 
+for shared in (plus, lamb_step):
+    numba.extending.register_jitable(shared)
 _prepare = _compiled(prepare)
-numba.extending.register_jitable(lamb_step)
+
+
+@numba.extending.overload(flush)
+def _flush(x):
+    smallest_normal = np.finfo(str(x)).smallest_normal
+
+    def flushed(x):
+        return type(smallest_normal)(0) if abs(x) < smallest_normal else x
+
+    return flushed
+
+
+@_compiled
+def _reaches(x, limit):
+    return not abs(x) < limit
 
 
 @cache
@@ -87,6 +103,31 @@ class Plan(reference.Plan):
     def _view(array: np.ndarray) -> np.ndarray:
         return array.reshape(-1)
 
+    def _refuse_overflow(self, scales, scalars) -> None:
+        """Only where numbers are not ordinary (fastopt/rules.py) is the step computed beforehand."""
+        arrays = zip(self._params, self.grads, self._states, self._groups, scales, strict=True)
+        if not (
+            all(map(self._are_ordinary, self._names, self._dtypes, scalars)) and all(starmap(self._is_safe, arrays))
+        ):
+            super()._refuse_overflow(scales, scalars)
+
+    @staticmethod
+    def _are_ordinary(name: str, dtypes: set[Any], scalars: tuple[float, ...]) -> bool:
+        rule = RULES[name]
+        h, tiny = rule.scalars(*scalars), max((TINY[dtype] for dtype in dtypes), default=0.0)
+        if hasattr(h, "eps") and not (h.eps >= tiny or getattr(h, "eps_root", 0.0) >= tiny * tiny):
+            return False
+        return all(low <= abs(s) <= high for s, low, high in zip(scalars, *scalar_limits(rule), strict=True))
+
+    def _is_safe(self, p, g, states, group: int, scale: float) -> bool:
+        large = LARGE[p.dtype]
+        keys = RULES[self._names[group]].states
+        limits = (large**2 if key in SQUARES else large for key in keys)
+        ones = repeat(1.0)
+        return not (
+            _any_beyond(g, scale, large) or _any_beyond(p, 1.0, large) or any(map(_any_beyond, states, ones, limits))
+        )
+
     def _measured(self, group, h, p, g, states) -> tuple[Any, ...]:
         params, directions, moved = np.empty_like(p), np.empty_like(p), [s.copy() for s in states]
         _measure_loop(self._names[group])(tuple(h), p, g, params, directions, *moved)
@@ -136,17 +177,22 @@ def square_sum(x: np.ndarray) -> float:
     return float(_sum(x.reshape(-1), True))
 
 
-@kept("all_finite")
-def _all_finite(x, scale):
-    result = True
+@kept("beyond")
+def _beyond(x, scale, limit):
+    result = False
     for value in x:
-        result &= np.isfinite(scale * value)
+        result |= _reaches(scale * value, limit)
     return result
 
 
 @isolated
+def _any_beyond(x: np.ndarray, scale: float, limit: float) -> bool:
+    """Whether ``scale * x`` has an element of at least ``limit``, or NaN."""
+    return _beyond(x.reshape(-1), x.dtype.type(scale), x.dtype.type(limit))
+
+
 def any_nonfinite(x: np.ndarray, scale: float = 1.0) -> bool:
-    return not _all_finite(x.reshape(-1), x.dtype.type(scale))
+    return _any_beyond(x, scale, np.inf)
 
 
 @cache

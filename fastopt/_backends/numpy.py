@@ -10,7 +10,7 @@ import numpy as np
 from .. import functions, philox
 from .._moving import change_all
 from .._pins import Pins, fit
-from ..rules import RULES, prepare, trust_ratio
+from ..rules import RULES, Overflow, prepare, refuse_scalars, trust_ratio
 from . import _memory, _numpy_matmul
 from ._environment import isolated
 from ._numpy_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
@@ -51,6 +51,42 @@ NO_NORM = -1.0
 Objects = tuple[Any, ...] | None
 
 
+def _dtypes_of_groups(params: Sequence[np.ndarray], groups: Sequence[int], count: int) -> list[set[Any]]:
+    """The types of the tensors in every group."""
+    return [{p.dtype for p, group in zip(params, groups, strict=True) if group == i} for i in range(count)]
+
+
+@isolated
+def _step_results(
+    rules: Sequence[str],
+    params: Sequence[np.ndarray],
+    grads: Sequence[np.ndarray],
+    states: Sequence[Sequence[np.ndarray]],
+    groups: Sequence[int],
+    scales: Sequence[float],
+    scalars: Sequence[tuple[float, ...]],
+) -> list[tuple[tuple[np.ndarray, ...], float]] | None:
+    """What a step makes of every parameter and its states, and the trust ratio; None if something finite overflows."""
+    results = []
+    for p, g, before, group, scale in zip(params, grads, states, groups, scales, strict=True):
+        rule, real = RULES[rules[group]], p.dtype.type
+        exact = rule.scalars(scale, *scalars[group][1:])
+        h, moved, ratio = rule.scalars(*map(real, exact)), before, 1.0
+        if rule.direction is not None:
+            kept, prepared = prepare(h, p, g)
+            direction, *moved = rule.direction(h, kept, prepared, *before)
+            norms = [math.sqrt(square_sum(kept)), math.sqrt(square_sum(direction))]
+            if not all(map(math.isfinite, norms)) and np.isfinite(p).all():
+                return None
+            ratio = trust_ratio(exact._replace(trust_cap=min(exact.trust_cap, float(np.finfo(real).max))), *norms)
+            h = h._replace(trust_ratio=real(ratio))
+        after = rule.update(h, *prepare(h, p, g), *moved)
+        if any((np.isfinite(a) & ~np.isfinite(b)).any() for a, b in zip((p, *before), after, strict=True)):
+            return None
+        results.append((after, ratio))
+    return results
+
+
 class Plan:
     """What one optimizer updates: parameters with their state, each in a group that has a rule."""
 
@@ -69,6 +105,7 @@ class Plan:
         self._params = list(map(self._view, params))
         self._states = [tuple(map(self._view, state)) for state in states]
         self._groups = list(groups)
+        self._dtypes = _dtypes_of_groups(params, groups, len(rules))
         self._given: Pins | None = None
         self._own_states = [s for state in states for s in state]
         self.pin(params)
@@ -101,7 +138,7 @@ class Plan:
     def update(
         self,
         scalars: Sequence[tuple[float, ...]],
-        check_finite: bool,
+        check_finite: bool | None,
         factors: Sequence[float] | None = None,
         norm: float = NO_NORM,
         params: Objects = None,
@@ -109,15 +146,20 @@ class Plan:
     ) -> bool | None:
         """One step, with every group's scalars and a factor for every gradient: all of it or, if not True, nothing.
 
-        False: a gradient is not finite. None: an array is not as it was, or ``params`` or ``grads`` are not the objects
-        that were bound.
+        False: a gradient is not finite; ``check_finite`` looks for that, and lets everything through if it is None.
+        None: an array is not as it was, or ``params`` or ``grads`` are not the objects that were bound. Raises
+        `Overflow`, and ValueError for a scalar that is not finite in the type of its arrays.
         """
         if not self._fits(params, grads):
             return None
+        for name, values, dtypes in zip(self._names, scalars, self._dtypes, strict=True):
+            refuse_scalars(RULES[name], values, dtypes)
         factors = [1.0] * len(self._params) if factors is None else factors
         scales = [scalars[group][0] * factor for group, factor in zip(self._groups, factors, strict=True)]
         if check_finite and any(map(any_nonfinite, self.grads, scales)):
             return False
+        if check_finite is not None:
+            self._refuse_overflow(scales, scalars)
         ratios, ready = list(self.trust_ratios), []
         for i, (p, states, group) in enumerate(zip(self._params, self._states, self._groups, strict=True)):
             rule, real = self._rules[group], p.dtype.type
@@ -126,6 +168,7 @@ class Plan:
             moved: Sequence[np.ndarray] = states
             if rule.direction is not None:
                 *sums, moved = self._measured(group, h, p, self.grads[i], states)
+                exact = exact._replace(trust_cap=min(exact.trust_cap, float(np.finfo(real).max)))
                 ratios[i] = trust_ratio(exact, *map(math.sqrt, sums))
                 h = h._replace(trust_ratio=real(ratios[i]))
             ready.append((group, h, p, self.grads[i], states, moved))
@@ -136,6 +179,14 @@ class Plan:
         ]
         self._commit(ready, counted)
         return True
+
+    def _refuse_overflow(self, scales: Sequence[float], scalars: Sequence[tuple[float, ...]]) -> None:
+        arrays = self._params, self.grads, self._states, self._groups
+        if _step_results(self._names, *arrays, scales, scalars) is None:
+            raise Overflow
+
+    def look_again(self) -> None:
+        """States have been written to: nothing is known any more of how large they are."""
 
     def _measured(self, group, h, p, g, states) -> tuple[Any, ...]:
         """The sums of the squares of the parameter and of the direction, and the states, moved on."""

@@ -72,18 +72,20 @@ class Adam(Optimizer):
     @classmethod
     def scalars(cls, rule, h, t):
         beta1, beta2 = h["betas"]
-        step_size, correction2 = h["lr"], 1.0
+        step_size, unbiased2 = h["lr"], 1.0
         if h["bias_correction"]:
-            unbiased2 = 1.0 - beta2**t
             step_size /= 1.0 - beta1**t
             if h["eps_hat"]:
-                step_size *= math.sqrt(unbiased2)
+                step_size *= math.sqrt(1.0 - beta2**t)
             else:
-                correction2 = 1.0 / unbiased2
-        if not h["amsgrad"]:
-            return beta1, 1.0 - beta1, beta2, 1.0 - beta2, correction2, h["eps_root"], h["eps"], step_size
-        before, after = (correction2, 1.0) if h["amsgrad"] == "corrected" else (1.0, correction2)
-        return beta1, 1.0 - beta1, beta2, 1.0 - beta2, before, after, h["eps_root"], h["eps"], step_size
+                unbiased2 = 1.0 - beta2**t
+        averages = (beta1, 1.0 - beta1, beta2, 1.0 - beta2)
+        if h["amsgrad"] == "corrected":
+            return *averages, 1.0 / unbiased2, 1.0, h["eps_root"], h["eps"], step_size
+        correction = root_correction(unbiased2, h["eps_root"])
+        if h["amsgrad"]:
+            return *averages, 1.0, *correction, h["eps"], step_size
+        return *averages, *correction, h["eps"], step_size
 
 
 class AdamW(Adam):
@@ -185,10 +187,8 @@ class NAdam(Optimizer):
         mu, mu_next, product = _mu(beta1, decay, t), _mu(beta1, decay, t + 1), _mu_product(beta1, decay, t)
         grad_step = lr * (1.0 - mu) / (1.0 - product)
         avg_step = lr * mu_next / (1.0 - product * mu_next)
-        correction2 = 1.0 / (1.0 - beta2**t)
-        return (
-            beta1, 1.0 - beta1, beta2, 1.0 - beta2, correction2, h["eps_root"], h["eps"], grad_step, avg_step
-        )  # fmt: skip
+        correction = root_correction(1.0 - beta2**t, h["eps_root"])
+        return beta1, 1.0 - beta1, beta2, 1.0 - beta2, *correction, h["eps"], grad_step, avg_step
 
 
 def _mu(beta1, decay, t):
@@ -210,6 +210,11 @@ def _mu_product(beta1, decay, t):
 def _products(beta1, decay):
     """The products computed so far: of no mu, of one, and so on."""
     return [np.float32(1)]
+
+
+def root_correction(unbiased, eps_root):
+    """The bias correction outside a root, and what is then inside: not 0 if eps_root is not."""
+    return 1.0 / math.sqrt(unbiased), max(eps_root * unbiased, SMALLEST_NORMAL) if eps_root else 0.0
 
 
 def check_eps(h):

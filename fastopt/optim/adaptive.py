@@ -1,6 +1,6 @@
 """Step sizes from the history of squared gradients: AdaGrad, AdaDelta, RMSProp."""
 
-from .adam import check_eps
+from .adam import SMALLEST_NORMAL, check_eps
 from .base import Optimizer
 from .sgd import check_nesterov, look_ahead
 
@@ -53,7 +53,7 @@ class Adagrad(Optimizer):
 
     @classmethod
     def check(cls, h):
-        if h["initial_accumulator_value"] == 0:
+        if h["initial_accumulator_value"] < SMALLEST_NORMAL:
             check_eps(h)
 
     @classmethod

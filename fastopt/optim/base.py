@@ -18,7 +18,7 @@ from .. import _backends
 from .._backends.numpy import NO_NORM
 from .._checks import a_number, positive, some
 from .._moving import change_all
-from ..rules import RULES
+from ..rules import RULES, Overflow
 from .attributes import refuse_unknown, unknown
 from .hyperparameters import Group
 from .state import MOST_STEPS, checked_state
@@ -37,7 +37,8 @@ from .tensors import (
 Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
 Groups = Sequence[Mapping[str, Any]]
 
-_SCALAR_LIMIT = 3.4028234663852886e38  # the largest float32: a scalar beyond it would become inf there
+_MODERATE = 2.0**39  # gradients of a smaller norm need not be looked at (rules.LARGE)
+_OVERFLOW = "gradients or weights are so large that a weight or a state would become inf or NaN"
 
 
 class Optimizer:
@@ -104,8 +105,13 @@ class Optimizer:
         self._copies = True  # whether the plan reads other gradients than the caller's: they serve for no further step
 
     def _new_state(self, param: np.ndarray, group: Group) -> Mapping[str, np.ndarray]:
-        keys = RULES[group.rule].states
-        return MappingProxyType({key: state_like(param, self.initial_state(group, key)) for key in keys})
+        initial = {key: self.initial_state(group, key) for key in RULES[group.rule].states}
+        for key, value in initial.items():
+            if value > float(np.finfo(param.dtype).max):
+                raise ValueError(
+                    f"{key} of {', '.join(group.names)} cannot start at {value}, which is beyond {param.dtype}"
+                )
+        return MappingProxyType({key: state_like(param, value) for key, value in initial.items()})
 
     # -- what a subclass says --
 
@@ -211,11 +217,14 @@ class Optimizer:
                 scalars = self._scalars(done, grad_scale, limit)
             if not norm < math.inf and on_nonfinite != "ignore":
                 return self._refuse(on_nonfinite, "the norm of the gradients overflows")
-            check = on_nonfinite != "ignore" and (not clips_norm or abs(grad_scale) > 1)
-            answer = self._plan.update(scalars, check, factors, norm, now, given)
-            if answer is None:
-                self._rebind(now, grads)
-                answer = self._plan.update(scalars, check, factors, norm, now)
+            check = None if on_nonfinite == "ignore" else not clips_norm or norm >= _MODERATE
+            try:
+                answer = self._plan.update(scalars, check, factors, norm, now, given)
+                if answer is None:
+                    self._rebind(now, grads)
+                    answer = self._plan.update(scalars, check, factors, norm, now)
+            except Overflow:
+                return self._refuse(on_nonfinite, _OVERFLOW)
             if answer is None:
                 raise self._changing()
             if not answer:
@@ -232,10 +241,14 @@ class Optimizer:
         def step(grad_scale: float) -> bool:
             with lock:
                 of_this_step = scalars(done(0), grad_scale, no_limit)
-                answer = update(of_this_step, True)
-                if answer is None:
-                    self._check_arrays(grads)
+                try:
                     answer = update(of_this_step, True)
+                    if answer is None:
+                        self._check_arrays(grads)
+                        answer = update(of_this_step, True)
+                except Overflow:
+                    self._refuse(on_nonfinite, _OVERFLOW)
+                    return False
                 if answer is None:
                     raise self._changing()
                 if not answer:
@@ -265,8 +278,6 @@ class Optimizer:
                     keep = 1.0 - (h["lr"] * decay if mode == "decoupled" else decay)
             own = self.scalars(group.rule, h, done + 1)
             scale = -grad_scale if h["maximize"] else grad_scale
-            if not -_SCALAR_LIMIT < sum(own, scale + l2 + keep) < _SCALAR_LIMIT:
-                raise ValueError(f"step {done + 1}: these hyperparameters give numbers beyond float32: {dict(h)}")
             trust = self.trust(h) if group.adapts else ()
             finished.append((scale, limit, l2, keep, *own, *trust))
         return finished
@@ -475,6 +486,7 @@ class Optimizer:
         for (what, name, array), made_as in zip(self._written, self._made_as, strict=True):
             if what != "parameter":
                 refuse_changed(what, name, array, made_as)
+        self._plan.look_again()
         counts, groups, arrays = checked_state(state_dict, type(self), self.groups, self.state)
         return [
             *((self._plan.counts, i, count) for i, count in enumerate(counts)),

@@ -3,7 +3,7 @@
 import math
 
 from .._checks import one_of
-from .adam import check_eps
+from .adam import check_eps, root_correction
 from .base import Optimizer
 from .hyperparameters import yes_or_no
 from .sgd import check_nesterov, first_undamped, look_ahead
@@ -164,13 +164,9 @@ class LAMB(Optimizer):
     def scalars(cls, rule, h, t):
         beta1, beta2 = h["betas"]
         grad_weight = 1.0 - beta1 if h["grad_averaging"] else 1.0
-        correction1, correction2 = 1.0, 1.0
-        if h["bias_correction"]:
-            correction1, correction2 = 1.0 / (1.0 - beta1**t), 1.0 / (1.0 - beta2**t)
-        return (
-            beta1, grad_weight, beta2, 1.0 - beta2, correction1, correction2, h["eps_root"], h["eps"],
-            _in_direction(h), h["lr"], 1.0,
-        )  # fmt: skip
+        unbiased1, unbiased2 = (1.0 - beta1**t, 1.0 - beta2**t) if h["bias_correction"] else (1.0, 1.0)
+        correction = (1.0 / unbiased1, *root_correction(unbiased2, h["eps_root"]))
+        return beta1, grad_weight, beta2, 1.0 - beta2, *correction, h["eps"], _in_direction(h), h["lr"], 1.0
 
     @classmethod
     def trust(cls, h):
