@@ -116,12 +116,14 @@ _LATER = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise UnknownName(__name__, name)
-    module = import_module(_LATER[name], __name__)
-    globals()[name] = value = getattr(module, name, module)
-    return value
+if not TYPE_CHECKING:  # type checkers are to refuse names that there are not
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LATER:
+            raise UnknownName(__name__, name)
+        module = import_module(_LATER[name], __name__)
+        globals()[name] = value = getattr(module, name, module)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -82,7 +82,10 @@ class UnknownName(AttributeError):
 
 
 def unknown_names(module: str) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a module, which is called for names that it does not have."""
+    """The ``__getattr__`` of a module, which is called for names that it does not have.
+
+    It is put into ``globals()``: of a module that defines one, type checkers take any name.
+    """
 
     def __getattr__(name: str) -> Any:
         raise UnknownName(module, name)

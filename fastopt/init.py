@@ -54,7 +54,7 @@ __all__ = [
     "zeros_",
 ]
 
-__getattr__ = unknown_names(__name__)
+globals()["__getattr__"] = unknown_names(__name__)
 
 _CONVOLUTIONS = [f"conv{transposed}{d}d" for transposed in ("", "_transpose") for d in (1, 2, 3)]
 _GAINS = {

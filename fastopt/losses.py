@@ -38,7 +38,7 @@ from ._hints import unknown_names
 
 __all__ = ["CrossEntropy", "LogisticLoss", "Loss", "SquaredError"]
 
-__getattr__ = unknown_names(__name__)
+globals()["__getattr__"] = unknown_names(__name__)
 
 
 @isolated

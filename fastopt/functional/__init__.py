@@ -44,4 +44,4 @@ __all__ = [
     "tanh_backward",
 ]
 
-__getattr__ = unknown_names(__name__)
+globals()["__getattr__"] = unknown_names(__name__)

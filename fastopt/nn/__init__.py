@@ -52,4 +52,4 @@ from .sequential import Sequential
 __all__ = ["BatchNorm", "Dropout", "GradientCheck", "Highway", "Layer", "Linear", "ReLU", "Residual", "Sequential",
            "Sigmoid", "Tanh", "check_gradients"]  # fmt: skip
 
-__getattr__ = unknown_names(__name__)
+globals()["__getattr__"] = unknown_names(__name__)

@@ -28,4 +28,4 @@ __all__ = [
     "global_norm",
 ]
 
-__getattr__ = unknown_names(__name__)
+globals()["__getattr__"] = unknown_names(__name__)

@@ -35,4 +35,4 @@ __all__ = [
     "Step",
 ]
 
-__getattr__ = unknown_names(__name__)
+globals()["__getattr__"] = unknown_names(__name__)

@@ -8,4 +8,4 @@ from .range_test import RangeTest, Suggestion, lr_range_test
 
 __all__ = ["EarlyStopping", "History", "RangeTest", "Run", "Suggestion", "fit", "lr_range_test"]
 
-__getattr__ = unknown_names(__name__)
+globals()["__getattr__"] = unknown_names(__name__)
