@@ -55,6 +55,14 @@ def as_array(name: str, values: Any) -> np.ndarray:
         raise TypeError(f"{name} makes no array: {error}") from error
 
 
+def converted(array: np.ndarray, dtype: Any) -> np.ndarray:
+    """``array`` in another type, or itself: what overflows is inf, whatever the caller's ``np.errstate``."""
+    if array.dtype == dtype:
+        return array
+    with np.errstate(all="ignore"):
+        return array.astype(dtype)
+
+
 def _is_sparse(values: Any) -> bool:
     return hasattr(values, "toarray") and hasattr(values, "nnz")
 

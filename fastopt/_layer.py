@@ -10,7 +10,7 @@ import numpy as np
 from . import _backends
 from ._attributes import Attributes
 from ._checks import flag, not_masked, one_dimensional, whole
-from ._conversion import as_real_array
+from ._conversion import as_real_array, converted
 from ._custom import bind_custom
 from ._moving import copy_all
 from ._passes import Bound, Context, OfThread, Pass, drop_oldest, kept_by, run
@@ -169,7 +169,7 @@ class Layer(Attributes):
         dtype = self.dtype or (X.dtype if X.dtype in (np.float32, np.float64) else np.dtype(np.float32))
         outputs: np.ndarray | None = None
         for begin in range(0, len(X) or 1, batch_size):
-            y = self._predicted(X[begin : begin + batch_size], dtype)
+            y = self._predicted(converted(X[begin : begin + batch_size], dtype), dtype)
             if outputs is None:
                 outputs = np.empty((len(X), *y.shape[1:]), y.dtype)
             outputs[begin : begin + batch_size] = y

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._checks import a_number, generator_of, not_masked
+from ._conversion import converted
 from ._hints import unknown_names
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
@@ -88,8 +89,7 @@ def _fans(array: Any) -> tuple[int, int]:
 
 def _fill(array: np.ndarray, values: np.ndarray | float) -> np.ndarray:
     """``values``, of double precision, into ``array``, if they are numbers of its type."""
-    with np.errstate(over="ignore"):
-        rounded = np.asarray(values).astype(array.dtype, copy=False)
+    rounded = converted(np.asarray(values), array.dtype)
     if not np.isfinite(rounded).all():
         raise ValueError(f"the values to fill the array with are beyond the range of {array.dtype}")
     array[...] = rounded

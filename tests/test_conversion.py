@@ -108,3 +108,16 @@ def test_all_that_takes_data():
     assert fo.minibatches(names).arrays[0] is names
     with pytest.raises(TypeError, match="array is a masked array"):
         fo.init.zeros_(MASKED)
+
+
+def test_the_callers_errstate_does_not_matter(backend):
+    model = nn.Linear(2, 1, rng=0)
+    tiny, large = np.full((3, 2), 1e-300), np.full((3, 2), 1e300)
+    expected = model.predict(np.zeros((3, 2)))
+    with np.errstate(all="raise"):
+        np.testing.assert_array_equal(model.predict(tiny), expected)
+        assert not np.isfinite(model.predict(large)).any()
+        assert abs(fo.init.normal_(np.empty(9, np.float32), std=1e-40, rng=0)).max() < 1e-38
+        opt = fo.optim.SGD(model.parameters(), lr=0.1)
+        history = fo.fit(model, tiny, np.ones(3), loss="mse", optimizer=opt, epochs=1, sample_weight=np.full(3, 1e-310))
+    assert np.isfinite(history.loss[0])

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._checks import one_dimensional
-from .._conversion import as_real_array
+from .._conversion import as_real_array, converted
 from .._layer import Layer
 from .._passes import Pass
 from ..losses import finite, near_one
@@ -186,7 +186,9 @@ def bound_to_batches(model: Layer, X: np.ndarray, rows: int, batch_size: int | N
     """The model bound to batches of so many rows, and to the smaller one that may be left; or why that cannot be."""
     size = rows if batch_size is None else min(batch_size, rows)
     try:
-        passes = [model.bound_to(X[:each].astype(dtype), training=False) for each in (size, rows % size) if each]
+        passes = [
+            model.bound_to(converted(X[:each], dtype).copy(), training=False) for each in (size, rows % size) if each
+        ]
     except ValueError as error:
         raise ValueError(f"X has shape {X.shape}, which the model does not take: {error}") from error
     for bound in passes:
