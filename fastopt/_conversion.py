@@ -129,7 +129,8 @@ def _what_is_wrong(array: np.ndarray, place: int, value: Any, values: Any) -> st
         )
         return f"{where} a value is missing: fill it in, or leave such rows out{column}"
     column = "" if columns is None else f", of column {columns[place % len(columns)]!r}: leave it out, or encode it"
-    return f"{where} there is {_short(value)}{column}"
+    labels = "; numpy.unique(..., return_inverse=True)[1] makes labels of names"
+    return f"{where} there is {_short(value)}{labels if isinstance(value, str) and array.ndim == 1 else column}"
 
 
 def _short(value: Any) -> str:

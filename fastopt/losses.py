@@ -31,34 +31,15 @@ import numpy as np
 
 from . import _backends
 from ._backends._environment import isolated
-from ._backends._memory import first_changed, header, overlaps_part, readable
-from ._checks import a_number, not_masked
+from ._backends._memory import first_changed, header, readable
+from ._checks import a_number
 from ._conversion import as_real_array
 from ._hints import unknown_names
+from ._loss_arrays import check_arrays, check_rows, check_weight, checked_scale, finite, near_one, weights_of_rows
 
 __all__ = ["CrossEntropy", "LogisticLoss", "Loss", "SquaredError"]
 
 globals()["__getattr__"] = unknown_names(__name__)
-
-
-@isolated
-def finite(name: str, values: np.ndarray, dtype: Any) -> np.ndarray:
-    """``values`` as a contiguous array of ``dtype``, the same if it is one, if all of them are finite."""
-    values = readable(values, dtype)
-    if _backends.active.any_nonfinite(values):
-        row = next(i for i, row in enumerate(values) if not np.isfinite(row).all())
-        raise ValueError(f"{name} holds NaN or infinity (as {values.dtype}), first in row {row}")
-    return values
-
-
-def near_one(values: np.ndarray, of: np.ndarray | None = None) -> np.ndarray:
-    """``values``, at least 0, times the power of two that brings the largest of them, or of ``of``, to 1/2 or above.
-
-    Their ratios, and so their shares, stay the same to the bit, and their sum does not overflow.
-    """
-    largest = float((values if of is None else of).max(initial=0.0))
-    with np.errstate(all="ignore"):  # what is lost in the smallest is nothing beside the largest
-        return np.ldexp(values, -int(np.frexp(largest)[1]))
 
 
 class Loss:
@@ -146,9 +127,9 @@ class Loss:
         self, z: np.ndarray, y: np.ndarray, dz: np.ndarray, weight: np.ndarray | None, scale: float | None
     ) -> Callable[[], float]:
         """The same for arrays that nobody else has."""
-        _check_arrays(z, y, dz, self._like_targets(z))
-        _check_weight(weight, z)
-        scale = _checked_scale(scale, z)
+        check_arrays(z, y, dz, self._like_targets(z))
+        check_weight(weight, z)
+        scale = checked_scale(scale, z)
         each = self._checked(self.losses(z, y, dz), z)
         rows = max(len(z), 1)
         share_of_row = self.per_row(z) / max(each.size // rows, 1)
@@ -195,70 +176,12 @@ class Loss:
             If ``z`` is no array of outputs, ``y`` none of its targets, as `targets` returns them, or ``weight`` not of
             finite numbers of at least 0; if no row counts, of which there is no mean.
         """
-        weight = _weights_of_rows(weight, z)
+        weight = weights_of_rows(weight, z)
         total = self._bound(z, y, np.empty_like(z), weight, None)()
         divisor = self.sum_of_weights(z, y)
         if divisor == 0:
             raise ValueError(f"of z, of shape {z.shape}, no row counts: there is no mean")
         return total / divisor
-
-
-def _check_arrays(z: Any, y: Any, dz: Any, targets: tuple[tuple[int, ...], Any] | None) -> None:
-    """Raise what a kernel cannot, if these are not outputs, targets of this shape and dtype, and a gradient."""
-    real = z.dtype if isinstance(z, np.ndarray) and z.dtype in (np.float32, np.float64) else np.dtype(np.float64)
-    arrays = [("z", z, np.shape(z), real), ("dz", dz, np.shape(z), real)]
-    if targets is not None:
-        arrays.insert(1, ("y", y, *targets))
-    for name, x, shape, dtype in arrays:
-        if not isinstance(not_masked(name, x), np.ndarray) or x.dtype != dtype:
-            given = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
-            raise TypeError(f"{name} must be an array of {np.dtype(dtype)}, not {given}")
-        if x.shape != shape:
-            raise ValueError(f"{name} has shape {x.shape}, for z of shape {z.shape} it must have {shape}")
-        if not (x.flags.c_contiguous and x.flags.aligned) or (x is dz and not x.flags.writeable):
-            raise ValueError(f"{name} must be C-contiguous and aligned, and dz writeable")
-        if x.ndim == 0:
-            raise ValueError(f"{name} is a single number: it must have rows")
-        if overlaps_part(dz, x):
-            raise ValueError(f"dz overlaps a part of {name}")
-
-
-def _check_weight(weight: Any, z: np.ndarray) -> None:
-    """Refuse weights that are not an array of a number for each row."""
-    if weight is None:
-        return
-    if not isinstance(not_masked("weight", weight), np.ndarray) or weight.dtype.kind not in "biuf":
-        given = weight.dtype if isinstance(weight, np.ndarray) else type(weight).__name__
-        raise TypeError(f"weight must be an array of real numbers, not {given}")
-    if weight.shape != z.shape[:1]:
-        raise ValueError(f"weight has shape {weight.shape}, for z of shape {z.shape} it must have {z.shape[:1]}")
-
-
-@isolated
-def _weights_of_rows(weight: Any, z: Any) -> np.ndarray | None:
-    """``weight`` as an array, if it holds a finite number of at least 0 for each row."""
-    if weight is None:
-        return None
-    weight = as_real_array("weight", weight)
-    if isinstance(z, np.ndarray):
-        _check_weight(weight, z)
-    if not (np.isfinite(weight) & (weight >= 0)).all():
-        raise ValueError("weight must hold finite numbers of at least 0")
-    return weight
-
-
-def _checked_scale(scale: Any, z: np.ndarray) -> float | None:
-    """``scale``, if it is a number of the gradient's type."""
-    return None if scale is None else a_number("scale", scale, -(most := float(np.finfo(z.dtype).max)), most)
-
-
-def _check_rows(z: Any, y: Any, shape: tuple[int, ...]) -> None:
-    """Refuse outputs and targets that do not belong together."""
-    for name, x in (("z", z), ("y", y)):
-        if not isinstance(not_masked(name, x), np.ndarray):
-            raise TypeError(f"{name} must be an array, not {type(x).__name__}")
-    if y.shape != shape:
-        raise ValueError(f"y has shape {y.shape}, for z of shape {z.shape} it must have {shape}")
 
 
 def _if_labels(y: np.ndarray, output_shape: tuple[int, ...]) -> str:
@@ -298,7 +221,7 @@ def share(right: np.ndarray, weight: np.ndarray | None) -> float:
     """The share of what is right, by the rows' weights if there are any."""
     if weight is None:
         return float(np.count_nonzero(right) / right.size) if right.size else math.nan
-    weight = np.asarray(_weights_of_rows(weight, right), np.float64)
+    weight = np.asarray(weights_of_rows(weight, right), np.float64)
     weight = near_one(weight)
     total = weight.sum()
     return float((right.reshape(len(right), -1).mean(axis=1) * weight).sum() / total) if total else math.nan
@@ -368,10 +291,10 @@ class LogisticLoss(Loss):
         return np.shape(z), getattr(z, "dtype", None)
 
     def _bound(self, z, y, dz, weight=None, scale=None):
-        _check_arrays(z, y, dz, self._like_targets(z))
-        _check_weight(weight, z)
+        check_arrays(z, y, dz, self._like_targets(z))
+        check_weight(weight, z)
         pos_weight = self._pos_weight_as(z.dtype, z.shape)
-        scale = 1.0 / max(z.size, 1) if scale is None else _checked_scale(scale, z)
+        scale = 1.0 / max(z.size, 1) if scale is None else checked_scale(scale, z)
         if weight is None and pos_weight is None:
             return _backends.active.bind("logistic_loss", z, y, None, dz, scale)
         each = None if weight is None else np.empty_like(z)
@@ -382,7 +305,7 @@ class LogisticLoss(Loss):
     @isolated
     def accuracy(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float:
         """The share of outputs on the side of 0 that the target is of 1/2."""
-        _check_rows(z, y, np.shape(z))
+        check_rows(z, y, np.shape(z))
         return share((z > 0) == (y > 0.5), weight)
 
 
@@ -400,9 +323,9 @@ class SquaredError(Loss):
         return "SquaredError()"
 
     def _bound(self, z, y, dz, weight=None, scale=None):
-        _check_arrays(z, y, dz, (np.shape(z), getattr(z, "dtype", None)))
-        _check_weight(weight, z)
-        scale = _checked_scale(2.0 / max(z.size, 1) if scale is None else 2.0 * a_number("scale", scale), z)
+        check_arrays(z, y, dz, (np.shape(z), getattr(z, "dtype", None)))
+        check_weight(weight, z)
+        scale = checked_scale(2.0 / max(z.size, 1) if scale is None else 2.0 * a_number("scale", scale), z)
         if weight is None:
             return _backends.active.bind("mse_loss", z, y, None, dz, scale)
         each = np.empty_like(z)
@@ -523,9 +446,9 @@ class CrossEntropy(Loss):
         return np.where(used, self._shares.take(y, mode="clip"), 0.0)
 
     def _bound(self, z, y, dz, weight=None, scale=None):
-        _check_arrays(z, y, dz, (np.shape(z)[:1], np.int64))
-        _check_weight(weight, z)
-        scale = _checked_scale(scale, z)
+        check_arrays(z, y, dz, (np.shape(z)[:1], np.int64))
+        check_weight(weight, z)
+        scale = checked_scale(scale, z)
         if z.ndim != 2 or (self._shares is not None and self._shares.shape != z.shape[1:]):
             weights = "" if self._shares is None else f", and weight {self._shares.shape}"
             raise ValueError(f"z has shape {z.shape}{weights}: they must be (rows, classes) and (classes,)")
@@ -550,7 +473,7 @@ class CrossEntropy(Loss):
     @isolated
     def accuracy(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float:
         """The share of rows, of those that count, whose largest output is that of the label."""
-        _check_rows(z, y, np.shape(z)[:1])
+        check_rows(z, y, np.shape(z)[:1])
         if z.ndim != 2:
             raise ValueError(f"z has shape {z.shape}: it must be (rows, classes)")
         right, used = z.argmax(axis=1) == y, y != self.ignore_index

@@ -48,6 +48,7 @@ REFUSED = [
     (Tensor(), TypeError, r"X makes no array: .* Use tensor\.detach\(\)\.numpy\(\)"),
     ([[1.0, 2.0], [3.0]], ValueError, "X makes no array: .* inhomogeneous"),
     (Frame({"a": [1.0, 2.0], "b": ["u", "v"]}), TypeError, "in row 0 there is 'u', of column 'b': leave it out, or"),
+    (np.array([1, "u"], object), TypeError, "in row 1 there is 'u'; numpy.unique.* makes labels of names"),
     (Frame({"a": [1.0, None]}), TypeError, r"in row 1 a value is missing: .* column 'a': \.fillna\(value\)"),
     (Frame({"a": [1.0, np.nan]}, ["Float64"]), TypeError, r"in row 1 a value is missing: .* column 'a': \.fillna"),
     (np.array([1.0, 2j]), TypeError, r"not complex128; X\.real and X\.imag are"),

@@ -10,8 +10,8 @@ import numpy as np
 from .._checks import one_dimensional
 from .._conversion import as_real_array, converted
 from .._layer import Layer
+from .._loss_arrays import finite, near_one
 from .._passes import Pass
-from ..losses import finite, near_one
 
 _MOST_IN_FINGERPRINT = 2**22
 
