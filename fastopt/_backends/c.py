@@ -367,9 +367,11 @@ def weighted_logistic_loss(
     pos_weight: np.ndarray | None,
     losses: np.ndarray | None,
     dz: np.ndarray,
-    *scalars: float,
+    scale: float,
+    y_scale: float,
+    y_shift: float,
 ) -> float:
-    return _bind_weighted_logistic_loss(z, y, weight, pos_weight, losses, dz, *scalars)()
+    return _bind_weighted_logistic_loss(z, y, weight, pos_weight, losses, dz, scale, y_scale, y_shift)()
 
 
 def _bind_weighted_logistic_loss(
