@@ -1,0 +1,109 @@
+"""A picture of a graph: values on the nodes, partial derivatives on the edges."""
+
+from typing import Any
+
+import numpy as np
+
+from .node import Node, label, order_of
+from .tables import Step, _shown, folded, names_of
+
+_COLOURS = {"variable": "#56B4E9", "constant": "#DDDDDD", "result": "#E69F00", "node": "white"}  # Okabe and Ito's
+
+
+def plot(result: Node, ax: Any = None) -> Any:
+    """Draw the graph: inputs on the left and the result on the right.
+
+    Parameters
+    ----------
+    result : Node
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new figure, which grows with the graph.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    TypeError
+        If ``result`` is no node.
+    ImportError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> from fastopt import graph
+    >>> W, X = graph.variable(3.0, name="W"), graph.constant(3.0, name="X")
+    >>> figure = graph.plot(graph.sigmoid(W * X).named("y"))
+    """
+    if not isinstance(result, Node):
+        raise TypeError(f"plot takes a node, not {type(result).__name__}")
+    names = names_of(result)
+    steps = {node: Step(node, names) for node in folded(result)}
+    places = _places(result, steps)
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        width = 2.4 * (1 + max(x for x, _ in places.values()))
+        height = 1.3 * (1 + max(y for _, y in places.values()))
+        _, ax = plt.subplots(figsize=(max(4.0, width), max(2.2, height)), layout="constrained")
+    ax.set_axis_off()
+    boxes = {}
+    for node, place in places.items():
+        kind = "result" if node is result else "node" if node.operation else "variable" if node.trainable else "constant"
+        name = names.get(node, label(node))
+        formula = f"= {steps[node].formula}" if node in steps else ""
+        value = _short(_shown(node.value))
+        text = "\n".join(part for part in (f"{name} {formula}".strip(), value if value != name else "") if part)
+        boxes[node] = ax.text(
+            *place, text, ha="center", va="center", fontsize=9, zorder=3,
+            bbox={"boxstyle": "round,pad=0.45", "facecolor": _COLOURS[kind], "edgecolor": "#333333"}, color="black",
+        ).get_bbox_patch()  # fmt: skip
+    for node, step in steps.items():
+        inputs = [x for x in step.inputs if x in places]
+        partials = step.partials(names, set(inputs))
+        for x in inputs:
+            arrow = {"arrowstyle": "-|>", "color": "#777777", "patchA": boxes[x], "patchB": boxes[node]}
+            ax.annotate("", xy=places[node], xytext=places[x], zorder=1, arrowprops=arrow)
+            between = np.mean([places[x], places[node]], axis=0)
+            ax.annotate(
+                _short(partials.get(names[x], "")), between, xytext=(0, 4), textcoords="offset points",
+                ha="center", fontsize=8, color="#0072B2", zorder=2,
+            )  # fmt: skip
+    ax.set_xlim(-0.6, max(x for x, _ in places.values()) + 0.6)
+    ax.set_ylim(-0.6, max(y for _, y in places.values()) + 0.6)
+    return ax.figure
+
+
+def _places(result: Node, steps: dict[Node, Step]) -> dict[Node, tuple[float, float]]:
+    """Columns by the longest way from an input; within a column, near the mean of what a node is made of."""
+    used = {x for step in steps.values() for x in step.inputs if x.operation or x.name}  # plain numbers stand in formulas
+    shown = [x for x in order_of(result) if x in used or x in steps or x is result]
+    column: dict[Node, int] = {}
+    for node in shown:
+        inputs = [column[x] for x in steps[node].inputs if x in column] if node in steps else []
+        column[node] = 1 + max(inputs, default=-1)
+    for node in shown:  # inputs move to just before what they are used in
+        if node not in steps and node is not result:
+            column[node] = min(column[s.node] for s in steps.values() if node in s.inputs) - 1
+    height: dict[Node, float] = {}
+    tallest = max(sum(1 for x in shown if column[x] == c) for c in set(column.values()))
+    for c in sorted(set(column.values())):
+        here = [x for x in shown if column[x] == c]
+        wish = {
+            x: float(np.mean([height[i] for i in steps[x].inputs if i in height] or [0.0])) if x in steps else -x.number
+            for x in here
+        }
+        here.sort(key=lambda x: wish[x])
+        free = (tallest - len(here)) / 2
+        for i, x in enumerate(here):
+            height[x] = free + i
+    return {x: (float(column[x]), height[x]) for x in shown}
+
+
+def _short(shown: Any) -> str:
+    text = _shown(shown)
+    try:
+        return f"{float(text):.4g}"
+    except ValueError:
+        return text if len(text) <= 28 else text[:27] + "…"

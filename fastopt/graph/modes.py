@@ -1,0 +1,280 @@
+"""Forward and backward: derivatives by one walk through the graph, in either direction.
+
+Forward, every node's derivative with respect to a variable is the sum, over its inputs, of partial derivative times the
+input's derivative. Backward, the result's derivative with respect to every node is handed on to its inputs through the
+same partial derivatives, transposed.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .node import Node, _silently, constant, describe, order_of
+from .operations import broadcast_to, sum_to
+from .partials import Partial
+
+
+def evaluate(node: Node, inputs: Mapping[Node, Any] | None = None) -> np.ndarray:
+    """Compute the values of a node and of all it depends on anew, in place.
+
+    Parameters
+    ----------
+    node : Node
+    inputs : dict, optional
+        New values of variables and constants, by node. They replace the values those have; other shapes are allowed
+        if the operations allow them.
+
+    Returns
+    -------
+    ndarray
+        The node's value. As far as shapes stay, it is the array it was.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a node of ``inputs`` is no variable or constant, or a value has another dtype; if shapes do not fit. All
+        values are then as before.
+
+    Examples
+    --------
+    >>> from fastopt import graph
+    >>> x = graph.variable(2.0, name="x")
+    >>> y = x * x
+    >>> graph.evaluate(y, {x: 5.0})
+    array(25.)
+    """
+    given = {} if inputs is None else {x: _new_value(x, value) for x, value in inputs.items()}
+    before = {x: x.value for x in given}
+    order = order_of(node)
+    reshaped = any(value.shape != x.value.shape for x, value in given.items())
+    kept = [(each, each.value) for each in order] if reshaped else []
+    for x, value in given.items():
+        x.value = value
+    try:
+        with np.errstate(**_silently):
+            for each in order:
+                operation = each.operation
+                if operation is not None:
+                    values = [x.value for x in each.inputs]
+                    if operation.reuses and not reshaped:
+                        operation.evaluate(*values, out=each.value, **each.options)
+                    else:
+                        each.value = np.asarray(operation.evaluate(*values, **each.options))
+    except BaseException:
+        for x, value in (*before.items(), *kept):
+            x.value = value
+        raise
+    return node.value
+
+
+def _new_value(x: Node, value: Any) -> np.ndarray:
+    if not isinstance(x, Node) or x.operation is not None:
+        raise TypeError(f"only variables and constants can be given values, not {x!r}")
+    return constant(value, dtype=x.value.dtype if x.value.dtype.kind == "f" else None).value
+
+
+def partials_of(node: Node, values: Sequence[Any], y: Any) -> list[Partial | None]:
+    """The partial derivatives of a node with respect to its inputs, of arrays or of nodes."""
+    assert node.operation is not None
+    return [None if p is None else p(y, *values, **node.options) for p in node.operation.partials]
+
+
+def depends(order: Sequence[Node], on: Any) -> set[Node]:
+    """Which nodes depend on one of ``on``."""
+    found = set(on)
+    for node in order:
+        if node.inputs and node not in found and not found.isdisjoint(node.inputs):
+            found.add(node)
+    return found
+
+
+def push_forward(order: Sequence[Node], tangents: dict[Node, Any], symbolic: bool = False) -> dict[Node, Any]:
+    """The derivative of every node, from those of some (J t): forward mode."""
+    t = dict(tangents)
+    for node in order:
+        if node in t or not node.inputs or t.keys().isdisjoint(node.inputs):
+            continue
+        operation = node.operation
+        assert operation is not None
+        values = node.inputs if symbolic else [x.value for x in node.inputs]
+        y = node if symbolic else node.value
+        total: Any = None
+        for x, partial in zip(node.inputs, operation.partials, strict=True):
+            if x in t and partial is not None:
+                term = partial(y, *values, **node.options).forward(t[x])
+                if operation.broadcasts and np.shape(term) != node.value.shape:
+                    term = broadcast_to(term, shape=node.value.shape)
+                total = term if total is None else total + term
+        if total is not None:
+            t[node] = total
+    return t
+
+
+def pull_back(order: Sequence[Node], seed: Any, wanted: set[Node], symbolic: bool = False) -> dict[Node, Any]:
+    """The derivative of the last node with respect to every node that is wanted (Jᵀ g): backward mode."""
+    gradients: dict[Node, Any] = {order[-1]: seed}
+    for node in reversed(order):
+        if not node.inputs or node not in gradients or node not in wanted:
+            continue
+        g = gradients[node]
+        operation = node.operation
+        assert operation is not None
+        values = node.inputs if symbolic else [x.value for x in node.inputs]
+        y = node if symbolic else node.value
+        for x, partial in zip(node.inputs, operation.partials, strict=True):
+            if partial is None or x not in wanted:
+                continue
+            term = partial(y, *values, **node.options).backward(g)
+            if operation.broadcasts and x.value.shape != node.value.shape:
+                term = sum_to(term, shape=x.value.shape)
+            before = gradients.get(x)
+            gradients[x] = term if before is None else before + term
+    return gradients
+
+
+def scalar(node: Node, what: str) -> Node:
+    """The node, if it is one number."""
+    if not isinstance(node, Node):
+        raise TypeError(f"{what} takes a node, not {type(node).__name__}")
+    if node.value.size != 1:
+        raise ValueError(f"{what} takes one number, and {describe(node)} is {node.value.size}: sum it, or average it")
+    return node
+
+
+def variables(node: Node) -> list[Node]:
+    """The variables that a node depends on, in the order in which they were made."""
+    return [x for x in order_of(node) if x.trainable]
+
+
+def parameters(node: Node) -> dict[str, np.ndarray]:
+    """The arrays of the variables that a node depends on, by name: what an optimizer takes, and updates in place.
+
+    Raises
+    ------
+    ValueError
+        If a variable has no name, or two have the same.
+
+    Examples
+    --------
+    >>> import fastopt as fo
+    >>> from fastopt import graph
+    >>> w = graph.variable([1.0, -2.0], name="w")
+    >>> loss = graph.sum(w * w)
+    >>> opt = fo.optim.SGD(graph.parameters(loss), lr=0.25)
+    >>> opt.step(graph.gradients(loss))
+    >>> graph.evaluate(loss)
+    array(1.25)
+    """
+    return {name: x.value for name, x in _by_name(node).items()}
+
+
+def _by_name(node: Node) -> dict[str, Node]:
+    named: dict[str, Node] = {}
+    for x in variables(node):
+        if x.name is None:
+            raise ValueError(f"{describe(x)} is a variable without a name: give it one with named(...)")
+        if x.name in named:
+            raise ValueError(f"two variables have the name {x.name!r}")
+        named[x.name] = x
+    return named
+
+
+def gradients(loss: Node, wrt: Sequence[Node] | None = None) -> dict[str, np.ndarray]:
+    """The derivatives of a number with respect to the variables it depends on, by name, by one backward pass.
+
+    Parameters
+    ----------
+    loss : Node
+        One number, whose value is up to date (`evaluate` brings it there).
+    wrt : list of Node, optional
+        Other nodes than the variables.
+
+    Returns
+    -------
+    dict of ndarray
+        What `fastopt.optim.Optimizer.step` takes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``loss`` is no node of one number; if a node has no name, or two have the same.
+
+    Examples
+    --------
+    >>> from fastopt import graph
+    >>> a, b = graph.variable(2.0, name="a"), graph.variable(3.0, name="b")
+    >>> graph.gradients(a * b)
+    {'a': array(3.), 'b': array(2.)}
+    """
+    scalar(loss, "gradients")
+    named = _by_name(loss) if wrt is None else {x.name or describe(x): x for x in wrt}
+    order = order_of(loss)
+    wanted = depends(order, named.values())
+    with np.errstate(**_silently):
+        found = pull_back(order, np.ones(loss.value.shape, loss.value.dtype), wanted)
+    result = {name: _array(found.get(x), x) for name, x in named.items()}
+    if len({id(g) for g in result.values()}) < len(result):  # of a + b, both derivatives are the same array
+        result = {name: g.copy() for name, g in result.items()}
+    return result
+
+
+def _array(g: Any, x: Node) -> np.ndarray:
+    """A derivative as an array of its node's shape and dtype, zeros where there is none."""
+    if g is None:
+        return np.zeros(x.value.shape, x.value.dtype)
+    g = np.asarray(g, x.value.dtype)
+    if g.shape == x.value.shape and g.flags.c_contiguous and g.flags.writeable:
+        return g
+    return np.array(np.broadcast_to(g, x.value.shape), order="C")
+
+
+def hessian_vector(loss: Node, vectors: Mapping[Node, Any]) -> dict[Node, np.ndarray]:
+    """The Hessian of a number times a vector, by forward mode over backward mode.
+
+    Parameters
+    ----------
+    loss : Node
+        One number.
+    vectors : dict
+        For some variables, by node, an array of the variable's shape: the vector v.
+
+    Returns
+    -------
+    dict
+        For each of these variables, its part of H v, all of them together being the variables of H.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``loss`` is no node of one number, or a vector has another shape than its variable.
+
+    Examples
+    --------
+    >>> from fastopt import graph
+    >>> x = graph.variable([1.0, 2.0], name="x")
+    >>> graph.hessian_vector(graph.sum(x * x * x), {x: [1.0, 0.0]})[x]  # the Hessian is diag(6 x)
+    array([6., 0.])
+
+    References
+    ----------
+    Pearlmutter, "Fast exact multiplication by the Hessian" (1994).
+    """
+    scalar(loss, "hessian_vector")
+    tangents: dict[Node, Any] = {}
+    for x, v in vectors.items():
+        vector = np.asarray(v, x.value.dtype)
+        if vector.shape != x.value.shape:
+            raise ValueError(f"the vector for {describe(x)} has shape {vector.shape}")
+        tangents[x] = vector
+    order = order_of(loss)
+    wanted = depends(order, vectors)
+    seed = constant(np.ones(loss.value.shape, loss.value.dtype))
+    found = pull_back(order, seed, wanted, symbolic=True)
+    result: dict[Node, np.ndarray] = {}
+    with np.errstate(**_silently):
+        for x in vectors:
+            g = found.get(x)
+            moved = push_forward(order_of(g), tangents) if isinstance(g, Node) else {}
+            result[x] = _array(moved.get(g), x)
+    return result

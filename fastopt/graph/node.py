@@ -1,0 +1,268 @@
+"""Nodes: a value, the operation that computed it, and the nodes it was computed from."""
+
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from .._checks import real_dtype
+from .partials import Partial
+
+_number = count()
+_silently = {"divide": "ignore", "invalid": "ignore", "over": "ignore", "under": "ignore"}
+
+
+class Operation:
+    """How a kind of node is evaluated, and its partial derivative with respect to each input.
+
+    Called with nodes, it makes a node; called with arrays only, it evaluates.
+
+    Parameters
+    ----------
+    name : str
+        What formulas and messages call it.
+    evaluate : function
+        Of the inputs' values (arrays; and options, by keyword), the node's value.
+    *partials : function or None
+        For each input, a function of the node, then of all its inputs (and options, by keyword), that returns
+        `diagonal`, `symmetric` or `linear`. It is called with arrays, or with nodes where derivatives are to be
+        differentiated again: so it is written with operators and the operations of `fastopt.graph`. None: the node
+        does not depend on this input smoothly, and there is no derivative.
+    formula : str, optional
+        ``"{} + {}"``, say; by default ``name(…)``.
+    binds : int
+        How tightly the formula binds: 1 as a sum, 2 as a product, 3 as a power, 4 as a name. An input that binds less
+        tightly is put in brackets.
+    broadcasts : bool
+        Whether inputs of other shapes are broadcast, as NumPy does, and sums over what was broadcast make their
+        derivatives; the partial derivatives need not know.
+
+    Examples
+    --------
+    >>> from fastopt import graph
+    >>> cube = graph.Operation("cube", lambda x: x**3, lambda y, x: graph.diagonal(3 * x * x))
+    >>> x = graph.variable(2.0, name="x")
+    >>> graph.backward_mode(cube(x))[x]
+    12.0
+    >>> graph.check(cube(x))
+    """
+
+    __slots__ = ("binds", "broadcasts", "evaluate", "formula", "name", "partials", "reuses")
+
+    def __init__(
+        self,
+        name: str,
+        evaluate: Callable[..., Any],
+        *partials: Callable[..., Partial] | None,
+        formula: str | None = None,
+        binds: int = 4,
+        broadcasts: bool = False,
+        reuses: bool = False,
+    ):
+        self.name, self.evaluate, self.partials = name, evaluate, partials
+        self.formula, self.binds = formula, binds
+        self.broadcasts, self.reuses = broadcasts, reuses
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        for given in inputs:
+            if isinstance(given, Node):
+                return Node(self, as_nodes(self, inputs), options)
+        return self.evaluate(*inputs, **options)
+
+    def __repr__(self) -> str:
+        return f"<operation {self.name}>"
+
+
+def as_nodes(operation: Operation, inputs: Sequence[Any]) -> tuple["Node", ...]:
+    """The inputs as nodes: numbers and arrays become constants of the dtype that the nodes among them have."""
+    dtype = next((x.value.dtype for x in inputs if isinstance(x, Node) and x.value.dtype.kind == "f"), None)
+    return tuple([x if isinstance(x, Node) else constant(x, dtype=dtype) for x in inputs])
+
+
+class Node:
+    """A node of a graph: made by operators and operations on other nodes, by `variable` and by `constant`.
+
+    Attributes
+    ----------
+    value : ndarray
+        What was computed; of a number, an array without axes. `evaluate` computes it anew, in place.
+    name : str or None
+        What tables and drawings call it.
+    inputs : tuple of Node
+    operation : Operation or None
+        None for variables and constants.
+    """
+
+    __slots__ = ("__weakref__", "_order", "inputs", "name", "number", "operation", "options", "trainable", "value")
+    __array_ufunc__ = None  # an array on the left of an operator leaves the work to the node
+
+    def __init__(self, operation: Operation, inputs: tuple["Node", ...], options: dict[str, Any]):
+        if len(inputs) != len(operation.partials):
+            raise TypeError(f"{operation.name} takes {len(operation.partials)} inputs, not {len(inputs)}")
+        self.operation: Operation | None = operation
+        self.inputs, self.options = inputs, options
+        self.name: str | None = None
+        self.trainable = False
+        self._order: list[Node] | None = None
+        values = [x.value for x in inputs]
+        if len(inputs) > 1:
+            _check_alike(operation, inputs)
+        try:
+            with np.errstate(**_silently):
+                value = operation.evaluate(*values, **options)
+        except ValueError as error:
+            raise ValueError(f"{operation.name} of {' and '.join(map(describe, inputs))}: {error}") from error
+        self.value: np.ndarray = value if type(value) is np.ndarray else np.asarray(value)
+        self.number = next(_number)
+
+    # -- names --
+
+    def named(self, name: str) -> "Node":
+        """Give the node a name, under which tables show it; returns the node."""
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a str, not {type(name).__name__}")
+        self.name = name
+        return self
+
+    def __repr__(self) -> str:
+        return f"<{describe(self)}>"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.value.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.value.ndim
+
+    @property
+    def size(self) -> int:
+        return self.value.size
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __bool__(self) -> bool:
+        raise TypeError("a node has no truth value: the graph is fixed when it is made; look at node.value")
+
+    def __iter__(self):
+        if not self.value.ndim:
+            raise TypeError(f"{describe(self)} is a number: it cannot be iterated over")
+        return (self[i] for i in range(len(self.value)))
+
+
+def _check_alike(operation: Operation, inputs: tuple[Node, ...]) -> None:
+    first = inputs[0].value.dtype
+    for x in inputs:
+        dtype = x.value.dtype
+        if dtype is not first and dtype != first and dtype.kind == "f" and first.kind == "f":
+            raise TypeError(f"{operation.name} of {describe(inputs[0])}, which is {first}, and {describe(x)}, {dtype}")
+
+
+def describe(node: Node) -> str:
+    """How messages call a node: its name or formula, and its shape."""
+    shape = f" of shape {node.value.shape}" if node.value.ndim else ""
+    return f"{label(node)}{shape}"
+
+
+def label(node: Node) -> str:
+    """The node's name, or what it is made of, one level deep."""
+    if node.name is not None:
+        return node.name
+    if node.operation is None:
+        return f"{node.value.item():.6g}" if node.value.size == 1 else "an array"
+    return formula_of(node, [x.name or ("…" if x.operation else label(x)) for x in node.inputs])
+
+
+def formula_of(node: Node, shown: Sequence[str]) -> str:
+    """The node's formula, with its inputs shown as they are given."""
+    operation = node.operation
+    assert operation is not None
+    options = ", ".join(f"{k}={v}" for k, v in node.options.items() if isinstance(v, (int, float, tuple, str)))
+    if operation.formula is None:
+        return f"{operation.name}({', '.join([*shown, options] if options else shown)})"
+    return operation.formula.format(*shown, **node.options)
+
+
+def variable(value: Any, *, name: str | None = None, dtype: Any = None) -> Node:
+    """A node with respect to which derivatives are taken, and which an optimizer may update.
+
+    Parameters
+    ----------
+    value : number or array of float32 or float64
+        An array of either dtype is not copied: what is written into it, by an optimizer say, is the node's value when
+        the graph is evaluated again. Numbers, lists and integers become an array of ``dtype``.
+    name : str, optional
+    dtype : numpy.float32 or numpy.float64, optional
+        By default float64 for what is no array of either.
+
+    Raises
+    ------
+    TypeError
+        If ``value`` does not hold real numbers.
+
+    Examples
+    --------
+    >>> from fastopt import graph
+    >>> W = graph.variable(3.0, name="W")
+    >>> graph.backward_mode(W * W)[W]
+    6.0
+    """
+    return _leaf(value, name, dtype, True)
+
+
+def constant(value: Any, *, name: str | None = None, dtype: Any = None) -> Node:
+    """A node that is only read: inputs, targets, numbers. Integer arrays, as labels are, stay integers.
+
+    Parameters
+    ----------
+    value, name, dtype
+        See `variable`.
+
+    Examples
+    --------
+    >>> from fastopt import graph
+    >>> X = graph.constant([1.0, 2.0], name="X")
+    >>> (2 * X).value
+    array([2., 4.])
+    """
+    return _leaf(value, name, dtype, False)
+
+
+def _leaf(value: Any, name: str | None, dtype: Any, trainable: bool) -> Node:
+    if isinstance(value, Node):
+        raise TypeError(f"{describe(value)} is a node already")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError("a masked array has no place in a graph: fill it first (value.filled(...))")
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"a node's value must be real numbers, not {array.dtype if array.dtype != object else value!r}")
+    labels = isinstance(value, np.ndarray) and array.dtype.kind in "iu" and array.ndim > 0 and not trainable
+    if not labels:
+        is_real = array.dtype in (np.float32, np.float64)
+        array = array.astype(real_dtype(dtype if dtype is not None else array.dtype if is_real else float), copy=False)
+    node = object.__new__(Node)
+    node.operation, node.inputs, node.options = None, (), {}
+    node.name, node.trainable, node._order = None, trainable, None
+    node.value = array if type(array) is np.ndarray else np.asarray(array)
+    node.number = next(_number)
+    return node if name is None else node.named(name)
+
+
+def order_of(node: Node) -> list[Node]:
+    """The node and all it depends on, inputs before what is made of them."""
+    if node._order is None:
+        seen = {node}
+        pending = [node]
+        while pending:
+            for x in pending.pop().inputs:
+                if x not in seen:
+                    seen.add(x)
+                    pending.append(x)
+        node._order = sorted(seen, key=lambda each: each.number)  # inputs were made first
+    return node._order
