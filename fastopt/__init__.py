@@ -47,7 +47,7 @@ from .functional import (
 from .optim import clip_grad_norm, global_norm
 
 if TYPE_CHECKING:
-    from . import losses, schedules, training
+    from . import graph, losses, schedules, training
     from .batches import minibatches
     from .features import Standardizer
     from .training import EarlyStopping, History, fit, lr_range_test
@@ -68,6 +68,7 @@ __all__ = [
     "get_matmul",
     "get_num_threads",
     "global_norm",
+    "graph",
     "init",
     "instruction_sets",
     "load",
@@ -108,6 +109,7 @@ _LATER = {
     "History": ".training",
     "Standardizer": ".features",
     "fit": ".training",
+    "graph": ".graph",
     "losses": ".losses",
     "lr_range_test": ".training",
     "minibatches": ".batches",

@@ -2,10 +2,12 @@
 
 import numpy as np
 
-from .modes import push_forward, pull_back
-from .node import Node, Operation, describe
+from .._backends._environment import isolated
+from .modes import pull_back, push_forward
+from .node import Node, Operation, constant, describe
 
 
+@isolated
 def check(node: Node, *, rtol: float = 1e-5, atol: float = 1e-7, eps: float = 1e-6) -> None:
     r"""Check the partial derivatives of one node: both directions of each, and differences of its evaluation.
 
@@ -69,6 +71,4 @@ def check(node: Node, *, rtol: float = 1e-5, atol: float = 1e-7, eps: float = 1e
 
 def _alone(operation: Operation, values: list[np.ndarray], i: int, node: Node) -> Node:
     """The node once more, in double, its inputs being constants."""
-    from .node import constant
-
     return Node(operation, tuple(constant(value) for value in values), node.options)

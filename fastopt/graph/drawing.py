@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from .node import Node, label, order_of
-from .tables import Step, _shown, folded, names_of
+from .tables import Step, as_text, folded, names_of
 
 _COLOURS = {"variable": "#56B4E9", "constant": "#DDDDDD", "result": "#E69F00", "node": "white"}  # Okabe and Ito's
 
@@ -50,10 +50,12 @@ def plot(result: Node, ax: Any = None) -> Any:
     ax.set_axis_off()
     boxes = {}
     for node, place in places.items():
-        kind = "result" if node is result else "node" if node.operation else "variable" if node.trainable else "constant"
+        kind = (
+            "result" if node is result else "node" if node.operation else "variable" if node.trainable else "constant"
+        )
         name = names.get(node, label(node))
         formula = f"= {steps[node].formula}" if node in steps else ""
-        value = _short(_shown(node.value))
+        value = _short(as_text(node.value))
         text = "\n".join(part for part in (f"{name} {formula}".strip(), value if value != name else "") if part)
         boxes[node] = ax.text(
             *place, text, ha="center", va="center", fontsize=9, zorder=3,
@@ -77,7 +79,9 @@ def plot(result: Node, ax: Any = None) -> Any:
 
 def _places(result: Node, steps: dict[Node, Step]) -> dict[Node, tuple[float, float]]:
     """Columns by the longest way from an input; within a column, near the mean of what a node is made of."""
-    used = {x for step in steps.values() for x in step.inputs if x.operation or x.name}  # plain numbers stand in formulas
+    used = {
+        x for step in steps.values() for x in step.inputs if x.operation or x.name
+    }  # plain numbers stand in formulas
     shown = [x for x in order_of(result) if x in used or x in steps or x is result]
     column: dict[Node, int] = {}
     for node in shown:
@@ -102,7 +106,7 @@ def _places(result: Node, steps: dict[Node, Step]) -> dict[Node, tuple[float, fl
 
 
 def _short(shown: Any) -> str:
-    text = _shown(shown)
+    text = as_text(shown)
     try:
         return f"{float(text):.4g}"
     except ValueError:

@@ -1,4 +1,4 @@
-"""Layers of `fastopt.nn` as nodes: made of the operations, so that both modes and second derivatives go through them."""
+"""Layers of `fastopt.nn` as nodes, made of the operations: both modes and second derivatives go through them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from . import operations as op
 from .node import Node, Operation, constant, variable
 from .partials import linear
 
-_ACTIVATIONS: dict[type, Callable[[Any], Any]] = {nn.Sigmoid: op.sigmoid, nn.Tanh: op.tanh, nn.ReLU: op.relu}
+_ACTIVATIONS = ((nn.Sigmoid, op.sigmoid), (nn.Tanh, op.tanh), (nn.ReLU, op.relu))
 _parameters: WeakKeyDictionary[Any, dict[str, Node]] = WeakKeyDictionary()
 
 
@@ -27,7 +27,12 @@ def apply(layer: Any, x: Any, *, training: bool = True, name: str = "") -> Any:
         Whether batch norm takes the batch's statistics, and dropout drops. Running statistics are not moved; dropout
         has the mask that the layer would draw next, and does not count it as drawn.
     name : str
-        What the names of the variables begin with, as "0.weight".
+        What the names of the variables begin with, as "0.weight", when a layer is first applied.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no layer, or the shape or dtype of ``x`` is not one that it takes.
 
     Examples
     --------
@@ -40,39 +45,55 @@ def apply(layer: Any, x: Any, *, training: bool = True, name: str = "") -> Any:
     ['0.bias', '0.weight']
     """
     x = x if isinstance(x, Node) else constant(x)
-    kind = type(layer)
-    if kind in _ACTIVATIONS:
-        return _ACTIVATIONS[kind](x)
-    if isinstance(layer, nn.Sequential):
+    for kind, activation in _ACTIVATIONS:
+        if _is(layer, kind):
+            return activation(x)
+    if _is(layer, nn.Sequential):
         for key, child in layer.named_children():
             x = apply(child, x, training=training, name=f"{name}{key}.")
         return x
-    if isinstance(layer, nn.Residual):
+    if _is(layer, nn.Residual):
         past = x if layer.shortcut is None else apply(layer.shortcut, x, training=training, name=f"{name}shortcut.")
         return past + apply(layer.body, x, training=training, name=f"{name}body.")
-    if isinstance(layer, nn.Highway):
+    if _is(layer, nn.Highway):
         gate = op.sigmoid(apply(layer.gate, x, training=training, name=f"{name}gate."))
         return gate * apply(layer.transform, x, training=training, name=f"{name}transform.") + (1.0 - gate) * x
-    if isinstance(layer, nn.Dropout):
+    if _is(layer, nn.Dropout):
         if not training or layer.p == 0:
             return x
         return op.dropout(x, layer.p, seed=int(layer.buffers["seed"]), draw=int(layer.buffers["draw"]))
     params = _variables(layer, name)
-    if isinstance(layer, nn.Linear):
+    if _is(layer, nn.Linear):
         y = x @ op.transpose(params["weight"])
         return y + params["bias"] if "bias" in params else y
-    if isinstance(layer, nn.BatchNorm):
-        ones = np.ones(x.shape[1], x.dtype)
+    if _is(layer, nn.BatchNorm):
+        ones = np.ones(layer.num_features, x.dtype)
         running = {} if training else {"mean": layer.running_mean, "var": layer.running_var}
         return op.batch_norm(
             x, params.get("weight", constant(ones)), params.get("bias", constant(0 * ones)), eps=layer.eps, **running
         )
+    if not callable(getattr(layer, "forward", None)) or not callable(getattr(layer, "backward", None)):
+        raise TypeError(f"a layer has the methods forward and backward, and {layer!r} does not")
     return _custom(layer, x, params)
+
+
+def _is(layer: Any, kind: type) -> bool:
+    """Whether it is such a layer and computes as it does: a class made of it may have methods of its own."""
+    methods = ("forward", "backward", "bind")
+    return isinstance(layer, kind) and all(getattr(type(layer), m) is getattr(kind, m) for m in methods)
+
+
+def _arrays(layer: Any, kind: str) -> dict[str, np.ndarray]:
+    if isinstance(layer, nn.Layer):
+        return layer.parameters() if kind == "params" else layer.gradients()
+    return getattr(layer, kind, None) or {}
 
 
 def _variables(layer: Any, name: str) -> dict[str, Node]:
     """The layer's parameters as variables, made when it is first applied."""
-    params = getattr(layer, "params", None) or {}
+    params = _arrays(layer, "params")
+    if not params:
+        return {}
     known = _parameters.setdefault(layer, {})
     for key, array in params.items():
         if key not in known or known[key].value is not array:
@@ -81,29 +102,29 @@ def _variables(layer: Any, name: str) -> dict[str, Node]:
 
 
 def _custom(layer: Any, x: Node, params: dict[str, Node]) -> Node:
-    """A layer of which only ``forward`` and ``backward`` are known."""
-    kind = type(layer).__name__
+    """A layer of which only ``forward`` and ``backward`` are known: the gradients of all inputs come from one call."""
+    kind, keys = type(layer).__name__, [None, *params]
+    last: tuple[Any, list[np.ndarray]] | None = None
 
-    def partial(key: str | None) -> Callable[..., Any]:
-        def backward(g: Any) -> Any:
-            if isinstance(g, Node):
-                raise TypeError(f"{kind} has only a backward method, and cannot be differentiated twice")
-            layer.forward(values[0])
+    def gradients(value: np.ndarray, g: Any) -> list[np.ndarray]:
+        nonlocal last
+        if isinstance(g, Node):
+            raise TypeError(f"{kind} has only a backward method, and cannot be differentiated twice")
+        if last is None or last[0] is not g:
+            layer.forward(value)  # of another batch, it may have kept what belongs to that
             dx = layer.backward(np.array(g))
-            return dx if key is None else layer.grads[key].copy()
+            last = g, [dx, *(_arrays(layer, "grads")[key].copy() for key in params)]
+        return last[1]
 
-        def forward(t: Any) -> Any:
-            raise TypeError(f"{kind} has only a backward method: there is no forward mode through it")
+    def forward(t: Any) -> Any:
+        raise TypeError(f"{kind} has only a backward method: there is no forward mode through it")
 
-        values: tuple[Any, ...] = ()
+    def partial(i: int) -> Callable[..., Any]:
+        return lambda y, value, *_: linear(forward, lambda g: gradients(value, g)[i], f"{kind}'s backward")
 
-        def of(y: Any, *inputs: Any) -> Any:
-            nonlocal values
-            values = inputs
-            return linear(forward, backward, f"{kind}'s backward")
+    def evaluate(value: np.ndarray, *_: np.ndarray) -> np.ndarray:
+        nonlocal last
+        last = None
+        return np.array(layer.forward(value))
 
-        return of
-
-    keys = [None, *params]
-    operation = Operation(kind, lambda value, *_: np.array(layer.forward(value)), *map(partial, keys))
-    return operation(x, *params.values())
+    return Operation(kind, evaluate, *map(partial, range(len(keys))))(x, *params.values())

@@ -5,16 +5,18 @@ input's derivative. Backward, the result's derivative with respect to every node
 same partial derivatives, transposed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from .node import Node, _silently, constant, describe, order_of
+from .._backends._environment import isolated
+from .node import Node, constant, describe, failed, order_of
 from .operations import broadcast_to, sum_to
-from .partials import Partial
 
 
+@isolated
 def evaluate(node: Node, inputs: Mapping[Node, Any] | None = None) -> np.ndarray:
     """Compute the values of a node and of all it depends on anew, in place.
 
@@ -22,18 +24,18 @@ def evaluate(node: Node, inputs: Mapping[Node, Any] | None = None) -> np.ndarray
     ----------
     node : Node
     inputs : dict, optional
-        New values of variables and constants, by node. They replace the values those have; other shapes are allowed
-        if the operations allow them.
+        New values of variables and constants, by node. These arrays, which are not copied, replace the values those
+        have; other shapes are allowed if the operations allow them.
 
     Returns
     -------
     ndarray
-        The node's value. As far as shapes stay, it is the array it was.
+        The node's value. As long as shapes stay, operations on elements write into the arrays they wrote into before.
 
     Raises
     ------
     TypeError, ValueError
-        If a node of ``inputs`` is no variable or constant, or a value has another dtype; if shapes do not fit. All
+        If a node of ``inputs`` is no variable or constant, or is not given real numbers; if shapes do not fit. All
         values are then as before.
 
     Examples
@@ -44,40 +46,52 @@ def evaluate(node: Node, inputs: Mapping[Node, Any] | None = None) -> np.ndarray
     >>> graph.evaluate(y, {x: 5.0})
     array(25.)
     """
+    if not isinstance(node, Node):
+        raise TypeError(f"evaluate takes a node, not {type(node).__name__}")
     given = {} if inputs is None else {x: _new_value(x, value) for x, value in inputs.items()}
-    before = {x: x.value for x in given}
     order = order_of(node)
-    reshaped = any(value.shape != x.value.shape for x, value in given.items())
-    kept = [(each, each.value) for each in order] if reshaped else []
+    changed = [x for x, value in given.items() if value.shape != x.value.shape]
+    fresh = bool(changed) or node.shapes != Node.latest_shapes
+    before = [(x, x.value) for x in (*given, *order)]
     for x, value in given.items():
         x.value = value
     try:
-        with np.errstate(**_silently):
-            for each in order:
-                operation = each.operation
-                if operation is not None:
-                    values = [x.value for x in each.inputs]
-                    if operation.reuses and not reshaped:
-                        operation.evaluate(*values, out=each.value, **each.options)
-                    else:
-                        each.value = np.asarray(operation.evaluate(*values, **each.options))
+        _compute(order, fresh)
     except BaseException:
-        for x, value in (*before.items(), *kept):
+        for x, value in before:
             x.value = value
+        with suppress(Exception):
+            if not fresh:  # what has been written over
+                _compute(order, fresh)
         raise
+    if changed:
+        Node.latest_shapes += 1  # the buffers of other nodes, which depend on the same, may no longer fit
+    if fresh:
+        for each in order:
+            each.shapes = Node.latest_shapes
     return node.value
+
+
+def _compute(order: Sequence[Node], fresh: bool) -> None:
+    """The values of nodes, inputs first: into new arrays, or, where the operations can, into those there are."""
+    for node in order:
+        operation = node.operation
+        if operation is None:
+            continue
+        values = [x.value for x in node.inputs]
+        if operation.reuses and not fresh:
+            operation.evaluate(*values, out=node.value, **node.options)
+            continue
+        try:
+            node.value = np.asarray(operation.evaluate(*values, **node.options))
+        except (ValueError, IndexError) as error:
+            raise failed(operation, node.inputs, error) from error
 
 
 def _new_value(x: Node, value: Any) -> np.ndarray:
     if not isinstance(x, Node) or x.operation is not None:
         raise TypeError(f"only variables and constants can be given values, not {x!r}")
     return constant(value, dtype=x.value.dtype if x.value.dtype.kind == "f" else None).value
-
-
-def partials_of(node: Node, values: Sequence[Any], y: Any) -> list[Partial | None]:
-    """The partial derivatives of a node with respect to its inputs, of arrays or of nodes."""
-    assert node.operation is not None
-    return [None if p is None else p(y, *values, **node.options) for p in node.operation.partials]
 
 
 def depends(order: Sequence[Node], on: Any) -> set[Node]:
@@ -166,20 +180,23 @@ def parameters(node: Node) -> dict[str, np.ndarray]:
     >>> graph.evaluate(loss)
     array(1.25)
     """
-    return {name: x.value for name, x in _by_name(node).items()}
+    return {name: x.value for name, x in named_nodes(variables(node)).items()}
 
 
-def _by_name(node: Node) -> dict[str, Node]:
+def named_nodes(nodes: Iterable[Node]) -> dict[str, Node]:
+    """The nodes by name, if each has one of its own."""
     named: dict[str, Node] = {}
-    for x in variables(node):
+    for x in nodes:
+        if not isinstance(x, Node):
+            raise TypeError(f"derivatives are taken with respect to nodes, not {type(x).__name__}")
         if x.name is None:
-            raise ValueError(f"{describe(x)} is a variable without a name: give it one with named(...)")
-        if x.name in named:
-            raise ValueError(f"two variables have the name {x.name!r}")
-        named[x.name] = x
+            raise ValueError(f"{describe(x)} has no name: give it one with named(...)")
+        if named.setdefault(x.name, x) is not x:
+            raise ValueError(f"two nodes have the name {x.name!r}")
     return named
 
 
+@isolated
 def gradients(loss: Node, wrt: Sequence[Node] | None = None) -> dict[str, np.ndarray]:
     """The derivatives of a number with respect to the variables it depends on, by name, by one backward pass.
 
@@ -208,27 +225,27 @@ def gradients(loss: Node, wrt: Sequence[Node] | None = None) -> dict[str, np.nda
     {'a': array(3.), 'b': array(2.)}
     """
     scalar(loss, "gradients")
-    named = _by_name(loss) if wrt is None else {x.name or describe(x): x for x in wrt}
+    named = named_nodes(variables(loss) if wrt is None else wrt)
     order = order_of(loss)
     wanted = depends(order, named.values())
-    with np.errstate(**_silently):
-        found = pull_back(order, np.ones(loss.value.shape, loss.value.dtype), wanted)
-    result = {name: _array(found.get(x), x) for name, x in named.items()}
+    found = pull_back(order, np.ones(loss.value.shape, loss.value.dtype), wanted)
+    result = {name: as_derivative(found.get(x), x) for name, x in named.items()}
     if len({id(g) for g in result.values()}) < len(result):  # of a + b, both derivatives are the same array
         result = {name: g.copy() for name, g in result.items()}
     return result
 
 
-def _array(g: Any, x: Node) -> np.ndarray:
+def as_derivative(g: Any, x: Node) -> np.ndarray:
     """A derivative as an array of its node's shape and dtype, zeros where there is none."""
     if g is None:
         return np.zeros(x.value.shape, x.value.dtype)
     g = np.asarray(g, x.value.dtype)
-    if g.shape == x.value.shape and g.flags.c_contiguous and g.flags.writeable:
-        return g
+    if g.shape == x.value.shape and g.flags.c_contiguous and g.flags.owndata:
+        return g  # and no view of another node's derivative
     return np.array(np.broadcast_to(g, x.value.shape), order="C")
 
 
+@isolated
 def hessian_vector(loss: Node, vectors: Mapping[Node, Any]) -> dict[Node, np.ndarray]:
     """The Hessian of a number times a vector, by forward mode over backward mode.
 
@@ -263,6 +280,8 @@ def hessian_vector(loss: Node, vectors: Mapping[Node, Any]) -> dict[Node, np.nda
     scalar(loss, "hessian_vector")
     tangents: dict[Node, Any] = {}
     for x, v in vectors.items():
+        if not isinstance(x, Node) or x.value.dtype.kind != "f":
+            raise TypeError(f"hessian_vector takes vectors by variables, not by {x!r}")
         vector = np.asarray(v, x.value.dtype)
         if vector.shape != x.value.shape:
             raise ValueError(f"the vector for {describe(x)} has shape {vector.shape}")
@@ -272,9 +291,8 @@ def hessian_vector(loss: Node, vectors: Mapping[Node, Any]) -> dict[Node, np.nda
     seed = constant(np.ones(loss.value.shape, loss.value.dtype))
     found = pull_back(order, seed, wanted, symbolic=True)
     result: dict[Node, np.ndarray] = {}
-    with np.errstate(**_silently):
-        for x in vectors:
-            g = found.get(x)
-            moved = push_forward(order_of(g), tangents) if isinstance(g, Node) else {}
-            result[x] = _array(moved.get(g), x)
+    for x in vectors:
+        g = found.get(x)
+        moved = push_forward(order_of(g), tangents).get(g) if isinstance(g, Node) else None
+        result[x] = as_derivative(moved, x)
     return result

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from .._backends._environment import isolated
 from .._checks import real_dtype
 from .partials import Partial
 
 _number = count()
-_silently = {"divide": "ignore", "invalid": "ignore", "over": "ignore", "under": "ignore"}
 
 
 class Operation:
@@ -37,6 +37,10 @@ class Operation:
     broadcasts : bool
         Whether inputs of other shapes are broadcast, as NumPy does, and sums over what was broadcast make their
         derivatives; the partial derivatives need not know.
+    reuses : bool
+        Whether ``evaluate`` takes the array to write to as ``out``.
+    doc : str, optional
+        The docstring.
 
     Examples
     --------
@@ -48,8 +52,6 @@ class Operation:
     >>> graph.check(cube(x))
     """
 
-    __slots__ = ("binds", "broadcasts", "evaluate", "formula", "name", "partials", "reuses")
-
     def __init__(
         self,
         name: str,
@@ -59,10 +61,13 @@ class Operation:
         binds: int = 4,
         broadcasts: bool = False,
         reuses: bool = False,
+        doc: str | None = None,
     ):
         self.name, self.evaluate, self.partials = name, evaluate, partials
         self.formula, self.binds = formula, binds
         self.broadcasts, self.reuses = broadcasts, reuses
+        if doc is not None:
+            self.__doc__ = doc
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         for given in inputs:
@@ -75,9 +80,17 @@ class Operation:
 
 
 def as_nodes(operation: Operation, inputs: Sequence[Any]) -> tuple["Node", ...]:
-    """The inputs as nodes: numbers and arrays become constants of the dtype that the nodes among them have."""
+    """The inputs as nodes: numbers, and arrays but those of floats, become constants of the dtype of the nodes."""
     dtype = next((x.value.dtype for x in inputs if isinstance(x, Node) and x.value.dtype.kind == "f"), None)
-    return tuple([x if isinstance(x, Node) else constant(x, dtype=dtype) for x in inputs])
+    return tuple([x if isinstance(x, Node) else _operand(operation, i, x, dtype) for i, x in enumerate(inputs)])
+
+
+def _operand(operation: Operation, i: int, x: Any, dtype: Any) -> "Node":
+    if i < len(operation.partials) and operation.partials[i] is None:
+        return constant(np.asarray(x))  # labels
+    if isinstance(x, np.ndarray) and x.ndim and x.dtype.kind == "f":
+        return constant(x)
+    return constant(x, dtype=dtype or float)
 
 
 class Node:
@@ -94,8 +107,12 @@ class Node:
         None for variables and constants.
     """
 
-    __slots__ = ("__weakref__", "_order", "inputs", "name", "number", "operation", "options", "trainable", "value")
+    __slots__ = ("__weakref__", "_before", "inputs", "name", "number", "operation", "options", "shapes", "trainable",
+                 "value")  # fmt: skip
+    latest_shapes = 0  # how often a variable or constant has been given another shape; `shapes`: when a node knew last
     __array_ufunc__ = None  # an array on the left of an operator leaves the work to the node
+
+    shapes: int
 
     def __init__(self, operation: Operation, inputs: tuple["Node", ...], options: dict[str, Any]):
         if len(inputs) != len(operation.partials):
@@ -103,16 +120,13 @@ class Node:
         self.operation: Operation | None = operation
         self.inputs, self.options = inputs, options
         self.name: str | None = None
-        self.trainable = False
-        self._order: list[Node] | None = None
-        values = [x.value for x in inputs]
-        if len(inputs) > 1:
-            _check_alike(operation, inputs)
+        self.trainable, self.shapes = False, min([x.shapes for x in inputs], default=Node.latest_shapes)
+        self._before: list[Node] | None = None
+        _check_alike(operation, inputs)
         try:
-            with np.errstate(**_silently):
-                value = operation.evaluate(*values, **options)
-        except ValueError as error:
-            raise ValueError(f"{operation.name} of {' and '.join(map(describe, inputs))}: {error}") from error
+            value = _evaluated(operation, [x.value for x in inputs], options)
+        except (ValueError, IndexError) as error:
+            raise failed(operation, inputs, error) from error
         self.value: np.ndarray = value if type(value) is np.ndarray else np.asarray(value)
         self.number = next(_number)
 
@@ -155,13 +169,83 @@ class Node:
             raise TypeError(f"{describe(self)} is a number: it cannot be iterated over")
         return (self[i] for i in range(len(self.value)))
 
+    # -- operators --
+
+    def __add__(self, other: Any) -> "Node":
+        return operations.add(self, other)
+
+    def __radd__(self, other: Any) -> "Node":
+        return operations.add(other, self)
+
+    def __sub__(self, other: Any) -> "Node":
+        return operations.subtract(self, other)
+
+    def __rsub__(self, other: Any) -> "Node":
+        return operations.subtract(other, self)
+
+    def __mul__(self, other: Any) -> "Node":
+        return operations.multiply(self, other)
+
+    def __rmul__(self, other: Any) -> "Node":
+        return operations.multiply(other, self)
+
+    def __truediv__(self, other: Any) -> "Node":
+        return operations.divide(self, other)
+
+    def __rtruediv__(self, other: Any) -> "Node":
+        return operations.divide(other, self)
+
+    def __pow__(self, other: Any) -> "Node":
+        return operations.power(self, other)
+
+    def __rpow__(self, other: Any) -> "Node":
+        return operations.power(other, self)
+
+    def __matmul__(self, other: Any) -> "Node":
+        return operations.matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> "Node":
+        return operations.matmul(other, self)
+
+    def __neg__(self) -> "Node":
+        return operations.negative(self)
+
+    def __abs__(self) -> "Node":
+        return operations.absolute(self)
+
+    def __getitem__(self, index: Any) -> "Node":
+        return operations.take(self, index=index)
+
+    @property
+    def T(self) -> "Node":
+        """The node with its axes in reverse."""
+        return operations.transpose(self)
+
+
+def failed(operation: Operation, inputs: Sequence[Node], error: Exception) -> Exception:
+    """The error of an operation, which names the inputs."""
+    return type(error)(f"{operation.name} of {' and '.join(map(describe, inputs))}: {error}")
+
+
+@isolated
+def _evaluated(operation: Operation, values: Sequence[np.ndarray], options: dict[str, Any]) -> Any:
+    return operation.evaluate(*values, **options)
+
 
 def _check_alike(operation: Operation, inputs: tuple[Node, ...]) -> None:
-    first = inputs[0].value.dtype
-    for x in inputs:
+    """TypeError unless what there are derivatives with respect to are real numbers of one dtype."""
+    first: Node | None = None
+    for x, partial in zip(inputs, operation.partials, strict=True):
         dtype = x.value.dtype
-        if dtype is not first and dtype != first and dtype.kind == "f" and first.kind == "f":
-            raise TypeError(f"{operation.name} of {describe(inputs[0])}, which is {first}, and {describe(x)}, {dtype}")
+        if dtype.kind != "f":
+            if partial is not None:
+                raise TypeError(f"{operation.name} takes real numbers, and {describe(x)} is {dtype}")
+        elif first is None:
+            first = x
+        elif dtype != first.value.dtype:
+            raise TypeError(
+                f"{operation.name} of {describe(first)}, which is {first.value.dtype}, and {describe(x)}, {dtype}"
+            )
 
 
 def describe(node: Node) -> str:
@@ -222,7 +306,7 @@ def constant(value: Any, *, name: str | None = None, dtype: Any = None) -> Node:
     Parameters
     ----------
     value, name, dtype
-        See `variable`.
+        See `variable`; integer arrays with a ``dtype`` are converted.
 
     Examples
     --------
@@ -242,21 +326,22 @@ def _leaf(value: Any, name: str | None, dtype: Any, trainable: bool) -> Node:
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"a node's value must be real numbers, not {array.dtype if array.dtype != object else value!r}")
-    labels = isinstance(value, np.ndarray) and array.dtype.kind in "iu" and array.ndim > 0 and not trainable
+    labels = isinstance(value, np.ndarray) and array.dtype.kind in "iu" and array.ndim > 0
+    labels = labels and not trainable and dtype is None
     if not labels:
         is_real = array.dtype in (np.float32, np.float64)
         array = array.astype(real_dtype(dtype if dtype is not None else array.dtype if is_real else float), copy=False)
     node = object.__new__(Node)
     node.operation, node.inputs, node.options = None, (), {}
-    node.name, node.trainable, node._order = None, trainable, None
-    node.value = array if type(array) is np.ndarray else np.asarray(array)
+    node.name, node.trainable, node._before = None, trainable, None
+    node.value, node.shapes = array, Node.latest_shapes
     node.number = next(_number)
     return node if name is None else node.named(name)
 
 
 def order_of(node: Node) -> list[Node]:
     """The node and all it depends on, inputs before what is made of them."""
-    if node._order is None:
+    if node._before is None:
         seen = {node}
         pending = [node]
         while pending:
@@ -264,5 +349,9 @@ def order_of(node: Node) -> list[Node]:
                 if x not in seen:
                     seen.add(x)
                     pending.append(x)
-        node._order = sorted(seen, key=lambda each: each.number)  # inputs were made first
-    return node._order
+        seen.remove(node)  # a node that referred to itself would outlive its last use
+        node._before = sorted(seen, key=lambda each: each.number)  # inputs were made first
+    return [*node._before, node]
+
+
+from . import operations  # noqa: E402  operators are operations, which are made of what is defined above

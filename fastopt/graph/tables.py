@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from .modes import _array, _silently, depends, pull_back, push_forward, scalar
-from .node import Node, describe, formula_of, label, order_of
+from .._backends._environment import isolated
+from .modes import as_derivative, depends, pull_back, push_forward, scalar
+from .node import Node, formula_of, label, order_of
+
+_LONGEST = 80  # characters of a part of a formula; and a shared node in it would double them each time
 
 
 @dataclass(frozen=True)
@@ -57,22 +60,24 @@ class Table(Sequence[Row]):
     def __getitem__(self, key: Any) -> Any:
         """A row by its number; the derivative of, or with respect to, a node."""
         if isinstance(key, Node):
-            return _plain(_array(self._derivatives.get(key), key))
+            return _plain(as_derivative(self._derivatives.get(key), key))
         return self._rows[key]
 
     def _cells(self) -> list[tuple[str, ...]]:
         head = ("node", "formula", "value", "partial derivative", self._heading)
         return [head, *(
-            (row.name, row.formula, _shown(row.value), ", ".join(
-                f"∂{row.name}/∂{name} = {_shown(partial)}" for name, partial in row.partials.items()
-            ), _shown(row.derivative))
+            (row.name, row.formula, as_text(row.value), ", ".join(
+                f"∂{row.name}/∂{name} = {as_text(partial)}" for name, partial in row.partials.items()
+            ), as_text(row.derivative))
             for row in self._rows
         )]  # fmt: skip
 
     def __str__(self) -> str:
         cells = self._cells()
         widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+        ]
         return "\n".join([lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:]])
 
     __repr__ = __str__
@@ -80,14 +85,15 @@ class Table(Sequence[Row]):
     def _repr_html_(self) -> str:
         head, *rows = ([html.escape(cell) for cell in row] for row in self._cells())
         body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-        return f"<table><thead><tr>{''.join(f'<th>{cell}</th>' for cell in head)}</tr></thead><tbody>{body}</tbody></table>"
+        top = "".join(f"<th>{cell}</th>" for cell in head)
+        return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _plain(x: np.ndarray) -> Any:
     return x.item() if x.ndim == 0 else x
 
 
-def _shown(x: Any) -> str:
+def as_text(x: Any) -> str:
     """A number in full, an array by its shape and norm, a map by its name."""
     if isinstance(x, str):
         return x
@@ -147,13 +153,15 @@ class Step:
         for each in self.inside:
             operation = each.operation
             assert operation is not None
-            shown = []
+            shown, formula = [], operation.formula
+            encloses = formula is None or "({})" in formula or "|{}|" in formula
             for i, x in enumerate(each.inputs):
                 text, binds = texts[x]
                 loose = binds < operation.binds or (binds == operation.binds < 4 and i > 0)
                 negative = text.startswith("-") and i > 0
-                shown.append(f"({text})" if operation.formula and (loose or negative) else text)
-            texts[each] = formula_of(each, shown), operation.binds
+                shown.append(f"({text})" if not encloses and (loose or negative) else text)
+            text = formula_of(each, shown)
+            texts[each] = (text, operation.binds) if len(text) <= _LONGEST or each is self.node else ("…", 4)
         return texts[self.node][0]
 
     def partials(self, names: dict[Node, str], of: set[Node]) -> dict[str, Any]:
@@ -162,24 +170,29 @@ class Step:
         inputs = [x for x in self.inputs if x in of]
         if not inputs:
             return shown
-        if all(x.value.size == 1 for x in (*inputs, self.node)):
-            chain = [*inputs, *self.inside]
-            found = pull_back(chain, np.ones_like(self.node.value), depends(chain, inputs))
-            return {names[x]: _array(found.get(x), x) for x in inputs}
-        for x in inputs:
-            if len(self.inside) == 1:
-                operation = self.node.operation
-                assert operation is not None
-                values = [each.value for each in self.node.inputs]
-                partial = operation.partials[self.node.inputs.index(x)]
-                shown[names[x]] = (
-                    "0" if partial is None else partial(self.node.value, *values, **self.node.options).shown
-                )
-            else:
-                shown[names[x]] = "…"
-        return shown
+        if all(x.value.size == 1 for x in (*inputs, self.node)):  # other paths from input to input are other rows
+            wanted = depends(self.inside, inputs)
+            found = pull_back(self.inside, np.ones_like(self.node.value), wanted)
+            return {names[x]: as_derivative(found.get(x), x) for x in inputs}
+        return {names[x]: self._partial(x) for x in inputs}
+
+    def _partial(self, x: Node) -> Any:
+        """What is shown of the partial derivative with respect to one input, where there are arrays."""
+        operation, values = self.node.operation, [each.value for each in self.node.inputs]
+        assert operation is not None
+        if len(self.inside) > 1:
+            return "…"
+        shown = [
+            partial(self.node.value, *values, **self.node.options).shown
+            for each, partial in zip(self.node.inputs, operation.partials, strict=True)
+            if each is x and partial is not None
+        ]
+        if any(isinstance(each, str) for each in shown):
+            return shown[0] if len(shown) == 1 else "…"
+        return sum(shown) if shown else 0.0
 
 
+@isolated
 def forward_mode(result: Node, wrt: Node) -> Table:
     """Forward mode: the derivative of every node with respect to one variable, from the first to the last.
 
@@ -218,18 +231,20 @@ def forward_mode(result: Node, wrt: Node) -> Table:
         raise TypeError(f"forward_mode takes a node, not {type(result).__name__}")
     scalar(wrt, "forward_mode with respect to a node")
     order, names = order_of(result), names_of(result)
-    with np.errstate(**_silently):
-        t = push_forward(order, {wrt: np.ones(wrt.value.shape, wrt.value.dtype)})
-        dependent = depends(order, [wrt])
-        rows = [
-            Row(node, step.name, step.formula, node.value, step.partials(names, dependent), _array(t.get(node), node))
-            for node in folded(result)
-            for step in [Step(node, names)]
-        ]
+    t = push_forward(order, {wrt: np.ones(wrt.value.shape, wrt.value.dtype)})
+    dependent = depends(order, [wrt])
+    rows = [
+        Row(
+            node, step.name, step.formula, node.value, step.partials(names, dependent), as_derivative(t.get(node), node)
+        )
+        for node in folded(result)
+        for step in [Step(node, names)]
+    ]
     heading = f"derivative with respect to {names.get(wrt, label(wrt))}"
-    return Table(rows, heading, t, _plain(_array(t.get(result), result)))
+    return Table(rows, heading, t, _plain(as_derivative(t.get(result), result)))
 
 
+@isolated
 def backward_mode(result: Node) -> Table:
     """Backward mode: the derivative of one number with respect to every node, from the last to the first.
 
@@ -260,16 +275,15 @@ def backward_mode(result: Node) -> Table:
     scalar(result, "backward_mode")
     order, names = order_of(result), names_of(result)
     wanted = {x for x in order if x.value.dtype.kind == "f"}
-    with np.errstate(**_silently):
-        gradients = pull_back(order, np.ones(result.value.shape, result.value.dtype), wanted)
-        rows = []
-        for node in reversed(folded(result)):
-            step = Step(node, names)
-            shown = step.partials(names, {x for x in step.inputs if x.operation or x.name})
-            rows.append(Row(node, step.name, step.formula, node.value, shown, _array(gradients.get(node), node)))
-        for node in order:
-            if node.operation is None and node.name and node in wanted:
-                rows.append(Row(node, node.name, "", node.value, {}, _array(gradients.get(node), node)))
+    gradients = pull_back(order, np.ones(result.value.shape, result.value.dtype), wanted)
+    rows = []
+    for node in reversed(folded(result)):
+        step = Step(node, names)
+        shown = step.partials(names, {x for x in step.inputs if x.operation or x.name})
+        rows.append(Row(node, step.name, step.formula, node.value, shown, as_derivative(gradients.get(node), node)))
+    for node in order:
+        if node.operation is None and node.name and node in wanted:
+            rows.append(Row(node, node.name, "", node.value, {}, as_derivative(gradients.get(node), node)))
     return Table(rows, f"d{names[result]}/dnode", gradients)
 
 
@@ -286,6 +300,3 @@ def first_nonfinite(result: Node) -> Node | None:
     if not isinstance(result, Node):
         raise TypeError(f"first_nonfinite takes a node, not {type(result).__name__}")
     return next((x for x in order_of(result) if not np.isfinite(x.value).all()), None)
-
-
-__all__ = ["Row", "Table", "backward_mode", "describe", "first_nonfinite", "forward_mode"]
