@@ -57,6 +57,27 @@ def test_initialization(tmp_path, capsys):
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_computational_graph(tmp_path, capsys):
+    from fastopt.examples import computational_graph
+
+    computational_graph.main(["--output", str(tmp_path / "picture.png")])
+    printed = capsys.readouterr().out
+    assert re.search(r"^L .* -0.00037018373$", printed, re.MULTILINE)
+    assert re.search(r"^W +3 +-0.00037018373$", printed, re.MULTILINE)
+    times = {
+        (int(inputs), int(outputs)): float(forward) / float(backward)
+        for inputs, outputs, forward, backward in re.findall(
+            r"^inputs +(\d+), outputs +(\d+) +([\d.]+) +([\d.]+)$", printed, re.MULTILINE
+        )
+    }
+    assert len(times) == 11
+    assert times[32, 1] > 4 * times[1, 1]
+    assert times[8, 1] > 4 * times[8, 32]
+    first, last = re.search(r"^Hessian (\S+) to (\S+),", printed, re.MULTILINE).groups()
+    assert 1 < float(first) < float(last)
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_digits(tmp_path, capsys):
     from fastopt.examples import digits
 
@@ -72,6 +93,15 @@ def test_digits(tmp_path, capsys):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_siamese(tmp_path, capsys):
+    from fastopt.examples import siamese
+
+    siamese.main(["--output", str(tmp_path / "picture.png")])
+    printed = capsys.readouterr().out
+    assert float(re.search(r"of their own: ([\d.]+)%", printed).group(1)) > 88
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_large_batch(tmp_path, capsys):
     from fastopt.examples import large_batch
 
@@ -85,7 +115,7 @@ def test_large_batch(tmp_path, capsys):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("example", ["breast_cancer", "digits", "large_batch"])
+@pytest.mark.parametrize("example", ["breast_cancer", "digits", "large_batch", "siamese"])
 def test_without_its_libraries(tmp_path, example):
     code = (
         "import sys; sys.modules['sklearn'] = None\n"

@@ -55,7 +55,7 @@ def plot(result: Node, ax: Any = None) -> Any:
         )
         name = names.get(node, label(node))
         formula = f"= {steps[node].formula}" if node in steps else ""
-        value = _short(as_text(node.value))
+        value = _short(node.value)
         text = "\n".join(part for part in (f"{name} {formula}".strip(), value if value != name else "") if part)
         boxes[node] = ax.text(
             *place, text, ha="center", va="center", fontsize=9, zorder=3,
@@ -67,10 +67,10 @@ def plot(result: Node, ax: Any = None) -> Any:
         for x in inputs:
             arrow = {"arrowstyle": "-|>", "color": "#777777", "patchA": boxes[x], "patchB": boxes[node]}
             ax.annotate("", xy=places[node], xytext=places[x], zorder=1, arrowprops=arrow)
-            between = np.mean([places[x], places[node]], axis=0)
-            ax.annotate(
-                _short(partials.get(names[x], "")), between, xytext=(0, 4), textcoords="offset points",
-                ha="center", fontsize=8, color="#0072B2", zorder=2,
+            ax.text(
+                *np.mean([places[x], places[node]], axis=0), _short(partials.get(names[x], "")), zorder=2,
+                ha="center", va="center", fontsize=8, color="#0072B2",
+                bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"},
             )  # fmt: skip
     ax.set_xlim(-0.6, max(x for x, _ in places.values()) + 0.6)
     ax.set_ylim(-0.6, max(y for _, y in places.values()) + 0.6)
@@ -106,8 +106,8 @@ def _places(result: Node, steps: dict[Node, Step]) -> dict[Node, tuple[float, fl
 
 
 def _short(shown: Any) -> str:
-    text = as_text(shown)
+    text = as_text(shown, 3)
     try:
         return f"{float(text):.4g}"
     except ValueError:
-        return text if len(text) <= 28 else text[:27] + "…"
+        return text if len(text) <= 36 else text[:35] + "…"

@@ -58,11 +58,11 @@ def evaluate(node: Node, inputs: Mapping[Node, Any] | None = None) -> np.ndarray
     try:
         _compute(order, fresh)
     except BaseException:
-        for x, value in before:
-            x.value = value
-        with suppress(Exception):
-            if not fresh:  # what has been written over
-                _compute(order, fresh)
+        _put_back(before)
+        if not fresh:
+            with suppress(Exception):
+                _compute(order, fresh)  # what has been written over
+            _put_back(before)
         raise
     if changed:
         Node.latest_shapes += 1  # the buffers of other nodes, which depend on the same, may no longer fit
@@ -70,6 +70,11 @@ def evaluate(node: Node, inputs: Mapping[Node, Any] | None = None) -> np.ndarray
         for each in order:
             each.shapes = Node.latest_shapes
     return node.value
+
+
+def _put_back(values: Sequence[tuple[Node, np.ndarray]]) -> None:
+    for x, value in values:
+        x.value = value
 
 
 def _compute(order: Sequence[Node], fresh: bool) -> None:

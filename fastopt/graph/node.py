@@ -325,7 +325,8 @@ def _leaf(value: Any, name: str | None, dtype: Any, trainable: bool) -> Node:
         raise TypeError("a masked array has no place in a graph: fill it first (value.filled(...))")
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"a node's value must be real numbers, not {array.dtype if array.dtype != object else value!r}")
+        given = repr(value) if array.dtype == object else array.dtype
+        raise TypeError(f"a node's value must be real numbers, not {given}")
     labels = isinstance(value, np.ndarray) and array.dtype.kind in "iu" and array.ndim > 0
     labels = labels and not trainable and dtype is None
     if not labels:

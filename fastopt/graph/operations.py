@@ -358,16 +358,36 @@ def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return _mean_over(x, axis=_axes(x, axis), keepdims=keepdims)
 
 
-_matmul: Operation = Operation(
-    "matmul", lambda a, b, out=None: functional.matmul(a, b, out),
-    lambda y, a, b: linear(lambda t: _matmul(t, b), lambda g: _matmul(g, _transpose(b, axes=None)), f"· {_shown(b)}"),
-    lambda y, a, b: linear(lambda t: _matmul(a, t), lambda g: _matmul(_transpose(a, axes=None), g), f"{_shown(a)} ·"),
-    formula="{} @ {}", binds=2, reuses=True,
-)  # fmt: skip
+def _outer(u: Any, v: Any) -> Any:
+    return _matmul(_reshape(u, shape=(-1, 1)), _reshape(v, shape=(1, -1)))
+
+
+def _of_left(y: Any, a: Any, b: Any) -> Any:
+    def backward(g: Any) -> Any:
+        if b.ndim == 1:
+            return g * b if a.ndim == 1 else _outer(g, b)
+        return _matmul(b, g) if a.ndim == 1 else _matmul(g, _transpose(b, axes=None))
+
+    return linear(lambda t: _matmul(t, b), backward, f"· {_shown(b)}")
+
+
+def _of_right(y: Any, a: Any, b: Any) -> Any:
+    def backward(g: Any) -> Any:
+        if a.ndim == 1:
+            return a * g if b.ndim == 1 else _outer(a, g)
+        return _matmul(_transpose(a, axes=None), g)
+
+    return linear(lambda t: _matmul(a, t), backward, f"{_shown(a)} ·")
 
 
 def _shown(x: Any) -> str:
-    return f"a matrix {x.shape}"
+    return f"a {'vector' if x.ndim == 1 else 'matrix'} {x.shape}"
+
+
+_matmul: Operation = Operation(
+    "matmul", lambda a, b, out=None: functional.matmul(a, b, out), _of_left, _of_right,
+    formula="{} @ {}", binds=2, reuses=True,
+)  # fmt: skip
 
 
 def matmul(a: Any, b: Any) -> Any:
@@ -387,10 +407,7 @@ def matmul(a: Any, b: Any) -> Any:
         raise ValueError(f"matmul takes vectors and matrices, not {_called(a)} and {_called(b)}")
     if a.shape[-1] != b.shape[0]:
         raise ValueError(f"matmul of {_called(a)} and {_called(b)}: the lengths {a.shape[-1]} and {b.shape[0]} differ")
-    row = _reshape(a, shape=(1, -1)) if a.ndim == 1 else a
-    column = _reshape(b, shape=(-1, 1)) if b.ndim == 1 else b
-    y = _matmul(row, column)
-    return y if a.ndim == b.ndim == 2 else _reshape(y, shape=() if a.ndim == b.ndim else (-1,))
+    return _matmul(a, b)
 
 
 def _called(x: Any) -> str:

@@ -93,7 +93,7 @@ def _plain(x: np.ndarray) -> Any:
     return x.item() if x.ndim == 0 else x
 
 
-def as_text(x: Any) -> str:
+def as_text(x: Any, digits: int = 6) -> str:
     """A number in full, an array by its shape and norm, a map by its name."""
     if isinstance(x, str):
         return x
@@ -101,7 +101,7 @@ def as_text(x: Any) -> str:
     if x.size == 1:
         return f"{x.item():.8g}"
     if x.size <= 4:
-        return np.array2string(x, precision=6, separator=", ").replace("\n", "")
+        return np.array2string(x, precision=digits, separator=", ").replace("\n", "")
     return f"{x.shape}, norm {np.linalg.norm(x):.6g}"
 
 
@@ -222,10 +222,10 @@ def forward_mode(result: Node, wrt: Node) -> Table:
     >>> round(table.derivative, 4)
     218.3926
     >>> print(table)
-    node    formula  value      partial derivative     derivative with respect to x
-    -------------------------------------------------------------------------------
-    y       x · x    4          ∂y/∂x = 4              4
-    result  exp(y)   54.598149  ∂result/∂y = 54.598149  218.3926
+    node    formula  value     partial derivative     derivative with respect to x
+    ------------------------------------------------------------------------------
+    y       x · x    4         ∂y/∂x = 4              4
+    result  exp(y)   54.59815  ∂result/∂y = 54.59815  218.3926
     """
     if not isinstance(result, Node):
         raise TypeError(f"forward_mode takes a node, not {type(result).__name__}")
