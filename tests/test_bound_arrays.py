@@ -261,3 +261,49 @@ def test_a_model_made_anew_of_the_layers(backend):
             opt.step(grads)
     assert opt.step_count == 1
     fo.optim.SGD(model.parameters(), lr=0.1).step(model.gradients())
+
+
+class Lying(np.ndarray):
+    """Of another size, shape, dtype and flags than its memory, if it is asked as users' classes are."""
+
+    shape = property(lambda self: (1000, 1000))
+    size = property(lambda self: 10**6)
+    nbytes = property(lambda self: 8)
+    dtype = property(lambda self: np.dtype(np.float64))
+    strides = property(lambda self: (8000, 8))
+    __array_interface__ = property(lambda self: {"data": (64, False), "shape": (10**6,), "typestr": "<f8"})
+
+    @property
+    def flags(self):
+        return np.ones(1).flags
+
+
+@pytest.mark.parametrize("kind", [Lying, np.matrix, np.memmap])
+def test_subclasses_are_taken_for_what_numpy_has_of_them(backend, pins, kind, tmp_path):
+    def of(array):
+        if kind is np.memmap:
+            mapped = np.memmap(tmp_path / str(array[0, 0]), array.dtype, "w+", shape=array.shape)
+            mapped[...] = array
+            return mapped
+        return np.ndarray.view(array, kind)
+
+    p, g, plain = np.ones((2, 3)), np.full((2, 3), 2.0), np.ones((2, 3))
+    param, grad = of(p), of(g)
+    opt, other = fo.optim.LAMB([param], lr=0.1), fo.optim.LAMB([plain], lr=0.1)
+    for clipping in ({}, {"clip_norm": 1.0}):
+        opt.step([grad], **clipping)
+        other.step([g], **clipping)
+    assert np.ndarray.view(param, np.ndarray).tobytes() == plain.tobytes()
+    assert fo.global_norm([grad]) == fo.global_norm([g])
+    with pytest.raises(ValueError, match=r"shape \(2, 3\)"):
+        fo.optim.SGD([np.ones((1000, 1000))], lr=0.1).step([grad])
+    fo.clip_grad_norm([grad], 1.0)
+    np.testing.assert_allclose(np.ndarray.view(grad, np.ndarray), 1 / np.sqrt(6))
+    if kind is not np.memmap:
+        p.flags.writeable = False
+        with pytest.raises(ValueError, match="read-only"):
+            fo.optim.SGD([np.ndarray.view(p, kind)], lr=0.1)
+        with pytest.raises(ValueError, match="contiguous"):
+            fo.optim.SGD([np.ndarray.view(np.ones((4, 3))[::2], kind)], lr=0.1)
+        with pytest.raises(TypeError, match="float32 or float64, not int64"):
+            fo.global_norm([np.ndarray.view(np.ones((2, 3), np.int64), kind)])

@@ -53,13 +53,41 @@ def test_a_single_array(backend):
 
 
 def test_nothing_to_update(backend):
-    for nothing in ([], {}, np.empty(0), [np.empty((3, 0), np.float32)]):
+    for nothing in (np.empty(0), [np.empty((3, 0), np.float32)]):
         opt = fo.optim.Adam(nothing)
         for clipping in ({}, {"clip_norm": 1.0}, {"clip_norm_per_tensor": 1.0}):
-            opt.step(
-                nothing if isinstance(nothing, dict) or not len(nothing) else [np.empty((3, 0), np.float32)], **clipping
-            )
+            opt.step(nothing if isinstance(nothing, np.ndarray) else [np.empty((3, 0), np.float32)], **clipping)
         assert opt.step_count == 3
+    for without in ([], {}, [{"params": {}}], fo.nn.ReLU().parameters()):
+        with pytest.raises(ValueError, match="no parameters to optimize"):
+            fo.optim.Adam(without)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_a_scalar_is_the_gradient_of_a_single_number(backend, shape):
+    """As the sum of an array is that of a bias."""
+    dz = np.full(3, 0.5, np.float32)
+    for grad in (dz.sum(), np.array(1.5, np.float32), 1.5):
+        p = np.ones(shape, np.float32)
+        opt = fo.optim.SGD({"b": p}, lr=0.5)
+        opt.step({"b": grad})
+        opt.step({"b": grad}, clip_norm=0.5)
+        assert p == 0
+        assert p.shape == shape
+    single = np.ones(1)
+    fo.optim.SGD(single, lr=0.5).step(np.float64(1))
+    assert single == 0.5
+    for wrong, error in (
+        (np.float64(1), TypeError),
+        (np.int64(1), TypeError),
+        (True, TypeError),
+        (np.inf, ArithmeticError),
+    ):
+        with pytest.raises(error):
+            opt.step({"b": wrong})
+    with pytest.raises((TypeError, ValueError)):
+        fo.optim.SGD(np.ones(2), lr=0.5).step(np.float64(1))
+    assert p == 0
 
 
 def test_no_dimensions(backend):

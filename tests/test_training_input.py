@@ -90,7 +90,7 @@ INFINITE[3, 2] = np.inf
         ({"clip_norm_per_tensor": -1}, ValueError, "clip_norm_per_tensor must be above 0"),
         ({"clip_value": "1"}, TypeError, "clip_value must be a number, not str"),
         ({"clip_norm": 1, "clip_norm_per_tensor": 2}, ValueError, "clip_norm=1.0 and .*=2.0: give one"),
-        ({"on_nonfinite": "ignore"}, ValueError, "on_nonfinite must be .*, not 'ignore'"),
+        ({"on_nonfinite": "ignored"}, ValueError, "on_nonfinite must be .*, not 'ignored'"),
         ({"ema": 1.0}, ValueError, r"ema must be a finite number in \[0, 1\), not 1.0"),
         ({"ema": "yes"}, TypeError, "ema must be a number, not str"),
         ({"rng": "seed"}, (TypeError, ValueError), None),
@@ -120,7 +120,6 @@ def test_an_optimizer_over_other_parameters_is_refused():
         other.parameters(),
         {**model.parameters(), "more": np.zeros(3, np.float32)},
         {name: param.copy() for name, param in model.parameters().items()},
-        {},
     ):
         with pytest.raises(ValueError, match=r"which is not of this model, whose parameters are '0\.weight'"):
             fo.fit(model, X, Y, optimizer=fo.optim.Adam(params), epochs=1)

@@ -358,3 +358,15 @@ def test_an_error_in_a_layer_leaves_the_running_statistics():
     with pytest.raises(RuntimeError, match="no more"):
         run(model, batch_size=16)
     assert model[1].num_batches_tracked == 2
+
+
+def test_nobody_looks_at_gradients_that_are_to_be_ignored(backend):
+    """Neither in a step of `fit`'s own nor in the optimizer's."""
+    for callbacks in ((), {"batch": lambda run: None}):
+        model = nn.Sequential(nn.Linear(2, 1, rng=0))
+        opt = fo.optim.SGD(model.parameters(), lr=0.1)
+        x, y = np.full((4, 2), 1e30, np.float32), np.full((4, 1), 1e30, np.float32)
+        loss = fo.losses.SquaredError()
+        fo.fit(model, x, y, optimizer=opt, loss=loss, epochs=3, on_nonfinite="ignore", callbacks=callbacks)
+        assert opt.step_count == 3
+        assert not np.isfinite(model.parameters()["0.weight"]).any()

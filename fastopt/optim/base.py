@@ -28,6 +28,7 @@ from .tensors import (
     check_within_base,
     check_writeable,
     named_arrays,
+    plain,
     readable,
     refuse_changed,
     span,
@@ -75,6 +76,8 @@ class Optimizer:
                 raise ValueError(
                     f"params has different keys that print alike: only {len(names)} of {len(named)} names differ"
                 )
+        if not named:
+            raise ValueError("there are no parameters to optimize: params is empty")
         for name, param in named:
             check_array("parameter", name, param)
             check_writeable("parameter", name, param)
@@ -82,13 +85,17 @@ class Optimizer:
         self._arrays_now = containers[0] if one else lambda: [array for arrays in containers for array in arrays()]
         self._names = tuple(name for name, _ in named)
         self._params = tuple(param for _, param in named)
+        self._plain = tuple(map(plain, self._params))
         self._groups = tuple(groups)
         self._grouped = grouped
-        spans = sorted((*span(p), name) for name, p in named if p.size)
+        spans = sorted((*span(p), name) for name, p in zip(self._names, self._plain, strict=True) if p.size)
         check_disjoint(spans)
 
         self._state: Mapping[str, Mapping[str, np.ndarray]] = MappingProxyType(
-            {name: self._new_state(param, groups[i]) for (name, param), i in zip(named, group_of, strict=True)}
+            {
+                name: self._new_state(param, groups[i])
+                for name, param, i in zip(self._names, self._plain, group_of, strict=True)
+            }
         )
         states = [tuple(self._state[name].values()) for name in self._names]
         spans += (
@@ -99,8 +106,10 @@ class Optimizer:
         self._written = [("parameter", name, param) for name, param in named] + [
             (f"state {key!r} of", name, array) for name, state in self._state.items() for key, array in state.items()
         ]
-        self._made_as = [(span(array), array.shape, array.dtype) for _, _, array in self._written]
-        self._plan = _backends.active.Plan([group.rule for group in groups], self._params, states, group_of)
+        made_as = [plain(array) for _, _, array in self._written]
+        self._made_as = [(span(array), array.shape, array.dtype) for array in made_as]
+        self._plan = _backends.active.Plan([group.rule for group in groups], self._plain, states, group_of)
+        self._plan.pin(self._params)
         self._done = self._plan.counts.item  # of 0: the number of steps done
         self._copies = True  # whether the plan reads other gradients than the caller's: they serve for no further step
 
@@ -162,7 +171,8 @@ class Optimizer:
         Parameters
         ----------
         grads : array, list or dict of arrays
-            The gradients, in the structure of the parameters, each of its parameter's shape and dtype. For
+            The gradients, in the structure of the parameters, each of its parameter's shape and dtype; that of
+            a single number may be a scalar, as ``dz.sum()`` is. For
             parameter groups: a list with one structure per group, or one dict with all names.
         clip_norm : float, optional
             If the norm of all gradients together is larger, scale them down to it: the factor is
@@ -237,15 +247,16 @@ class Optimizer:
         """
         self._check_arrays(grads)
         scalars, update, done, lock, no_limit = self._scalars, self._plan.update, self._done, self._lock, math.inf
+        check = None if on_nonfinite == "ignore" else True
 
         def step(grad_scale: float) -> bool:
             with lock:
                 of_this_step = scalars(done(0), grad_scale, no_limit)
                 try:
-                    answer = update(of_this_step, True)
+                    answer = update(of_this_step, check)
                     if answer is None:
                         self._check_arrays(grads)
-                        answer = update(of_this_step, True)
+                        answer = update(of_this_step, check)
                 except Overflow:
                     self._refuse(on_nonfinite, _OVERFLOW)
                     return False
@@ -316,7 +327,7 @@ class Optimizer:
             for (what, name, array), made_as in zip(self._written, self._made_as, strict=True):
                 refuse_changed(what, name, array, made_as)
         in_order = self._in_order(grads)
-        read = [self._readable(*each) for each in zip(self._names, in_order, self._params, strict=True)]
+        read = [self._readable(*each) for each in zip(self._names, in_order, self._plain, strict=True)]
         if changed:  # in what does not matter
             self._plan.pin(self._params)
         self._copies = any(map(is_not, in_order, read))
@@ -348,6 +359,8 @@ class Optimizer:
                     raise ValueError(f"group {i} has the parameters {list(group.names)}, the gradients {list(given)}")
                 in_order += [given[name] for name in group.names]
             return in_order
+        if isinstance(grads, (float, np.generic)) and len(self._params) == 1:
+            return [grads]
         in_order = [grad for _, grad in named_arrays(grads, "grads")]
         if len(in_order) != len(self._params):
             raise ValueError(f"{len(in_order)} gradients given, for {len(self._params)} parameters")
@@ -355,7 +368,12 @@ class Optimizer:
 
     def _readable(self, name: str, grad: Any, param: np.ndarray) -> np.ndarray:
         if type(grad) is not np.ndarray:
+            if param.size == 1 and isinstance(grad, (float, np.generic)):  # np.sum's of a bias
+                grad = np.asarray(grad, None if isinstance(grad, np.generic) else param.dtype)
             check_array("gradient for", name, grad, any_dtype=True)
+            grad = plain(grad)
+        if grad.shape == () and param.size == 1:
+            grad = grad.reshape(param.shape)
         if grad.shape != param.shape:
             raise ValueError(f"gradient for {name!r} has shape {grad.shape}, the parameter has {param.shape}")
         if grad.dtype != param.dtype:
@@ -451,7 +469,7 @@ class Optimizer:
         raise unknown(self, name)
 
     def __repr__(self) -> str:
-        tensors, elements = len(self._params), sum(param.size for param in self._params)
+        tensors, elements = len(self._params), sum(param.size for param in self._plain)
         size = f"{tensors} tensor{'s' * (tensors != 1)} of {elements:,} element{'s' * (elements != 1)}"
         groups = ["".join(f", {name}={value!r}" for name, value in group.items()) for group in self.groups]
         if len(groups) == 1:

@@ -10,7 +10,7 @@ from .. import _backends
 from .._backends._environment import isolated
 from .._backends._memory import readable
 from .._checks import positive
-from .tensors import check_array, check_disjoint, check_writeable, named_arrays, span
+from .tensors import check_array, check_disjoint, check_writeable, named_arrays, plain, span
 
 Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
 
@@ -83,6 +83,7 @@ def clip_grad_norm(grads: Arrays, max_norm: float) -> float:
     for name, grad in named:
         check_array("gradient", name, grad)
         check_writeable("gradient", name, grad)
+    named = [(name, plain(grad)) for name, grad in named]
     check_disjoint(sorted((*span(g), name) for name, g in named if g.size))
     norm = math.sqrt(sum(_square_sums(named)))
     if not math.isfinite(norm):
@@ -100,5 +101,5 @@ def _square_sums(named: Any) -> list[float]:
     arrays = []
     for name, array in named:
         check_array("array", name, array)
-        arrays.append(readable(array))
+        arrays.append(readable(plain(array)))
     return [_backends.active.square_sum(array) for array in arrays]

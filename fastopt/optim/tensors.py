@@ -24,8 +24,14 @@ def named_arrays(arrays: Any, what: str) -> Iterator[tuple[str, Any]]:
         raise TypeError(f"{what} must be an array, or a list or dict of arrays, not {type(arrays).__name__}{hint}")
 
 
+def plain(array: np.ndarray) -> np.ndarray:
+    """The array as NumPy has it: a subclass may say otherwise of its shape, dtype or flags, or compute otherwise."""
+    return array if type(array) is np.ndarray else np.ndarray.view(array, np.ndarray)
+
+
 def span(x: np.ndarray) -> tuple[int, int]:
     """The addresses from the first byte of a contiguous array to behind its last."""
+    x = plain(x)
     first = x.__array_interface__["data"][0]
     return first, first + x.nbytes
 
@@ -37,7 +43,7 @@ def check_array(what: str, name: str, array: Any, *, any_dtype: bool = False) ->
         raise TypeError(f"{what} {name!r} must be a numpy.ndarray, not {type(array).__name__}{hint}")
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{what} {name!r} is a masked array, whose mask would be ignored: fill it, or give its data")
-    if not any_dtype and array.dtype not in (np.float32, np.float64):
+    if not any_dtype and (array := plain(array)).dtype not in (np.float32, np.float64):
         raise TypeError(f"{what} {name!r} must be float32 or float64, not {array.dtype}")
 
 
@@ -47,6 +53,7 @@ def _of_torch(value: Any) -> bool:
 
 def check_writeable(what: str, name: str, array: np.ndarray) -> None:
     """Refuse an array that cannot be updated in place."""
+    array = plain(array)
     if not array.flags.c_contiguous:
         raise ValueError(
             f"{what} {name!r} must be C-contiguous to be updated in place;"
@@ -67,7 +74,10 @@ def readable(array: np.ndarray) -> np.ndarray:
 
 def _bounds(array: np.ndarray) -> tuple[int, int]:
     """The addresses from the lowest byte of an array's elements to behind the highest."""
+    array = plain(array)
     first = array.__array_interface__["data"][0]
+    if not array.size:
+        return first, first
     ends = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
     return first + sum(end for end in ends if end < 0), first + sum(end for end in ends if end > 0) + array.itemsize
 
@@ -77,13 +87,14 @@ def check_within_base(what: str, name: str, array: np.ndarray) -> None:
     base = array.base
     if isinstance(base, np.ndarray) and array.size:
         (low, high), (begin, end) = _bounds(base), _bounds(array)
-        if not base.size or begin < low or end > high:
+        if low == high or begin < low or end > high:
             raise ValueError(f"{what} {name!r} is a view of an array whose memory was exchanged or has moved")
 
 
 def refuse_changed(what: str, name: str, array: np.ndarray, made_as: tuple[Any, tuple[int, ...], Any]) -> None:
     """Refuse an array that was changed in place, otherwise than in its elements, since an optimizer was made."""
     check_array(what, name, array, any_dtype=True)
+    array = plain(array)
     memory, shape, dtype = made_as
     if (array.shape, array.dtype) != (shape, dtype):
         raise ValueError(

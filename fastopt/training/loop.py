@@ -106,9 +106,10 @@ def fit(
         As for `fastopt.optim.Optimizer.step`.
     grad_norm : bool
         Record the norm of the gradients, which clipping by norm does anyway.
-    on_nonfinite : {"raise", "skip"}
-        What to do if a gradient is not finite: raise FloatingPointError, or leave out the step, and count it. A step
-        that is not done leaves running statistics and dropout masks where they were.
+    on_nonfinite : {"raise", "skip", "ignore"}
+        What to do if a gradient is not finite: raise FloatingPointError; leave out the step, and count it; or do not
+        look, as for `fastopt.optim.Optimizer.step`. A step that is not done leaves running statistics and dropout masks
+        where they were.
     ema : float, optional
         d: keep an exponential moving average of the parameters, :math:`a \leftarrow (1 - d) w + d a` after every step,
         from w after the first (as ``torch.optim.swa_utils`` does). It takes the place of the parameters for validation

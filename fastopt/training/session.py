@@ -99,8 +99,8 @@ class Session:
         if {"clip_norm", "clip_norm_per_tensor"} <= options.keys():
             clip_norm, per_tensor = options["clip_norm"], options["clip_norm_per_tensor"]
             raise ValueError(f"clip_norm={clip_norm} and clip_norm_per_tensor={per_tensor}: give one of them")
-        if on_nonfinite not in ("raise", "skip"):
-            raise ValueError(f'on_nonfinite must be "raise" or "skip", not {on_nonfinite!r}')
+        if on_nonfinite not in ("raise", "skip", "ignore"):
+            raise ValueError(f'on_nonfinite must be "raise", "skip" or "ignore", not {on_nonfinite!r}')
         own_step = (
             getattr(optimizer.step, "__func__", None) is not Optimizer.step
         )  # of a user's class, or put in its place
