@@ -1,7 +1,7 @@
 """Batch norm, forward and backward."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from operator import is_
 from typing import Any, NamedTuple
@@ -12,28 +12,29 @@ from .. import _backends
 from .._backends._memory import Header, first_changed, header
 from .._backends._order import ACTIVATIONS
 from .._checks import a_number
+from .._pins import Pins
 from ._arrays import disjoint, output, per_channel, read, read_like, writeable
 
 
 class _Again:
     """A call that was found to be fine, its pointers fixed, for when the same arrays come again."""
 
-    __slots__ = ("arrays", "backend", "call", "headers", "options", "written")
+    __slots__ = ("arrays", "backend", "call", "options", "pins")
 
-    def __init__(self, arrays: tuple[Any, ...], options: tuple[Any, ...], written: list[Any], call: Callable[[], Any]):
+    def __init__(
+        self, arrays: tuple[Any, ...], options: tuple[Any, ...], call: Callable[[], Any], others: Iterable[Any] = ()
+    ):
         self.arrays, self.options, self.call = arrays, options, call
-        self.headers = [header(x) for x in arrays if x is not None]
-        self.written = [x for x in written if x is not None]
+        self.pins = Pins(x for x in (*arrays, *others) if x is not None)
         self.backend = _backends.active
 
     def fits(self, arrays: tuple[Any, ...], options: tuple[Any, ...] = ()) -> bool:
-        """Whether the arrays are the same, where and as large as they were, and those to be written as writeable."""
+        """Whether the arrays are the same, and they and the others where, as large and as writeable as they were."""
         return (
             all(map(is_, arrays, self.arrays))
             and options == self.options
             and self.backend is _backends.active
-            and first_changed(self.headers) is None
-            and all(x.flags.carray for x in self.written)
+            and self.pins.hold()
         )
 
 
@@ -298,8 +299,8 @@ def batch_norm(
     correction = count / (count - 1) if unbiased and count > 1 else 1.0
     call = partial(kernel, bool(training), eps, fraction, 1.0 - fraction, correction, number)
     call()
-    if out is not None and arrays[0] is x:  # neither made here
-        saved._again = _Again(arrays, options, [y, running_mean, running_var] if training else [y], call)
+    if all(map(is_, arrays, (x, gamma, beta, running_mean, running_var, y))):  # none of them made here
+        saved._again = _Again(arrays, options, call)
     return y, saved
 
 
@@ -362,15 +363,15 @@ def batch_norm_backward(
     forward = saved._forward
     if forward is None:
         raise ValueError("saved is not what batch_norm has given")
-    forward.check()
-    layout, channels = forward.layout, forward.layout[1]
     x, y, gamma, beta = forward.arrays.values()
-    if x is None:
-        raise ValueError("the forward pass wrote its result over x (out=x), which the way back needs")
     arrays: tuple[Any, ...] = dy, out, dgamma, dbeta
     if saved._backward_again is not None and saved._backward_again.fits(arrays):
         saved._backward_again.call()
         return arrays[1], None if gamma is None else dgamma, None if beta is None else dbeta
+    forward.check()
+    layout, channels = forward.layout, forward.layout[1]
+    if x is None:
+        raise ValueError("the forward pass wrote its result over x (out=x), which the way back needs")
     dy = read_like(dy, "dy", x, "x")
     dx = np.empty(x.shape, x.dtype) if out is None else output(out, x, "x", dy=dy)
     given: dict[str, np.ndarray | None] = {"dgamma": dgamma, "dbeta": dbeta}
@@ -398,6 +399,6 @@ def batch_norm_backward(
     )
     call = partial(kernel, forward.training, activation_number(forward.activation))
     call()
-    if arrays[0] is dy and all(given is not None for given in arrays):  # none of them made here
-        saved._backward_again = _Again(arrays, (), [dx, dgamma, dbeta], call)
+    if all(map(is_, arrays, (dy, dx, dgamma, dbeta))):  # none of them made here
+        saved._backward_again = _Again(arrays, (), call, (x, y, gamma, beta))
     return dx, None if gamma is None else dgamma, None if beta is None else dbeta
