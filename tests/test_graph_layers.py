@@ -126,6 +126,13 @@ def test_evaluating_again_reuses_buffers():
     np.testing.assert_allclose(graph.gradients(loss)["W"], fine, rtol=1e-6, atol=1e-8)
 
 
+def test_labels_are_given_anew():
+    labels, z = graph.constant(np.array([0, 1]), name="labels"), graph.variable([[1.0, 0.0], [1.0, 0.0]], name="z")
+    loss = graph.cross_entropy(z, labels)
+    graph.evaluate(loss, {labels: [0, 0]})
+    np.testing.assert_allclose(loss.value, np.log1p(np.exp(-1.0)), rtol=1e-12)
+
+
 def test_a_node_made_of_values_that_are_out_of_date():
     x = graph.constant(np.ones(2))
     doubled = x * 2.0

@@ -1,5 +1,6 @@
 """A picture of a graph: values on the nodes, partial derivatives on the edges."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -44,12 +45,14 @@ def plot(result: Node, ax: Any = None) -> Any:
     if ax is None:
         import matplotlib.pyplot as plt
 
-        width = 2.4 * (1 + max(x for x, _ in places.values()))
+        width = 2.7 * (1 + max(x for x, _ in places.values()))
         height = 1.3 * (1 + max(y for _, y in places.values()))
         _, ax = plt.subplots(figsize=(max(4.0, width), max(2.2, height)), layout="constrained")
     ax.set_axis_off()
     boxes = {}
     for node, place in places.items():
+        if isinstance(node, tuple):
+            continue
         kind = (
             "result" if node is result else "node" if node.operation else "variable" if node.trainable else "constant"
         )
@@ -65,10 +68,16 @@ def plot(result: Node, ax: Any = None) -> Any:
         inputs = [x for x in step.inputs if x in places]
         partials = step.partials(names, set(inputs))
         for x in inputs:
-            arrow = {"arrowstyle": "-|>", "color": "#777777", "patchA": boxes[x], "patchB": boxes[node]}
-            ax.annotate("", xy=places[node], xytext=places[x], zorder=1, arrowprops=arrow)
+            way = [x, *_between(places, x, node), node]
+            for begin, end in pairwise(way):
+                arrow = {"arrowstyle": "-|>" if end is node else "-", "color": "#777777", "shrinkA": 0, "shrinkB": 0}
+                if begin is x:
+                    arrow.update(patchA=boxes[x], shrinkA=2)
+                if end is node:
+                    arrow.update(patchB=boxes[node], shrinkB=2)
+                ax.annotate("", xy=places[end], xytext=places[begin], zorder=1, arrowprops=arrow)
             ax.text(
-                *np.mean([places[x], places[node]], axis=0), _short(partials.get(names[x], "")), zorder=2,
+                *np.mean([places[way[-2]], places[node]], axis=0), _short(partials.get(names[x], "")), zorder=2,
                 ha="center", va="center", fontsize=8, color="#0072B2",
                 bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"},
             )  # fmt: skip
@@ -77,32 +86,46 @@ def plot(result: Node, ax: Any = None) -> Any:
     return ax.figure
 
 
-def _places(result: Node, steps: dict[Node, Step]) -> dict[Node, tuple[float, float]]:
-    """Columns by the longest way from an input; within a column, near the mean of what a node is made of."""
-    used = {
-        x for step in steps.values() for x in step.inputs if x.operation or x.name
-    }  # plain numbers stand in formulas
+def _between(places: Any, x: Node, node: Node) -> list[Any]:
+    """The places that an edge goes through where it passes columns by."""
+    own: list[Any] = [key for key in places if isinstance(key, tuple) and key[:2] == (x, node)]
+    return sorted(own, key=lambda key: key[2])
+
+
+def _places(result: Node, steps: dict[Node, Step]) -> dict[Any, tuple[float, float]]:
+    """Columns by the longest way from an input; within a column, near the mean of what a node is made of.
+
+    An edge that passes columns by has a place in each, (input, node, column), so that it does not cross nodes.
+    """
+    # plain numbers stand in formulas
+    used = {x for step in steps.values() for x in step.inputs if x.operation or x.name}
     shown = [x for x in order_of(result) if x in used or x in steps or x is result]
-    column: dict[Node, int] = {}
+    column: dict[Any, int] = {}
     for node in shown:
         inputs = [column[x] for x in steps[node].inputs if x in column] if node in steps else []
         column[node] = 1 + max(inputs, default=-1)
     for node in shown:  # inputs move to just before what they are used in
         if node not in steps and node is not result:
             column[node] = min(column[s.node] for s in steps.values() if node in s.inputs) - 1
-    height: dict[Node, float] = {}
-    tallest = max(sum(1 for x in shown if column[x] == c) for c in set(column.values()))
-    for c in sorted(set(column.values())):
-        here = [x for x in shown if column[x] == c]
-        wish = {
-            x: float(np.mean([height[i] for i in steps[x].inputs if i in height] or [0.0])) if x in steps else -x.number
-            for x in here
-        }
-        here.sort(key=lambda x: wish[x])
-        free = (tallest - len(here)) / 2
-        for i, x in enumerate(here):
-            height[x] = free + i
-    return {x: (float(column[x]), height[x]) for x in shown}
+    before: dict[Any, list[Any]] = {}  # of every place, those that lines come from
+    for node, step in steps.items():
+        before[node] = []
+        for x in step.inputs:
+            if x in column:
+                way = [x, *((x, node, c) for c in range(column[x] + 1, column[node]))]
+                before[node].append(way[-1])
+                for previous, place in pairwise(way):
+                    before[place], column[place] = [previous], place[2]
+    columns: dict[int, list[Any]] = {}
+    for place, c in column.items():
+        columns.setdefault(c, []).append(place)
+    tallest = max(map(len, columns.values()))
+    height: dict[Any, float] = {}
+    for c in sorted(columns):
+        wish = {x: float(np.mean([height[i] for i in before[x]])) if before.get(x) else -x.number for x in columns[c]}
+        for i, x in enumerate(sorted(columns[c], key=wish.__getitem__)):
+            height[x] = (tallest - len(columns[c])) / 2 + i
+    return {x: (float(column[x]), height[x]) for x in column}
 
 
 def _short(shown: Any) -> str:

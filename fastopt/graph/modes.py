@@ -96,7 +96,9 @@ def _compute(order: Sequence[Node], fresh: bool) -> None:
 def _new_value(x: Node, value: Any) -> np.ndarray:
     if not isinstance(x, Node) or x.operation is not None:
         raise TypeError(f"only variables and constants can be given values, not {x!r}")
-    return constant(value, dtype=x.value.dtype if x.value.dtype.kind == "f" else None).value
+    if x.value.dtype.kind != "f":
+        return constant(np.asarray(value)).value
+    return constant(value, dtype=x.value.dtype).value
 
 
 def depends(order: Sequence[Node], on: Any) -> set[Node]:

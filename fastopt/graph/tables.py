@@ -102,7 +102,7 @@ def as_text(x: Any, digits: int = 6) -> str:
         return f"{x.item():.8g}"
     if x.size <= 4:
         return np.array2string(x, precision=digits, separator=", ").replace("\n", "")
-    return f"{x.shape}, norm {np.linalg.norm(x):.6g}"
+    return f"{x.shape}, norm {np.linalg.norm(x):.{digits}g}"
 
 
 def folded(result: Node) -> list[Node]:
