@@ -112,7 +112,7 @@ def _places(result: Node, steps: dict[Node, Step]) -> dict[Any, tuple[float, flo
         before[node] = []
         for x in step.inputs:
             if x in column:
-                way = [x, *((x, node, c) for c in range(column[x] + 1, column[node]))]
+                way: list[Any] = [x, *((x, node, c) for c in range(column[x] + 1, column[node]))]
                 before[node].append(way[-1])
                 for previous, place in pairwise(way):
                     before[place], column[place] = [previous], place[2]
