@@ -163,7 +163,7 @@ class Plan:
             id(grads) + ITEMS if grads else 0,
             self._square_sums,
         )
-        return None if moved else list(self._square_sums)
+        return None if moved else ffi.unpack(self._square_sums, len(self._square_sums))
 
 
 def any_nonfinite(x: np.ndarray, scale: float = 1.0) -> bool:

@@ -191,9 +191,12 @@ class Container(Layer):
                 leaf.check_values(given, name)
 
     def check_arrays(self) -> None:
+        kinds = self.kinds()
         for prefix, leaf in self.leaves():
-            for kind, own in self.kinds():
-                for key, array in arrays_of(leaf, kind).items():
+            for kind, own in kinds:
+                if not (arrays := getattr(leaf, kind, None)):  # as `arrays_of` has it; this is done in every pass
+                    continue
+                for key, array in arrays.items():
                     if own.get(f"{prefix}{key}") is not array:
                         raise ValueError(
                             f"{kind}[{key!r}] of layer {prefix[:-1]} is not the array this model was made with:"
