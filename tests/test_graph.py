@@ -311,6 +311,10 @@ def test_what_does_not_fit_names_both_nodes():
         a[5]
     with pytest.raises(ValueError, match=r"mean of .*no elements"):
         graph.mean(a[:0])
+    with pytest.raises(ValueError, match=r"axis is 2, and a of shape \(2, 3\) has 2 axes"):
+        graph.sum(a, axis=2)
+    with pytest.raises(TypeError, match="those of a node, not of float"):
+        graph.parameters(3.0)
     with pytest.raises(ValueError, match="one number, and a of shape"):
         graph.gradients(a)
     with pytest.raises(ValueError, match="two nodes have the name 'a'"):

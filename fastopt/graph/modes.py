@@ -165,6 +165,8 @@ def scalar(node: Node, what: str) -> Node:
 
 def variables(node: Node) -> list[Node]:
     """The variables that a node depends on, in the order in which they were made."""
+    if not isinstance(node, Node):
+        raise TypeError(f"variables are those of a node, not of {type(node).__name__}")
     return [x for x in order_of(node) if x.trainable]
 
 

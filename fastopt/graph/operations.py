@@ -327,7 +327,11 @@ _mean_over: Operation = Operation(
 def _axes(x: Any, axis: Any) -> tuple[int, ...] | None:
     if axis is None:
         return None
-    return tuple(range(x.ndim)[i] for i in ((axis,) if isinstance(axis, (int, np.integer)) else axis))
+    axes = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
+    for i in axes:
+        if not -x.ndim <= i < x.ndim:
+            raise ValueError(f"axis is {i}, and {_called(x)} has {x.ndim} axes")
+    return tuple(i % x.ndim for i in axes)
 
 
 def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
