@@ -7,16 +7,13 @@ import fastopt
 
 _PACKAGE = os.path.dirname(fastopt.__file__)
 FILES = (os.path.join(_PACKAGE, "files"),)
-_TRAINING = tuple(
-    os.path.join(_PACKAGE, part) for part in ("training", "nn", "_layer", "_passes", "_custom", "_moving", "losses")
-)
 
 
 class Raised(BaseException):
     """What nothing else raises or catches."""
 
 
-def raising_at(count, call, within=_TRAINING):
+def raising_at(count, call, within=(_PACKAGE,)):
     """Call it, and raise at so manieth instruction of these files; the number there were, and whether it was raised.
 
     With a count of 0, nothing is raised.

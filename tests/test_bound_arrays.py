@@ -159,9 +159,9 @@ def test_attributes_that_would_be_ignored():
     with pytest.raises(AttributeError, match=r"opt\.groups\[0\]\['momentum'\] = "):
         opt.momentum = 0.5
     for name, meant in (
-        ("learning_rate", ""),
         ("weight_decoy", r"did you mean opt\.groups\[0\]\['weight_decay'\]"),
         ("step_cuont", r"did you mean opt\.step_count\?"),
+        ("learning_rate", r"did you mean opt\.lr\?"),
     ):
         with pytest.raises(AttributeError, match=f"SGD has no attribute '{name}'.*{meant}"):
             setattr(opt, name, 0.5)

@@ -4,6 +4,8 @@ from typing import Any
 
 from .._attributes import DONE_OTHERWISE
 
+_ELSEWHERE = {"beta_1": "betas", "beta_2": "betas", "epsilon": "eps", "iterations": "step_count", "learning_rate": "lr"}
+
 
 def refuse_unknown(optimizer: Any, name: str) -> None:
     """AttributeError if an optimizer has no attribute ``name`` to set.
@@ -36,7 +38,7 @@ class UnknownOption(AttributeError):
         if name.startswith("_") or name in DONE_OTHERWISE:
             return f"{message}: {DONE_OTHERWISE[name]}" if name in DONE_OTHERWISE else message
         public = [each for each in known if not each.startswith("_")]
-        for near in get_close_matches(name, [*hyperparameters, *public], 1):
-            meant = f"opt.groups[0][{near!r}]" if near in hyperparameters else f"opt.{near}"
+        for near in get_close_matches(_ELSEWHERE.get(name, name), [*public, *hyperparameters], 1):
+            meant = f"opt.{near}" if near in public else f"opt.groups[0][{near!r}]"
             return f"{message}; did you mean {meant}?"
         return message
