@@ -105,9 +105,10 @@ static inline real TYPED(rmsprop_centered_rule)(struct TYPED(rmsprop_centered) h
     return p - h.lr * g / (SQRT(variance + h.eps_root) + h.eps);
 }
 
-/* Both with momentum on the scaled gradient; from_step and from_buffer as from_grad and from_buffer above. */
+/* Both with momentum on the scaled gradient; from_step and from_buffer as from_grad and from_buffer above.
+ * With the learning rate in the buffer, step_weight and from_step are lr, and lr is 1. */
 struct TYPED(rmsprop_momentum) {
-    real alpha, one_minus_alpha, eps_root, eps, momentum, from_step, from_buffer, lr;
+    real alpha, one_minus_alpha, eps_root, eps, momentum, step_weight, from_step, from_buffer, lr;
 };
 
 static inline real TYPED(rmsprop_momentum_rule)(struct TYPED(rmsprop_momentum) h, real p, real g, real *square_avg,
@@ -115,12 +116,12 @@ static inline real TYPED(rmsprop_momentum_rule)(struct TYPED(rmsprop_momentum) h
 {
     *square_avg = TYPED(flush)(h.alpha * *square_avg + h.one_minus_alpha * g * g);
     real step = g / (SQRT(*square_avg + h.eps_root) + h.eps);
-    *momentum_buffer = TYPED(flush)(h.momentum * *momentum_buffer + step);
+    *momentum_buffer = TYPED(flush)(h.momentum * *momentum_buffer + h.step_weight * step);
     return p - h.lr * TYPED(plus)(h.from_buffer * *momentum_buffer, h.from_step, step);
 }
 
 struct TYPED(rmsprop_centered_momentum) {
-    real alpha, one_minus_alpha, eps_root, eps, momentum, from_step, from_buffer, lr;
+    real alpha, one_minus_alpha, eps_root, eps, momentum, step_weight, from_step, from_buffer, lr;
 };
 
 static inline real TYPED(rmsprop_centered_momentum_rule)(struct TYPED(rmsprop_centered_momentum) h, real p, real g,
@@ -131,7 +132,7 @@ static inline real TYPED(rmsprop_centered_momentum_rule)(struct TYPED(rmsprop_ce
     real square = *grad_avg * *grad_avg;
     real variance = (*square_avg < square ? square : *square_avg) - square; /* a NaN square_avg stays */
     real step = g / (SQRT(variance + h.eps_root) + h.eps);
-    *momentum_buffer = TYPED(flush)(h.momentum * *momentum_buffer + step);
+    *momentum_buffer = TYPED(flush)(h.momentum * *momentum_buffer + h.step_weight * step);
     return p - h.lr * TYPED(plus)(h.from_buffer * *momentum_buffer, h.from_step, step);
 }
 

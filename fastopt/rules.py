@@ -79,10 +79,13 @@ def rmsprop_centered(h, p, g, square_avg, grad_avg):
 
 
 def rmsprop_momentum(h, p, g, square_avg, momentum_buffer):
-    """RMSProp with momentum on the scaled gradient; from_step and from_buffer as in ``momentum``."""
+    """RMSProp with momentum on the scaled gradient; from_step and from_buffer as in ``momentum``.
+
+    With the learning rate in the buffer, step_weight and from_step are lr, and lr is 1.
+    """
     square_avg = flush(h.alpha * square_avg + h.one_minus_alpha * g * g)
     step = g / (np.sqrt(square_avg + h.eps_root) + h.eps)
-    momentum_buffer = flush(h.momentum * momentum_buffer + step)
+    momentum_buffer = flush(h.momentum * momentum_buffer + h.step_weight * step)
     return p - h.lr * plus(h.from_buffer * momentum_buffer, h.from_step, step), square_avg, momentum_buffer
 
 
@@ -93,7 +96,7 @@ def rmsprop_centered_momentum(h, p, g, square_avg, grad_avg, momentum_buffer):
     square = grad_avg * grad_avg
     variance = np.maximum(square_avg, square) - square
     step = g / (np.sqrt(variance + h.eps_root) + h.eps)
-    momentum_buffer = flush(h.momentum * momentum_buffer + step)
+    momentum_buffer = flush(h.momentum * momentum_buffer + h.step_weight * step)
     return p - h.lr * plus(h.from_buffer * momentum_buffer, h.from_step, step), square_avg, grad_avg, momentum_buffer
 
 
@@ -213,7 +216,14 @@ LARGE = {np.dtype(np.float32): 2.0**40, np.dtype(np.float64): 2.0**300}
 TINY = {np.dtype(np.float32): 2.0**-50, np.dtype(np.float64): 2.0**-300}
 SQUARES = {"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"}
 _ANY = ("grad_scale", "clip_value", "trust_eps", "trust_scale", "trust_floor", "trust_cap")
-_LARGEST = {"l2": 1.0, "keep": 1.0, "lr": 2.0**8, "momentum": 1.0, **dict.fromkeys(_ANY, math.inf)}
+_LARGEST = {
+    "l2": 1.0,
+    "keep": 1.0,
+    "lr": 2.0**8,
+    "step_weight": 2.0**8,
+    "momentum": 1.0,
+    **dict.fromkeys(_ANY, math.inf),
+}
 _SMALLEST = {"one_minus_rho": 2.0**-24, "one_minus_alpha": 2.0**-24}  # steps stay moderate
 
 
@@ -248,8 +258,8 @@ RULES = {
         _rule(adadelta, "rho one_minus_rho eps lr"),
         _rule(rmsprop, f"{_RMSPROP} lr"),
         _rule(rmsprop_centered, f"{_RMSPROP} lr"),
-        _rule(rmsprop_momentum, f"{_RMSPROP} momentum from_step from_buffer lr"),
-        _rule(rmsprop_centered_momentum, f"{_RMSPROP} momentum from_step from_buffer lr"),
+        _rule(rmsprop_momentum, f"{_RMSPROP} momentum step_weight from_step from_buffer lr"),
+        _rule(rmsprop_centered_momentum, f"{_RMSPROP} momentum step_weight from_step from_buffer lr"),
         _rule(adam, f"{_ADAM} root_correction2 eps_root eps step_size"),
         _rule(adam_amsgrad, f"{_ADAM} before root_after eps_root eps step_size"),
         _rule(nadam, f"{_ADAM} root_correction2 eps_root eps grad_step avg_step"),

@@ -48,7 +48,7 @@ def adadelta(p, g, s, t, lr, rho=0.9, eps=1e-6):
 
 
 def rmsprop(p, g, s, t, lr, alpha=0.99, eps=1e-8, momentum=0.0, centered=False, nesterov=False, eps_root=0.0,
-            initial_square_avg=0.0):  # fmt: skip
+            initial_square_avg=0.0, lr_in_buffer=False):  # fmt: skip
     v = s["square_avg"] = alpha * s.get("square_avg", initial_square_avg) + (1 - alpha) * g**2
     if centered:
         mean = s["grad_avg"] = alpha * s.get("grad_avg", 0) + (1 - alpha) * g
@@ -56,6 +56,9 @@ def rmsprop(p, g, s, t, lr, alpha=0.99, eps=1e-8, momentum=0.0, centered=False, 
     step = g / (np.sqrt(v + eps_root) + eps)
     if momentum == 0:
         return p - lr * step
+    if lr_in_buffer:
+        b = s["momentum_buffer"] = momentum * s.get("momentum_buffer", 0) + lr * step
+        return p - (lr * step + momentum * b if nesterov else b)
     b = s["momentum_buffer"] = momentum * s.get("momentum_buffer", 0) + step
     return p - lr * (step + momentum * b if nesterov else b)
 
@@ -70,7 +73,8 @@ def averages(g, s, betas, grad_weight=None):
 def adam(p, g, s, t, lr, betas=(0.9, 0.999), eps=1e-8, amsgrad=False, eps_root=0.0, eps_hat=False,
          bias_correction=True):  # fmt: skip
     m, v = averages(g, s, betas)
-    unbiased1, unbiased2 = (1 - betas[0] ** t, 1 - betas[1] ** t) if bias_correction else (1, 1)
+    unbiased1 = 1 - betas[0] ** t if bias_correction in (True, "exp_avg") else 1
+    unbiased2 = 1 - betas[1] ** t if bias_correction in (True, "exp_avg_sq") else 1
     if amsgrad == "corrected":
         v_hat = s["max_exp_avg_sq"] = np.maximum(s.get("max_exp_avg_sq", 0), v / unbiased2)
         return p - lr * (m / unbiased1) / (np.sqrt(v_hat + eps_root) + eps)
@@ -81,9 +85,12 @@ def adam(p, g, s, t, lr, betas=(0.9, 0.999), eps=1e-8, amsgrad=False, eps_root=0
     return p - lr * (m / unbiased1) / (np.sqrt(v / unbiased2 + eps_root) + eps)
 
 
-def nadam(p, g, s, t, lr, betas=(0.9, 0.999), eps=1e-8, momentum_decay=0.004, eps_root=0.0):
+def nadam(p, g, s, t, lr, betas=(0.9, 0.999), eps=1e-8, momentum_decay=0.004, eps_root=0.0, mu_product="float32"):
     m, v = averages(g, s, betas)
     denominator = np.sqrt(v / (1 - betas[1] ** t) + eps_root) + eps
+    if mu_product == "beta1":
+        ahead, now = (betas[0] * (1 - 0.5 * 0.96 ** (i * (momentum_decay or math.inf))) for i in (t + 1, t))
+        return p - lr * (ahead * m + (1 - now) * g) / (1 - betas[0] ** t) / denominator
     if momentum_decay is None:
         beta1 = betas[0]
         return p - lr * (beta1 * m / (1 - beta1 ** (t + 1)) + (1 - beta1) * g / (1 - beta1**t)) / denominator
@@ -91,16 +98,17 @@ def nadam(p, g, s, t, lr, betas=(0.9, 0.999), eps=1e-8, momentum_decay=0.004, ep
     def mu(i):
         return betas[0] * (1 - 0.5 * 0.96 ** (i * momentum_decay))
 
-    product = np.float32(1)  # PyTorch keeps it in float32
+    type_of_product = np.dtype(mu_product).type
+    product = type_of_product(1)
     for i in range(1, t + 1):
-        product *= np.float32(mu(i))
+        product *= type_of_product(mu(i))
     product = float(product)
     m_hat = mu(t + 1) * m / (1 - product * mu(t + 1)) + (1 - mu(t)) * g / (1 - product)
     return p - lr * m_hat / denominator
 
 
 def lars(p, g, s, t, lr, momentum=0.9, dampening=0.0, weight_decay=0.0, nesterov=False, trust_coefficient=0.001,
-         eps=0.0, trust_clip=False, always_adapt=True, denominator="separate"):  # fmt: skip
+         eps=0.0, trust_clip=False, always_adapt=True, denominator="separate", lr_in_buffer=False):  # fmt: skip
     decayed = g + weight_decay * p
     ratio = 1.0
     if norm(p) > 0 and norm(g) > 0 and (always_adapt or weight_decay > 0):
@@ -109,6 +117,9 @@ def lars(p, g, s, t, lr, momentum=0.9, dampening=0.0, weight_decay=0.0, nesterov
         if trust_clip:
             ratio = min(ratio / lr, 1.0)
     s["trust_ratio"] = ratio
+    if lr_in_buffer:
+        v = s["momentum_buffer"] = momentum * s.get("momentum_buffer", 0) + lr * ratio * decayed
+        return p - (momentum * v + lr * ratio * decayed if nesterov else v)
     return sgd(p, ratio * decayed, s, t, lr, momentum, dampening, nesterov)
 
 
@@ -204,6 +215,10 @@ OPTIONS = [
     ("RMSprop", {"momentum": 0.8, "nesterov": True}),
     ("RMSprop", {"momentum": 0.8, "centered": True, "alpha": 0.8}),
     ("RMSprop", {"momentum": 0.8, "centered": True, "alpha": 0.8, "nesterov": True}),
+    ("RMSprop", {"momentum": 0.8, "lr_in_buffer": True}),
+    ("RMSprop", {"momentum": 0.8, "lr_in_buffer": True, "nesterov": True}),
+    ("RMSprop", {"momentum": 0.8, "lr_in_buffer": True, "centered": True, "alpha": 0.8, "nesterov": True}),
+    ("RMSprop", {"lr_in_buffer": True}),
     ("Adam", {}),
     ("Adam", {"betas": (0.7, 0.95), "eps": 0.1}),
     ("Adam", {"eps": 0.0, "eps_root": 0.1}),
@@ -214,11 +229,18 @@ OPTIONS = [
     ("Adam", {"betas": (0.9, 0.6), "amsgrad": True, "eps": 0.1, "eps_hat": True}),
     ("Adam", {"betas": (0.9, 0.6), "amsgrad": "corrected", "eps_root": 0.1}),
     ("Adam", {"betas": (0.9, 0.6), "amsgrad": "corrected", "bias_correction": False}),
+    ("Adam", {"betas": (0.9, 0.6), "amsgrad": "corrected", "bias_correction": "exp_avg"}),
+    ("Adam", {"betas": (0.9, 0.6), "amsgrad": "corrected", "bias_correction": "exp_avg_sq"}),
+    ("Adam", {"betas": (0.9, 0.6), "amsgrad": True, "bias_correction": "exp_avg"}),
+    ("Adam", {"eps": 0.1, "bias_correction": "exp_avg_sq", "eps_hat": True}),
     ("AdamW", {}),
     ("AdamW", {"weight_decay": 0.2, "amsgrad": True}),
     ("NAdam", {}),
     ("NAdam", {"momentum_decay": 1.0}),
     ("NAdam", {"momentum_decay": None}),
+    ("NAdam", {"momentum_decay": 1.0, "mu_product": "float64"}),
+    ("NAdam", {"momentum_decay": None, "mu_product": "beta1", "weight_decay": 0.1, "weight_decay_mode": "decoupled"}),
+    ("NAdam", {"mu_product": "beta1"}),
     ("NAdam", {"eps": 0.0, "eps_root": 0.1, "betas": (0.8, 0.9)}),
     ("LARS", {}),
     ("LARS", {"weight_decay": 0.1}),
@@ -230,6 +252,10 @@ OPTIONS = [
     ("LARS", {"always_adapt": False, "weight_decay": 0.1}),
     ("LARS", {"nesterov": True}),
     ("LARS", {"dampening": 0.3}),
+    ("LARS", {"weight_decay": 0.1, "lr_in_buffer": True}),
+    ("LARS", {"lr_in_buffer": True, "nesterov": True, "denominator": "sum", "weight_decay": 0.1}),
+    ("LARS", {"lr_in_buffer": True, "trust_coefficient": 0.3, "trust_clip": True}),
+    ("LARS", {"lr_in_buffer": True, "momentum": 0.0}),
     ("LARS", {"momentum": 0.0, "weight_decay": 0.1}),
     ("LARS", {"momentum": 0.0, "dampening": 0.3}),
     ("LAMB", {}),
@@ -295,15 +321,14 @@ def split(flat):
 def test_other_library(case, trajectory):
     lr = case["lr"]
     params = split(RECORDED["x0"])
+    # Keras keeps the product of the momenta in the parameters' type.
+    more = {"mu_product": "float64"} if case["optimizer"] == "Nadam" else {}
     opt = getattr(fo.optim, case["here"])(
-        params, lr=lr.__getitem__ if isinstance(lr, list) else lr, **case["arguments"]
+        params, lr=lr.__getitem__ if isinstance(lr, list) else lr, **case["arguments"], **more
     )
-    rtol = 1e-12
-    if case["optimizer"] == "Nadam":
-        rtol = 3e-7  # Keras keeps the product of the momenta in the parameters' type, PyTorch and fastopt in float32
     for grads, expected in zip(RECORDED["grads"], trajectory, strict=True):
         opt.step(split(grads))
-        np.testing.assert_allclose(np.concatenate([p.reshape(-1) for p in params]), expected, rtol=rtol, atol=1e-14)
+        np.testing.assert_allclose(np.concatenate([p.reshape(-1) for p in params]), expected, rtol=1e-12, atol=1e-14)
 
 
 # ---- momentum -------------------------------------------------------------------------------------

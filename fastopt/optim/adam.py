@@ -1,11 +1,13 @@
 """Adam and its kin."""
 
 import math
-from functools import lru_cache
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
-
+from .._checks import one_of
 from .base import Optimizer
+from .hyperparameters import Group
+from .momenta import Momenta, mu
 
 SMALLEST_NORMAL = 2.0**-126  # of float32
 
@@ -26,13 +28,16 @@ class Adam(Optimizer):
     eps : float
         Outside the root.
     amsgrad : bool or "corrected"
-        Divide by the largest v so far; "corrected": by the largest :math:`v_t / (1 - \beta_2^t)`, as optax does.
+        Divide by the largest v so far, which is corrected then, as PyTorch and Keras do; "corrected": by the largest
+        :math:`v_t / (1 - \beta_2^t)`, as optax does. Without correction of v they are the same.
     eps_root : float
         Inside the root (optax).
     eps_hat : bool
         Add eps before the bias correction: :math:`\eta \sqrt{1 - \beta_2^t} / (1 - \beta_1^t) \cdot m_t /
         (\sqrt{v_t} + \epsilon)`, the form of Keras, ONNX and scikit-learn.
-    bias_correction : bool
+    bias_correction : bool or "exp_avg" or "exp_avg_sq"
+        Of both averages, of none, or only of m or of v (optax's amsgrad with one of ``bias_correction_mu`` and
+        ``bias_correction_nu``).
 
     Raises
     ------
@@ -61,6 +66,8 @@ class Adam(Optimizer):
                          eps_root=eps_root, eps_hat=eps_hat, bias_correction=bias_correction,
                          weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
 
+    checks = {"bias_correction": one_of(False, True, "exp_avg", "exp_avg_sq")}  # noqa: RUF012
+
     @classmethod
     def check(cls, h):
         check_eps(h)
@@ -73,8 +80,9 @@ class Adam(Optimizer):
     def scalars(cls, rule, h, t):
         beta1, beta2 = h["betas"]
         step_size, unbiased2 = h["lr"], 1.0
-        if h["bias_correction"]:
+        if h["bias_correction"] in (True, "exp_avg"):
             step_size /= 1.0 - beta1**t
+        if h["bias_correction"] in (True, "exp_avg_sq"):
             if h["eps_hat"]:
                 step_size *= math.sqrt(1.0 - beta2**t)
             else:
@@ -144,9 +152,13 @@ class NAdam(Optimizer):
     betas, eps, eps_root
         As for `Adam`.
     momentum_decay : float or None
-        1.0 gives Keras's results; None leaves the schedule out, :math:`\mu_t = \beta_1`, as optax does. The product of
-        the :math:`\mu_i`, kept in float32 as in PyTorch, is computed from the step count: changing the first beta
-        changes it from the first step on.
+        1.0 in Keras; None leaves the schedule out, :math:`\mu_t = \beta_1`, as optax does.
+    mu_product : {"float32", "float64", "beta1"}
+        What the product of the :math:`\mu_i` is rounded to at every step: float32 in PyTorch, the parameters' type in
+        Keras. "beta1": :math:`\beta_1^t` takes the place of both products, as in timm's ``NAdamW`` (with
+        ``momentum_decay=None``). The product is computed from the step count and the schedules of betas and decay:
+        each :math:`\mu_i` is that of its step, as in PyTorch, but setting these hyperparameters by hand changes all of
+        them, from the first step on.
 
     Raises
     ------
@@ -168,9 +180,16 @@ class NAdam(Optimizer):
     """
 
     def __init__(self, params, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, momentum_decay=4e-3, *,
-                 eps_root=0.0, weight_decay_mode="l2", maximize=False):  # fmt: skip
+                 mu_product="float32", eps_root=0.0, weight_decay_mode="l2", maximize=False):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, momentum_decay=momentum_decay,
-                         eps_root=eps_root, weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
+                         mu_product=mu_product, eps_root=eps_root, weight_decay_mode=weight_decay_mode,
+                         maximize=maximize)  # fmt: skip
+        self._momenta = {id(group): Momenta(group) for group in self._groups}
+
+    def _at(self, group: Group, done: int) -> Mapping[str, Any]:
+        """With the product of all mu, too."""
+        h = group.at(done)
+        return h if h["mu_product"] == "beta1" else {**h, "product": self._momenta[id(group)].product(done + 1)}
 
     @classmethod
     def check(cls, h):
@@ -184,32 +203,14 @@ class NAdam(Optimizer):
     def scalars(cls, rule, h, t):
         beta1, beta2 = h["betas"]
         lr, decay = h["lr"], h["momentum_decay"]
-        mu, mu_next, product = _mu(beta1, decay, t), _mu(beta1, decay, t + 1), _mu_product(beta1, decay, t)
-        grad_step = lr * (1.0 - mu) / (1.0 - product)
-        avg_step = lr * mu_next / (1.0 - product * mu_next)
+        now, ahead = mu(beta1, decay, t), mu(beta1, decay, t + 1)
+        if h["mu_product"] == "beta1":
+            unbiased = unbiased_ahead = 1.0 - beta1**t
+        else:
+            unbiased, unbiased_ahead = 1.0 - h["product"], 1.0 - h["product"] * ahead
+        grad_step, avg_step = lr * (1.0 - now) / unbiased, lr * ahead / unbiased_ahead
         correction = root_correction(1.0 - beta2**t, h["eps_root"])
         return beta1, 1.0 - beta1, beta2, 1.0 - beta2, *correction, h["eps"], grad_step, avg_step
-
-
-def _mu(beta1, decay, t):
-    return beta1 if decay is None else beta1 * (1.0 - 0.5 * 0.96 ** (t * decay))
-
-
-def _mu_product(beta1, decay, t):
-    """The product of the first t mu; with a decay it is kept in float32, as PyTorch keeps it."""
-    if decay is None:
-        return beta1**t
-    products = _products(beta1, decay)
-    # The mu do not fall: a product that one of them leaves as it is, such as the smallest float, stays so.
-    while len(products) <= t and products[-1:] != products[-2:-1]:
-        products.append(products[-1] * np.float32(_mu(beta1, decay, len(products))))
-    return float(products[min(t, len(products) - 1)])
-
-
-@lru_cache(maxsize=16)
-def _products(beta1, decay):
-    """The products computed so far: of no mu, of one, and so on."""
-    return [np.float32(1)]
 
 
 def root_correction(unbiased, eps_root):

@@ -2,7 +2,7 @@
 
 from .adam import SMALLEST_NORMAL, check_eps
 from .base import Optimizer
-from .sgd import check_nesterov, look_ahead
+from .sgd import check_nesterov, look_ahead, with_lr
 
 
 class Adagrad(Optimizer):
@@ -140,13 +140,15 @@ class RMSprop(Optimizer):
     eps : float
         Outside the root.
     momentum : float
-        Keras, optax and, by default, timm put the learning rate into :math:`b_t`: the same until it changes.
     centered : bool
         Take the square of the gradient's running mean from v, so that it is the variance.
     nesterov : bool
         Look ahead: :math:`\mu b_t` and this step's own term in place of :math:`b_t` (optax). Needs a momentum.
     eps_root : float
         Inside the root; with eps=0 the form of Keras, optax and timm.
+    lr_in_buffer : bool
+        Keep :math:`b_t = \mu b_{t-1} + \eta g_t / (\sqrt{v_t + \epsilon'} + \epsilon)` and take it from the parameter,
+        which differs when the learning rate changes: the form of TensorFlow, Keras, optax and, by default, timm.
     initial_square_avg : float
         :math:`v_0`; 1 in timm, ``initial_scale`` in optax.
 
@@ -171,12 +173,12 @@ class RMSprop(Optimizer):
     """
 
     def __init__(self, params, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False, *,
-                 nesterov=False, eps_root=0.0, initial_square_avg=0.0, weight_decay_mode="l2",
+                 nesterov=False, eps_root=0.0, initial_square_avg=0.0, lr_in_buffer=False, weight_decay_mode="l2",
                  maximize=False):  # fmt: skip
         super().__init__(params, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum,
                          centered=centered, nesterov=nesterov, eps_root=eps_root,
-                         initial_square_avg=initial_square_avg, weight_decay_mode=weight_decay_mode,
-                         maximize=maximize)  # fmt: skip
+                         initial_square_avg=initial_square_avg, lr_in_buffer=lr_in_buffer,
+                         weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
 
     @classmethod
     def check(cls, h):
@@ -192,7 +194,8 @@ class RMSprop(Optimizer):
         average = (h["alpha"], 1.0 - h["alpha"], h["eps_root"], h["eps"])
         if not rule.endswith("_momentum"):
             return *average, h["lr"]
-        return *average, h["momentum"], *look_ahead(h), h["lr"]
+        weights = (h["momentum"], 1.0, *look_ahead(h))
+        return *average, *(with_lr(h, *weights) if h["lr_in_buffer"] else (*weights, h["lr"]))
 
     @classmethod
     def initial_state(cls, h, key):

@@ -20,6 +20,7 @@ from .._checks import a_number, positive, some
 from .._moving import change_all
 from ..rules import RULES, Overflow
 from .attributes import refuse_unknown, unknown
+from .clip import clip_factor
 from .hyperparameters import Group
 from .state import MOST_STEPS, checked_state
 from .tensors import (
@@ -160,6 +161,7 @@ class Optimizer:
         clip_norm: float | None = None,
         clip_norm_per_tensor: float | None = None,
         clip_value: float | None = None,
+        clip_eps: float = 0.0,
         grad_scale: float = 1.0,
         on_nonfinite: Literal["raise", "skip", "ignore"] = "raise",
     ) -> None:
@@ -176,11 +178,14 @@ class Optimizer:
             parameter groups: a list with one structure per group, or one dict with all names.
         clip_norm : float, optional
             If the norm of all gradients together is larger, scale them down to it: the factor is
-            min(1, clip_norm / norm). The norm is then in `grad_norm`; ``math.inf`` computes it and clips nothing.
+            min(1, clip_norm / (norm + clip_eps)). The norm is then in `grad_norm`; ``math.inf`` computes it and clips
+            nothing.
         clip_norm_per_tensor : float, optional
             The same for every gradient by itself.
         clip_value : float, optional
             Clip every element to [-clip_value, clip_value].
+        clip_eps : float
+            Added to norms before they divide: 1e-6 in PyTorch.
         grad_scale : float
             For instance the reciprocal of a loss scale.
         on_nonfinite : {"raise", "skip", "ignore"}
@@ -202,6 +207,8 @@ class Optimizer:
         if grad_scale != 1.0:
             grad_scale = a_number("grad_scale", grad_scale)
         limit = math.inf if clip_value is None else positive("clip_value", clip_value)
+        if clip_eps != 0:
+            clip_eps = a_number("clip_eps", clip_eps, 0)
         with self._lock:
             now, given = tuple(self._arrays_now()), self._as_bound(grads)
             if len(now) != len(self._params) or given is None:
@@ -219,7 +226,7 @@ class Optimizer:
                     raise self._changing()
                 given = None
                 norm = math.sqrt(sum(sums)) * abs(grad_scale)
-                factors = _clip_factors(sums, norm, abs(grad_scale), clip_norm, clip_norm_per_tensor)
+                factors = _clip_factors(sums, norm, abs(grad_scale), clip_norm, clip_norm_per_tensor, clip_eps)
             done = self._done(0)
             if clip_norm is not None and factors and norm == norm:  # all factors are the same number
                 scalars, factors = self._scalars(done, grad_scale * factors[0], limit), None
@@ -279,7 +286,7 @@ class Optimizer:
             raise ValueError(f"step_count is {done}: steps are counted to 2**53")
         finished = []
         for group in self._groups:
-            h = group.at(done)
+            h = self._at(group, done)
             decay, mode = h["weight_decay"], h["weight_decay_mode"]
             l2, keep = 0.0, 1.0
             if decay:
@@ -292,6 +299,10 @@ class Optimizer:
             trust = self.trust(h) if group.adapts else ()
             finished.append((scale, limit, l2, keep, *own, *trust))
         return finished
+
+    def _at(self, group: Group, done: int) -> Mapping[str, Any]:
+        """The hyperparameters of a group after ``done`` steps, and whatever else `scalars` looks at."""
+        return group.at(done)
 
     def _refuse(self, on_nonfinite: str, if_all_finite: str) -> None:
         if on_nonfinite == "skip":
@@ -521,18 +532,18 @@ def _count(name: str, value: Any) -> int:
     return int(value)
 
 
-def _factor(limit: float, norm: float) -> float:
-    """min(1, limit / norm); NaN if the norm is."""
-    return 1.0 if norm <= limit else limit / norm
-
-
 def _clip_factors(
-    sums: list[float], norm: float, scale: float, clip_norm: float | None, clip_norm_per_tensor: float | None
+    sums: list[float],
+    norm: float,
+    scale: float,
+    clip_norm: float | None,
+    clip_norm_per_tensor: float | None,
+    eps: float,
 ) -> list[float]:
     """What multiplies each gradient."""
     if clip_norm_per_tensor is None:
-        return [_factor(positive("clip_norm", clip_norm), norm)] * len(sums)
+        return [clip_factor(positive("clip_norm", clip_norm), norm, eps)] * len(sums)
     if clip_norm is not None:
         raise ValueError(f"clip_norm={clip_norm} and clip_norm_per_tensor={clip_norm_per_tensor}: give one of them")
     limit = positive("clip_norm_per_tensor", clip_norm_per_tensor)
-    return [_factor(limit, math.sqrt(s) * scale) for s in sums]
+    return [clip_factor(limit, math.sqrt(s) * scale, eps) for s in sums]

@@ -1,6 +1,7 @@
 """The norm of all gradients together, and clipping by it, apart from a step."""
 
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from .. import _backends
 from .._backends._environment import isolated
 from .._backends._memory import readable
-from .._checks import positive
+from .._checks import a_number, positive
 from .tensors import check_array, check_disjoint, check_writeable, named_arrays, plain, span
 
 Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
@@ -41,17 +42,19 @@ def global_norm(arrays: Arrays) -> float:
 
 
 @isolated
-def clip_grad_norm(grads: Arrays, max_norm: float) -> float:
+def clip_grad_norm(grads: Arrays, max_norm: float, *, eps: float = 0.0) -> float:
     """Scale gradients down in place so that their `global_norm` is at most ``max_norm``.
 
-    The factor is min(1, max_norm / norm). `Optimizer.step` does the same with ``clip_norm``, in passing and
-    without changing the gradients.
+    The factor is min(1, max_norm / (norm + eps)). `Optimizer.step` does the same with ``clip_norm`` and ``clip_eps``,
+    in passing and without changing the gradients.
 
     Parameters
     ----------
     grads : array, or list or dict of arrays
         float32 or float64, C-contiguous, writeable.
     max_norm : float
+    eps : float
+        1e-6 in PyTorch.
 
     Returns
     -------
@@ -61,9 +64,9 @@ def clip_grad_norm(grads: Arrays, max_norm: float) -> float:
     Raises
     ------
     TypeError, ValueError
-        If an array cannot be changed in place, two overlap, or ``max_norm`` is not above 0.
+        If an array cannot be changed in place, two overlap, or ``max_norm`` is not above 0, or ``eps`` is below.
     FloatingPointError
-        If the norm is inf or NaN. Whatever is raised, nothing has been changed.
+        If the norm is inf or NaN. Whatever is raised, nothing has been changed (or, by a signal's handler, all has).
 
     Examples
     --------
@@ -76,9 +79,9 @@ def clip_grad_norm(grads: Arrays, max_norm: float) -> float:
 
     Notes
     -----
-    PyTorch: ``torch.nn.utils.clip_grad_norm_``, which adds 1e-6 to the norm.
+    PyTorch: ``torch.nn.utils.clip_grad_norm_``, with ``eps=1e-6``.
     """
-    max_norm = positive("max_norm", max_norm)
+    max_norm, eps = positive("max_norm", max_norm), a_number("eps", eps, 0)
     named = list(named_arrays(grads, "grads"))
     for name, grad in named:
         check_array("gradient", name, grad)
@@ -91,10 +94,16 @@ def clip_grad_norm(grads: Arrays, max_norm: float) -> float:
         raise FloatingPointError(
             f"gradients hold inf or NaN: {names}" if names else "the norm of the gradients overflows"
         )
-    if norm > max_norm:
-        for _, grad in named:
-            np.multiply(grad, grad.dtype.type(max_norm / norm), out=grad)
+    if (factor := clip_factor(max_norm, norm, eps)) < 1:
+        arrays = [grad for _, grad in named]
+        factors = [grad.dtype.type(factor) for grad in arrays]
+        deque(map(np.multiply, arrays, factors, arrays), 0)  # no instruction of Python's, so no signal, in between
     return norm
+
+
+def clip_factor(limit: float, norm: float, eps: float) -> float:
+    """min(1, limit / (norm + eps)); NaN if the norm is."""
+    return 1.0 if norm + eps <= limit else limit / (norm + eps)
 
 
 def _square_sums(named: Any) -> list[float]:

@@ -57,6 +57,7 @@ FIXED: dict[str, Callable[[str, Any], Any]] = {
     "initial_square_avg": _not_negative,
     "lr_in_buffer": yes_or_no,
     "maximize": yes_or_no,
+    "mu_product": one_of("float32", "float64", "beta1"),
     "nesterov": yes_or_no,
     "trust_clip": or_none(positive),
     "weight_decay_mode": one_of("l2", "decoupled", "independent"),
@@ -116,6 +117,11 @@ class Group(MutableMapping[str, Any]):
         now = {n: _NUMBERS[n](f"{n} at step {step}", v(step)) if callable(v) else v for n, v in self.items()}
         self._optimizer.check(now)
         return now
+
+    def one_at(self, name: str, step: int) -> Any:
+        """One hyperparameter after ``step`` steps."""
+        value = self._values[name]
+        return _NUMBERS[name](f"{name} at step {step}", value(step)) if callable(value) else value
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]

@@ -64,8 +64,7 @@ class SGD(Optimizer):
     @classmethod
     def rule(cls, h):
         check_nesterov(h)
-        if h["lr_in_buffer"] and h["dampening"] != 0:
-            raise ValueError(f"lr_in_buffer has no dampening, so dampening must be 0, not {h['dampening']}")
+        check_lr_in_buffer(h)
         return "sgd" if h["momentum"] == 0 else "momentum"
 
     @classmethod
@@ -84,6 +83,17 @@ def check_nesterov(h):
         raise ValueError(
             f"nesterov needs momentum > 0 and dampening = 0, not {h['momentum']} and {h.get('dampening', 0)}"
         )
+
+
+def check_lr_in_buffer(h):
+    """Nobody has defined dampening there."""
+    if h["lr_in_buffer"] and h["dampening"] != 0:
+        raise ValueError(f"lr_in_buffer has no dampening, so dampening must be 0, not {h['dampening']}")
+
+
+def with_lr(h, momentum, into_buffer, directly, from_buffer):
+    """The weights of a step with momentum, and 1 as its learning rate, which is in the buffer already."""
+    return momentum, h["lr"] * into_buffer, h["lr"] * directly, from_buffer, 1.0
 
 
 def first_undamped(h, t):

@@ -6,7 +6,7 @@ from .._checks import one_of
 from .adam import check_eps, root_correction
 from .base import Optimizer
 from .hyperparameters import yes_or_no
-from .sgd import check_nesterov, first_undamped, look_ahead
+from .sgd import check_lr_in_buffer, check_nesterov, first_undamped, look_ahead, with_lr
 
 _decay_modes = one_of("direction", "l2", "decoupled", "independent")
 _NO_ADAPTATION = (1.0, 0.0, 0.0, 1.0, 1.0, 1.0)  # floor and cap are 1, and so is the ratio
@@ -33,8 +33,10 @@ class LARS(Optimizer):
     always_adapt : bool
         False: only tensors with weight decay have a trust ratio (timm's default), others take a step of `SGD`.
     denominator : {"separate", "sum"}
-        "sum": :math:`\kappa \|\theta\| / (\|g + \lambda\theta\| + \epsilon)`, as optax does; it also puts the learning
-        rate into v, which is the same until it changes.
+        "sum": :math:`\kappa \|\theta\| / (\|g + \lambda\theta\| + \epsilon)`, as optax does.
+    lr_in_buffer : bool
+        Keep :math:`v_t = \mu v_{t-1} + \eta r (g + \lambda \theta)` and take it from the parameter, which differs when
+        the learning rate changes: Algorithm 1 of You et al., and optax. By default the rate is outside, as in timm.
     weight_decay_mode : {"direction", "l2", "decoupled", "independent"}
         "direction": as above; the others as for `SGD`, without the term in the trust ratio.
 
@@ -64,22 +66,24 @@ class LARS(Optimizer):
 
     def __init__(self, params, lr=1.0, momentum=0.9, dampening=0.0, weight_decay=0.0, nesterov=False, *,
                  trust_coefficient=0.001, eps=0.0, trust_clip=False, always_adapt=True, denominator="separate",
-                 weight_decay_mode="direction", maximize=False):  # fmt: skip
+                 lr_in_buffer=False, weight_decay_mode="direction", maximize=False):  # fmt: skip
         super().__init__(params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
                          nesterov=nesterov, trust_coefficient=trust_coefficient, eps=eps, trust_clip=trust_clip,
-                         always_adapt=always_adapt, denominator=denominator, weight_decay_mode=weight_decay_mode,
-                         maximize=maximize)  # fmt: skip
+                         always_adapt=always_adapt, denominator=denominator, lr_in_buffer=lr_in_buffer,
+                         weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
 
     @classmethod
     def rule(cls, h):
         check_nesterov(h)
+        check_lr_in_buffer(h)
         return "lars"
 
     @classmethod
     def scalars(cls, rule, h, t):
         decay = _in_direction(h)
         measured = decay if h["denominator"] == "sum" else 0.0
-        return decay, measured, h["momentum"], first_undamped(h, t), *look_ahead(h), h["lr"], 1.0
+        weights = (h["momentum"], first_undamped(h, t), *look_ahead(h))
+        return decay, measured, *(with_lr(h, *weights) if h["lr_in_buffer"] else (*weights, h["lr"])), 1.0
 
     @classmethod
     def trust(cls, h):

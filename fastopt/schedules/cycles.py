@@ -94,7 +94,8 @@ class OneCycle(Cycle):
     r"""One cycle over the whole training: up to a large learning rate, and down to a very small one.
 
     From ``max_lr / div_factor`` to ``max_lr`` in the first ``pct_start`` of the steps, then down to
-    ``max_lr / div_factor / final_div_factor``, which is reached with the last step and kept. With ``three_phase``
+    ``max_lr / div_factor / final_div_factor``, which is reached with the last step and kept for any
+    further ones (PyTorch raises an error; `fit` warns of a cycle shorter than the training). With ``three_phase``
     the way down first goes to ``max_lr / div_factor``, over as many steps as the way up. Each way from a to b is
 
     .. math::

@@ -45,6 +45,7 @@ def fit(
     clip_norm: float | None = None,
     clip_norm_per_tensor: float | None = None,
     clip_value: float | None = None,
+    clip_eps: float = 0.0,
     grad_norm: bool = False,
     on_nonfinite: str = "raise",
     ema: float | None = None,
@@ -102,7 +103,7 @@ def fit(
         Of how many batches the gradients are averaged before a step, over all their rows: the step is that of one batch
         as many times as large, up to rounding (but batch norm takes its statistics, and dropout its masks, from each
         batch). The last step of an epoch takes what is left.
-    clip_norm, clip_norm_per_tensor, clip_value : float, optional
+    clip_norm, clip_norm_per_tensor, clip_value, clip_eps : float, optional
         As for `fastopt.optim.Optimizer.step`.
     grad_norm : bool
         Record the norm of the gradients, which clipping by norm does anyway.
@@ -179,6 +180,7 @@ def fit(
     average_of = None if ema is None else a_number("ema", ema, 0, 1)
     watchers, tqdm = Callbacks(callbacks), _tqdm(progress)
     clipping = {"clip_norm": clip_norm, "clip_norm_per_tensor": clip_norm_per_tensor, "clip_value": clip_value}
+    clipping["clip_eps"] = a_number("clip_eps", clip_eps, 0)
     if grad_norm and clip_norm is None and clip_norm_per_tensor is None:
         clipping["clip_norm"] = math.inf
     generator = quietly(lambda: generator_of(rng))

@@ -144,6 +144,7 @@ def lr_range_test(
     clip_norm: float | None = None,
     clip_norm_per_tensor: float | None = None,
     clip_value: float | None = None,
+    clip_eps: float = 0.0,
     low: float = 1e-6,
     high: float = 10.0,
     steps: int = 100,
@@ -160,8 +161,10 @@ def lr_range_test(
 
     Parameters
     ----------
-    model, X, y, optimizer, loss, batch_size, split, sample_weight, rng, clip_norm, clip_norm_per_tensor, clip_value
+    model, X, y, optimizer, loss, batch_size, split, sample_weight, rng
         As for `fit`. The rate is that of all groups of the optimizer.
+    clip_norm, clip_norm_per_tensor, clip_value, clip_eps
+        As for `fit`.
     validation : pair (X, y), triple (X, y, sample_weight), or fraction, optional
         If given, the loss that is looked at is theirs, after each step. It is less noisy, and takes time.
     low, high : float
@@ -220,6 +223,7 @@ def lr_range_test(
         raise ValueError(f"divergence must be above 1, not {divergence}")
     generator = quietly(lambda: generator_of(rng))
     clipping = {"clip_norm": clip_norm, "clip_norm_per_tensor": clip_norm_per_tensor, "clip_value": clip_value}
+    clipping["clip_eps"] = a_number("clip_eps", clip_eps, 0)
     lrs = np.geomspace(low, high, steps) if mode == "exponential" else np.linspace(low, high, steps)
 
     def prepared() -> tuple[Session, Any, Any]:

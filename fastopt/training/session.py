@@ -95,7 +95,8 @@ class Session:
     def update(self, on_nonfinite: str, clipping: dict[str, float | None], user_code_between_steps: bool) -> Update:
         """The optimizer's step."""
         optimizer, stepped = self.optimizer, self.stepped
-        options = {name: positive(name, value) for name, value in clipping.items() if value is not None}
+        limits = {name: value for name, value in clipping.items() if name != "clip_eps" and value is not None}
+        options = {name: positive(name, value) for name, value in limits.items()}
         if {"clip_norm", "clip_norm_per_tensor"} <= options.keys():
             clip_norm, per_tensor = options["clip_norm"], options["clip_norm_per_tensor"]
             raise ValueError(f"clip_norm={clip_norm} and clip_norm_per_tensor={per_tensor}: give one of them")
@@ -107,9 +108,11 @@ class Session:
         if not (options or user_code_between_steps or own_step):
             return optimizer._repeatable(stepped, on_nonfinite)
 
+        eps = clipping["clip_eps"]
+
         def update(grad_scale: float) -> bool:
             before = optimizer.step_count
-            optimizer.step(stepped, grad_scale=grad_scale, on_nonfinite=on_nonfinite, **options)
+            optimizer.step(stepped, grad_scale=grad_scale, on_nonfinite=on_nonfinite, clip_eps=eps, **options)
             return optimizer.step_count > before
 
         return update
