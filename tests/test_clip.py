@@ -1,9 +1,15 @@
 """Norms and clipping apart from a step, and parameter groups."""
 
+import os
+
 import numpy as np
 import pytest
+from raising import raising_at
 
 import fastopt as fo
+
+CLIP = os.path.join(os.path.dirname(fo.__file__), "optim", "clip")
+ENVIRONMENT = os.path.join(os.path.dirname(fo.__file__), "_backends", "_environment")
 
 
 def arrays(dtype):
@@ -76,3 +82,56 @@ def test_decay_groups_split_off_biases():
     opt = fo.optim.LAMB([decayed, others], lr=0.1)
     opt.step({name: np.ones_like(p) for name, p in params.items()})
     assert opt.trust_ratios["b"] == 1.0 != opt.trust_ratios["w"]
+
+
+def test_an_epsilon_is_added_to_the_norm():
+    """PyTorch's 1e-6; here one that matters, just above and just below what it changes."""
+    g = {"w": np.array([3.0, 0.0]), "b": np.array([4.0])}
+    copies = {name: x.copy() for name, x in g.items()}
+    assert fo.clip_grad_norm(copies, 5.0, eps=0.5) == 5.0
+    np.testing.assert_allclose(copies["w"], g["w"] * (5.0 / 5.5), rtol=1e-15)
+    assert fo.clip_grad_norm(g, 5.5, eps=0.5) == 5.0
+    assert g["w"][0] == 3.0
+    for option, factors in (
+        ("clip_norm", (5 / 5.5, 5 / 5.5)),
+        ("clip_norm_per_tensor", (1.0, 1.0)),
+    ):
+        p = {name: np.zeros_like(x) for name, x in g.items()}
+        opt = fo.optim.SGD(p, lr=1.0)
+        opt.step(g, clip_eps=0.5, **{option: 5.0})
+        np.testing.assert_allclose(p["w"], -g["w"] * factors[0], rtol=1e-15)
+        np.testing.assert_allclose(p["b"], -g["b"] * factors[1], rtol=1e-15)
+        with pytest.raises(ValueError, match="clip_eps must be a finite number in"):
+            opt.step(g, clip_norm=1.0, clip_eps=-1.0)
+    with pytest.raises(ValueError, match="eps must be a finite number in"):
+        fo.clip_grad_norm(g, 5.0, eps=-1.0)
+
+
+def test_training_takes_the_epsilon():
+    X, y = np.ones((4, 2)), np.ones(4)
+    for eps in (0.0, 1.0):
+        model = fo.nn.Sequential(fo.nn.Linear(2, 1), rng=0)
+        opt = fo.optim.SGD(model.parameters(), lr=1.0)
+        before = [p.copy() for p in model.parameters().values()]
+        fo.fit(model, X, y, optimizer=opt, epochs=1, clip_norm=0.1, clip_eps=eps, progress=False)
+        moved = fo.global_norm([p - b for p, b in zip(model.parameters().values(), before, strict=True)])
+        assert moved == pytest.approx(opt.grad_norm * 0.1 / (opt.grad_norm + eps), rel=1e-5)
+        fo.lr_range_test(model, X, y, optimizer=opt, clip_norm=0.1, clip_eps=eps, steps=3)
+    for train in (fo.fit, fo.lr_range_test):
+        with pytest.raises(ValueError, match="clip_eps"):
+            train(model, X, y, optimizer=opt, clip_eps=-1.0)
+
+
+def test_all_arrays_are_scaled_or_none():
+    """Whatever is raised, at whatever instruction."""
+    before = [np.array([3.0, 4.0]), np.array([5.0], np.float32), np.ones(3)]
+    both = set()
+    for count in range(1, 10_000):
+        grads = [g.copy() for g in before]
+        _, raised = raising_at(count, lambda grads=grads: fo.clip_grad_norm(grads, 1.0), (CLIP, ENVIRONMENT))
+        scaled = [not np.array_equal(g, b) for g, b in zip(grads, before, strict=True)]
+        assert len(set(scaled)) == 1
+        both.add(scaled[0])
+        if not raised:
+            break
+    assert both == {False, True}
