@@ -117,9 +117,10 @@ def test_training_takes_the_epsilon():
         moved = fo.global_norm([p - b for p, b in zip(model.parameters().values(), before, strict=True)])
         assert moved == pytest.approx(opt.grad_norm * 0.1 / (opt.grad_norm + eps), rel=1e-5)
         fo.lr_range_test(model, X, y, optimizer=opt, clip_norm=0.1, clip_eps=eps, steps=3)
-    for train in (fo.fit, fo.lr_range_test):
-        with pytest.raises(ValueError, match="clip_eps"):
-            train(model, X, y, optimizer=opt, clip_eps=-1.0)
+    with pytest.raises(ValueError, match="clip_eps"):
+        fo.fit(model, X, y, optimizer=opt, epochs=1, clip_eps=-1.0)
+    with pytest.raises(ValueError, match="clip_eps"):
+        fo.lr_range_test(model, X, y, optimizer=opt, clip_eps=-1.0)
 
 
 def test_all_arrays_are_scaled_or_none():

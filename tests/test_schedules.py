@@ -317,7 +317,7 @@ def run(opt, p, begin, end, grads):
 
 
 def scheduled(p):
-    """Every number of these optimizers driven by a schedule."""
+    """Every number of these optimizers driven by a schedule, but those of NAdam's product: test_momenta."""
     cycle = OneCycle(0.1, total_steps=12)
     small = Exponential(0.1, gamma=0.9)
     return {
@@ -326,7 +326,7 @@ def scheduled(p):
         "Adadelta": lambda: fo.optim.Adadelta(p, lr=cycle, rho=cycle.momentum(), eps=small),
         "Adagrad": lambda: fo.optim.Adagrad(p, lr=cycle, lr_decay=small, eps=small),
         "Adam": lambda: fo.optim.Adam(p, lr=cycle, betas=(cycle.momentum(), 1 + -0.1 * small), weight_decay=small),
-        "NAdam": lambda: fo.optim.NAdam(p, lr=cycle, betas=[0.9, cycle.momentum()], momentum_decay=small),
+        "NAdam": lambda: fo.optim.NAdam(p, lr=cycle, betas=[0.9, cycle.momentum()], eps=small),
         "LARS": lambda: fo.optim.LARS(p, lr=cycle, momentum=cycle.momentum(), trust_coefficient=small, eps=small),
         "LAMB": lambda: fo.optim.LAMB(p, lr=cycle, betas=(cycle.momentum(), 0.99), weight_decay=small, eps_root=small),
     }
