@@ -271,8 +271,11 @@ class Layer(Attributes):
     @property
     def dtype(self) -> np.dtype | None:
         """The dtype of the parameters and running statistics; None for a layer without, which takes either."""
-        arrays = (*self.params.values(), *self.buffers.values())
-        return next((array.dtype for array in arrays if array.dtype.kind == "f"), None)
+        for arrays in (self.params, self.buffers):
+            for array in arrays.values():
+                if (dtype := array.dtype).kind == "f":
+                    return dtype
+        return None
 
     def kinds(self) -> tuple[tuple[str, dict[str, np.ndarray]], ...]:
         """The layer's dicts of arrays, by name."""
