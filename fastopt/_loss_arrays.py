@@ -31,6 +31,12 @@ def near_one(values: np.ndarray, of: np.ndarray | None = None) -> np.ndarray:
         return np.ldexp(values, -int(np.frexp(largest)[1]))
 
 
+def refuse_subclass(name: str, x: Any) -> None:
+    """Refuse arrays of a class that may say another shape or dtype than its memory has."""
+    if isinstance(x, np.ndarray) and type(x) is not np.ndarray:
+        raise TypeError(f"{name} must be a plain numpy.ndarray, not {type(x).__name__}")
+
+
 def check_arrays(z: Any, y: Any, dz: Any, targets: tuple[tuple[int, ...], Any] | None) -> None:
     """Raise what a kernel cannot, if these are not outputs, targets of this shape and dtype, and a gradient."""
     real = z.dtype if isinstance(z, np.ndarray) and z.dtype in (np.float32, np.float64) else np.dtype(np.float64)
@@ -38,7 +44,8 @@ def check_arrays(z: Any, y: Any, dz: Any, targets: tuple[tuple[int, ...], Any] |
     if targets is not None:
         arrays.insert(1, ("y", y, *targets))
     for name, x, shape, dtype in arrays:
-        if not isinstance(not_masked(name, x), np.ndarray) or x.dtype != dtype:
+        refuse_subclass(name, not_masked(name, x))
+        if not isinstance(x, np.ndarray) or x.dtype != dtype:
             given = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
             raise TypeError(f"{name} must be an array of {np.dtype(dtype)}, not {given}")
         if x.shape != shape:
@@ -55,7 +62,8 @@ def check_weight(weight: Any, z: np.ndarray) -> None:
     """Refuse weights that are not an array of a number for each row."""
     if weight is None:
         return
-    if not isinstance(not_masked("weight", weight), np.ndarray) or weight.dtype.kind not in "biuf":
+    refuse_subclass("weight", not_masked("weight", weight))
+    if not isinstance(weight, np.ndarray) or weight.dtype.kind not in "biuf":
         given = weight.dtype if isinstance(weight, np.ndarray) else type(weight).__name__
         raise TypeError(f"weight must be an array of real numbers, not {given}")
     if weight.shape != z.shape[:1]:

@@ -353,3 +353,19 @@ def test_arrays_that_become_smaller_behind_a_bound_loss(backend):
             arrays[which].resize(1, refcheck=False)
             with pytest.raises(ValueError, match=r"an array, now of shape \(1,\), was changed in place"):
                 call()
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_subclasses_of_arrays_are_refused(place):
+    """One may say another shape than its memory has, and the core would read behind its end."""
+
+    class Larger(np.ndarray):
+        shape = property(lambda self: (1000, 1000))
+        size = property(lambda self: 10**6)
+
+    arrays = [np.ones((1000, 1000)) for _ in range(3)]
+    arrays[place] = np.ones((2, 3)).view(Larger)
+    with pytest.raises(TypeError, match=r"must be a plain .*, not Larger"):
+        fo.losses.LogisticLoss().bind(*arrays)
+    with pytest.raises(TypeError, match=r"must be a plain .*, not Larger"):
+        fo.losses.SquaredError().bind(*arrays)
