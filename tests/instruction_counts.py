@@ -89,7 +89,7 @@ VARIANTS = {"batch_norm": NORMS, "batch_norm_backward": NORMS, "matmul": {"": PR
 NUMBERS = {
     "scale": 1.25, "eps": 0.1, "momentum": 0.1, "keep": 0.9, "correction": 1.0, "total_weight": 10.0, "smoothing": 0.0,
     "y_scale": 1.0, "y_shift": 0.0, "ignore_index": -1, "weight_period": 1, "pos_weight_period": 1, "position": 0,
-    "seed": 1, "draw": 2, "threshold": 2**31, "grad_norm": -1.0,
+    "seed": 1, "draw": 2, "threshold": 2**31, "grad_norm": -1.0, "certain": 0,
 }  # fmt: skip
 
 
@@ -160,6 +160,7 @@ def executed(case, shape):
         plan = c.Plan([case.rule], [param], [states], [0])
         plan.bind(0, rng.uniform(0.1, 0.9, size).astype(case.dtype))
         plan._write[0](*[0.5] * c.lib.fastopt_rule_scalars(c.lib.fastopt_rule_index(case.rule.encode())))
+        plan._plan.ordinary = 1  # as after the first step
         alive.append(plan)
     for name, kind in header()[case.function].items():
         if name == "plan":
