@@ -8,8 +8,7 @@
 #define real double
 #define SQRT sqrt
 #define FABS fabs
-#define integer uint64_t
-#define EXPONENT UINT64_C(0x7ff0000000000000)
+#define SMALLEST_NORMAL DBL_MIN
 #define TYPED(name) name
 #include "rules.h"
 

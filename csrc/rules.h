@@ -15,9 +15,7 @@ static inline real TYPED(plus)(real x, real factor, real y)
 /* 0 in place of a subnormal number: a state that fades away ends at 0, and no step computes slowly with it. */
 static inline real TYPED(flush)(real x)
 {
-    integer bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits & EXPONENT ? x : 0;
+    return FABS(x) < SMALLEST_NORMAL ? 0 : x;
 }
 
 /* What every rule shares, applied to p and g before the rule sees them. Neutral: 1, inf, 0, 1. */

@@ -57,8 +57,14 @@ static void adam_steps(arrays *a)
     fastopt_tensor tensor = {.param = a->param, .grad = a->grad, .state = {a->exp_avg, a->exp_avg_sq},
                              .size = ELEMENTS, .grad_factor = 1, .trust_ratio = 1, .dtype = FASTOPT_FLOAT32};
     fastopt_group group = {.rule = fastopt_rule_index("adam"),
-                           .scalars = {1, INFINITY, 0, 1, 0.9, 0.1, 0.999, 0.001, 1, 0, 1e-8, 1e-3}};
-    fastopt_plan plan = {.tensors = &tensor, .groups = &group, .count = 1, .group_count = 1};
+                           .scalars = {1, INFINITY, 0, 1, 0.9, 0.1, 0.999, 0.001, 1, 0, 1e-8, 1e-3},
+                           .eps = -1, .eps_root = -1, .squares = 2};
+    int64_t counts[2] = {0, 0};
+    fastopt_pin nobody; /* no arrays of Python's are watched */
+    fastopt_plan plan = {.tensors = &tensor, .groups = &group, .count = 1, .group_count = 1, .step_count = counts,
+                         .own = &nobody, .given = &nobody};
+    for (int i = 0; i < FASTOPT_MAX_SCALARS; i++)
+        group.largest[i] = INFINITY; /* all scalars are ordinary */
     double sums;
     for (int i = 0; i < ELEMENTS; i++) {
         a->param[i] = (float)i;
@@ -68,8 +74,8 @@ static void adam_steps(arrays *a)
     fastopt_plan_blocks(&plan);
     plan.block_sums = calloc(2 * plan.blocks, sizeof *plan.block_sums);
     for (int step = 0; step < STEPS; step++) {
-        expect(fastopt_update(&plan, 1) == 0, "finite gradients were refused");
-        fastopt_grad_square_sums(&plan, &sums);
+        expect(fastopt_update(&plan, 0, 0, NULL, -1, 1, 0) == FASTOPT_DONE, "finite gradients were refused");
+        fastopt_grad_square_sums(&plan, 0, 0, &sums);
     }
     free(plan.block_sums);
 }
