@@ -23,7 +23,7 @@ BLUE, ORANGE = "#1f5fa8", "#d1661f"
 
 
 def neuron() -> tuple[graph.Node, graph.Node]:
-    """W and L = -y log(1 / (1 + exp(-W X))), step by step."""
+    """W and L: ξ1 = -W X, ξ2 = exp ξ1, ξ3 = 1 + ξ2, ξ4 = 1 / ξ3, ξ5 = log ξ4, L = -y ξ5."""
     W, X, y = graph.variable(3.0, name="W"), graph.constant(3.0, name="X"), graph.constant(1.0, name="y")
     xi1 = (-(W * X)).named("ξ1")
     xi2 = graph.exp(xi1).named("ξ2")

@@ -14,39 +14,29 @@ and float64; shared nodes, several inputs, sums of losses.
 
 from .checking import check
 from .drawing import plot
-from .layers import apply
-from .modes import evaluate, gradients, hessian_vector, parameters
-from .node import Node, Operation, constant, variable
-from .operations import (
+from .elementwise import (
     absolute,
-    batch_norm,
-    broadcast_to,
-    concatenate,
-    cross_entropy,
-    dropout,
     exp,
     gelu,
     log,
     log1p,
     log_sigmoid,
-    logistic_loss,
-    matmul,
     maximum,
-    mean,
     minimum,
-    mse_loss,
     relu,
-    reshape,
     sigmoid,
     silu,
-    softmax,
     softplus,
     sqrt,
-    sum,
     tanh,
-    transpose,
 )
+from .layers import apply
+from .modes import evaluate, gradients, hessian_vector, parameters
+from .network import batch_norm, cross_entropy, dropout, logistic_loss, mse_loss, softmax
+from .node import Node, Operation, constant, variable
 from .partials import Partial, diagonal, linear, symmetric
+from .shapes import broadcast_to, concatenate, reshape, transpose
+from .sums import matmul, mean, sum
 from .tables import Row, Table, backward_mode, first_nonfinite, forward_mode
 
 __all__ = [

@@ -7,11 +7,14 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from .. import nn
-from . import operations as op
+from .._layer import arrays_of
+from .elementwise import relu, sigmoid, tanh
+from .network import batch_norm, dropout
 from .node import Node, Operation, constant, variable
 from .partials import linear
+from .shapes import transpose
 
-_ACTIVATIONS = ((nn.Sigmoid, op.sigmoid), (nn.Tanh, op.tanh), (nn.ReLU, op.relu))
+_ACTIVATIONS = ((nn.Sigmoid, sigmoid), (nn.Tanh, tanh), (nn.ReLU, relu))
 _parameters: WeakKeyDictionary[Any, dict[str, Node]] = WeakKeyDictionary()
 
 
@@ -56,20 +59,20 @@ def apply(layer: Any, x: Any, *, training: bool = True, name: str = "") -> Any:
         past = x if layer.shortcut is None else apply(layer.shortcut, x, training=training, name=f"{name}shortcut.")
         return past + apply(layer.body, x, training=training, name=f"{name}body.")
     if _is(layer, nn.Highway):
-        gate = op.sigmoid(apply(layer.gate, x, training=training, name=f"{name}gate."))
+        gate = sigmoid(apply(layer.gate, x, training=training, name=f"{name}gate."))
         return gate * apply(layer.transform, x, training=training, name=f"{name}transform.") + (1.0 - gate) * x
     if _is(layer, nn.Dropout):
         if not training or layer.p == 0:
             return x
-        return op.dropout(x, layer.p, seed=int(layer.buffers["seed"]), draw=int(layer.buffers["draw"]))
+        return dropout(x, layer.p, seed=int(layer.buffers["seed"]), draw=int(layer.buffers["draw"]))
     params = _variables(layer, name)
     if _is(layer, nn.Linear):
-        y = x @ op.transpose(params["weight"])
+        y = x @ transpose(params["weight"])
         return y + params["bias"] if "bias" in params else y
     if _is(layer, nn.BatchNorm):
         ones = np.ones(layer.num_features, x.dtype)
         running = {} if training else {"mean": layer.running_mean, "var": layer.running_var}
-        return op.batch_norm(
+        return batch_norm(
             x, params.get("weight", constant(ones)), params.get("bias", constant(0 * ones)), eps=layer.eps, **running
         )
     if not callable(getattr(layer, "forward", None)) or not callable(getattr(layer, "backward", None)):
@@ -83,15 +86,9 @@ def _is(layer: Any, kind: type) -> bool:
     return isinstance(layer, kind) and all(getattr(type(layer), m) is getattr(kind, m) for m in methods)
 
 
-def _arrays(layer: Any, kind: str) -> dict[str, np.ndarray]:
-    if isinstance(layer, nn.Layer):
-        return layer.parameters() if kind == "params" else layer.gradients()
-    return getattr(layer, kind, None) or {}
-
-
 def _variables(layer: Any, name: str) -> dict[str, Node]:
     """The layer's parameters as variables, made when it is first applied."""
-    params = _arrays(layer, "params")
+    params = arrays_of(layer, "params")
     if not params:
         return {}
     known = _parameters.setdefault(layer, {})
@@ -113,7 +110,7 @@ def _custom(layer: Any, x: Node, params: dict[str, Node]) -> Node:
         if last is None or last[0] is not g:
             layer.forward(value)  # of another batch, it may have kept what belongs to that
             dx = layer.backward(np.array(g))
-            last = g, [dx, *(_arrays(layer, "grads")[key].copy() for key in params)]
+            last = g, [dx, *(arrays_of(layer, "grads")[key].copy() for key in params)]
         return last[1]
 
     def forward(t: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from .._backends._environment import isolated
 from .node import Node, constant, describe, failed, order_of
-from .operations import broadcast_to, sum_to
+from .shapes import broadcast_to, sum_to
 
 
 @isolated

@@ -93,6 +93,11 @@ def _operand(operation: Operation, i: int, x: Any, dtype: Any) -> "Node":
     return constant(x, dtype=dtype or float)
 
 
+def given(x: Any) -> Any:
+    """A node as it is, and all else as an array."""
+    return x if isinstance(x, Node) else np.asarray(x)
+
+
 class Node:
     """A node of a graph: made by operators and operations on other nodes, by `variable` and by `constant`.
 
@@ -172,54 +177,54 @@ class Node:
     # -- operators --
 
     def __add__(self, other: Any) -> "Node":
-        return operations.add(self, other)
+        return elementwise.add(self, other)
 
     def __radd__(self, other: Any) -> "Node":
-        return operations.add(other, self)
+        return elementwise.add(other, self)
 
     def __sub__(self, other: Any) -> "Node":
-        return operations.subtract(self, other)
+        return elementwise.subtract(self, other)
 
     def __rsub__(self, other: Any) -> "Node":
-        return operations.subtract(other, self)
+        return elementwise.subtract(other, self)
 
     def __mul__(self, other: Any) -> "Node":
-        return operations.multiply(self, other)
+        return elementwise.multiply(self, other)
 
     def __rmul__(self, other: Any) -> "Node":
-        return operations.multiply(other, self)
+        return elementwise.multiply(other, self)
 
     def __truediv__(self, other: Any) -> "Node":
-        return operations.divide(self, other)
+        return elementwise.divide(self, other)
 
     def __rtruediv__(self, other: Any) -> "Node":
-        return operations.divide(other, self)
+        return elementwise.divide(other, self)
 
     def __pow__(self, other: Any) -> "Node":
-        return operations.power(self, other)
+        return elementwise.power(self, other)
 
     def __rpow__(self, other: Any) -> "Node":
-        return operations.power(other, self)
+        return elementwise.power(other, self)
 
     def __matmul__(self, other: Any) -> "Node":
-        return operations.matmul(self, other)
+        return sums.matmul(self, other)
 
     def __rmatmul__(self, other: Any) -> "Node":
-        return operations.matmul(other, self)
+        return sums.matmul(other, self)
 
     def __neg__(self) -> "Node":
-        return operations.negative(self)
+        return elementwise.negative(self)
 
     def __abs__(self) -> "Node":
-        return operations.absolute(self)
+        return elementwise.absolute(self)
 
     def __getitem__(self, index: Any) -> "Node":
-        return operations.take(self, index=index)
+        return shapes.take(self, index=index)
 
     @property
     def T(self) -> "Node":
         """The node with its axes in reverse."""
-        return operations.transpose(self)
+        return shapes.transpose(self)
 
 
 def failed(operation: Operation, inputs: Sequence[Node], error: Exception) -> Exception:
@@ -355,4 +360,4 @@ def order_of(node: Node) -> list[Node]:
     return [*node._before, node]
 
 
-from . import operations  # noqa: E402  operators are operations, which are made of what is defined above
+from . import elementwise, shapes, sums  # noqa: E402  operators are operations, which are made of what is above

@@ -1,0 +1,132 @@
+"""Operations that move elements and compute nothing: shapes, parts, joined arrays; and sums over what was broadcast."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .node import Operation, given
+from .partials import linear
+
+
+def _sum_to(x: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
+    if x.shape == shape:
+        return x
+    if x.ndim > len(shape):
+        x = x.sum(axis=tuple(range(x.ndim - len(shape))))
+    kept = tuple(i for i, n in enumerate(shape) if n == 1 and x.shape[i] != 1)
+    return x.sum(axis=kept, keepdims=True) if kept else x
+
+
+def _spread(x: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
+    return np.broadcast_to(x, shape)
+
+
+broadcast_to: Operation = Operation(
+    "broadcast_to", _spread,
+    lambda y, x, shape: linear(
+        lambda t: broadcast_to(t, shape=shape), lambda g: sum_to(g, shape=x.shape), "broadcast"
+    ),
+    doc="""The array repeated along new axes, and along axes of length 1, to the ``shape`` given by keyword.""",
+)  # fmt: skip
+sum_to: Operation = Operation(
+    "sum_to", _sum_to,
+    lambda y, x, shape: linear(
+        lambda t: sum_to(t, shape=shape), lambda g: broadcast_to(g, shape=x.shape), "sum"
+    ),
+)  # fmt: skip
+_reshape: Operation = Operation(
+    "reshape", lambda x, shape: x.reshape(shape),
+    lambda y, x, shape: linear(
+        lambda t: _reshape(t, shape=shape), lambda g: _reshape(g, shape=x.shape), "reshape"
+    ),
+)  # fmt: skip
+_transpose: Operation = Operation(
+    "transpose", lambda x, axes: np.transpose(x, axes),
+    lambda y, x, axes: linear(
+        lambda t: _transpose(t, axes=axes),
+        lambda g: _transpose(g, axes=None if axes is None else tuple(np.argsort(axes).tolist())), "transpose",
+    ),
+    formula="{}ᵀ",
+)  # fmt: skip
+
+
+def _put(g: np.ndarray, *, index: Any, shape: tuple[int, ...]) -> np.ndarray:
+    x = np.zeros(shape, g.dtype)
+    np.add.at(x, index, g)  # an index may take an element more than once
+    return x
+
+
+take: Operation = Operation(
+    "take", lambda x, index: x[index],
+    lambda y, x, index: linear(
+        lambda t: take(t, index=index), lambda g: _put_back(g, index=index, shape=x.shape), "slice"
+    ),
+    formula="{}[…]",
+)  # fmt: skip
+_put_back: Operation = Operation(
+    "put", _put,
+    lambda y, g, index, shape: linear(
+        lambda t: _put_back(t, index=index, shape=shape), lambda v: take(v, index=index), "zeros around"
+    ),
+)  # fmt: skip
+
+
+def reshape(x: Any, shape: tuple[int, ...]) -> Any:
+    """The same elements in another shape, in which one length may be -1: what is left for it.
+
+    Examples
+    --------
+    >>> from fastopt import graph
+    >>> graph.reshape(graph.variable([[1.0, 2.0], [3.0, 4.0]]), (-1,)).value
+    array([1., 2., 3., 4.])
+    """
+    return _reshape(given(x), shape=shape)
+
+
+def transpose(x: Any, axes: tuple[int, ...] | None = None) -> Any:
+    """The axes in reverse, or in the order of ``axes``; ``node.T`` is the former.
+
+    Examples
+    --------
+    >>> from fastopt import graph
+    >>> graph.transpose(graph.variable([[1.0, 2.0]])).shape
+    (2, 1)
+    """
+    x = given(x)
+    return _transpose(x, axes=axes if axes is None else tuple(i % x.ndim for i in axes))
+
+
+def concatenate(nodes: Any, axis: int = 0) -> Any:
+    """Arrays joined along an axis they have.
+
+    Examples
+    --------
+    >>> from fastopt import graph
+    >>> a, b = graph.variable([1.0, 2.0]), graph.variable([3.0])
+    >>> graph.concatenate([a, b]).value
+    array([1., 2., 3.])
+    """
+    nodes = tuple(nodes)
+    count = len(nodes)
+    if count not in _concatenations:
+        _concatenations[count] = Operation("concatenate", _join, *(_piece(i) for i in range(count)))
+    return _concatenations[count](*nodes, axis=axis)
+
+
+_concatenations: dict[int, Operation] = {}  # by the number of inputs
+
+
+def _join(*arrays: np.ndarray, axis: int) -> np.ndarray:
+    return np.concatenate(arrays, axis)
+
+
+def _piece(i: int) -> Callable[..., Any]:
+    def partial(y, *inputs, axis):
+        begin = sum(x.shape[axis] for x in inputs[:i])
+        here = (slice(None),) * (axis % y.ndim) + (slice(begin, begin + inputs[i].shape[axis]),)
+        return linear(
+            lambda t: _put_back(t, index=here, shape=y.shape), lambda g: take(g, index=here), "a part of the result"
+        )
+
+    return partial
