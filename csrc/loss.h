@@ -5,7 +5,8 @@
 #include <string.h>
 
 enum {
-    NARROW = 64,        /* with fewer classes than this, softmax works on many rows at once */
+    NARROW = 64,        /* with fewer classes than this, softmax works on many rows at once: */
+    NARROW_ROWS = 32,   /* so many */
     WIDEST_BLOCK = 1024 /* rows of a block, at most */
 };
 
