@@ -91,6 +91,7 @@ UNARY = {
     "softmax": (graph.softmax, lambda anp, x: anp.exp(x) / anp.sum(anp.exp(x), axis=-1, keepdims=True)),
     "reshape": (lambda x: graph.reshape(x, (-1,)), lambda anp, x: anp.reshape(x, (-1,))),
     "transpose": (lambda x: x.T, lambda anp, x: x.T),
+    "function of a transpose": (lambda x: graph.sigmoid(x.T).T, lambda anp, x: _sigma(anp, x.T).T),
     "row": (lambda x: x[0], lambda anp, x: x[0]),
     "slice": (lambda x: x[..., ::2], lambda anp, x: x[..., ::2]),
     "repeated index": (lambda x: x[np.array([0, 0, -1])], lambda anp, x: x[np.array([0, 0, -1])]),
@@ -190,6 +191,21 @@ def test_batch_norm_in_both_modes():
         graph.batch_norm(graph.variable(x), gamma, beta, var=var)
 
 
+def test_axes_in_any_order():
+    order = (1, 2, 0)
+    x = RNG.standard_normal((4, 2, 3))
+    compare(lambda x: graph.transpose(x, order), lambda anp, x: anp.transpose(x, order), [x])
+    compare(lambda x: graph.transpose(x, (-2, -1, 0)), lambda anp, x: anp.transpose(x, order), [x])
+
+
+def test_equal_numbers_share_the_derivative_of_the_larger_and_of_the_smaller():
+    a, b = graph.variable([1.0, 2.0, 3.0], name="a"), graph.variable([2.0, 2.0, 2.0], name="b")
+    for function, of_a, of_b in ((graph.maximum, [0, 0.5, 1], [1, 0.5, 0]), (graph.minimum, [1, 0.5, 0], [0, 0.5, 1])):
+        found = graph.gradients(graph.sum(function(a, b)))
+        np.testing.assert_array_equal(found["a"], of_a)
+        np.testing.assert_array_equal(found["b"], of_b)
+
+
 def test_concatenation_and_dropout():
     arrays = [RNG.standard_normal(s) for s in ((2, 3), (2, 0), (2, 4))]
     compare(lambda *nodes: graph.concatenate(nodes, axis=-1), lambda anp, *a: anp.concatenate(a, axis=-1), arrays)
@@ -247,15 +263,18 @@ def test_independence_gives_zeros():
 
 def test_a_second_backward_pass_gives_the_same_and_shares_no_memory():
     a, b = graph.variable(RNG.standard_normal((2, 3)), name="a"), graph.variable(RNG.standard_normal((3, 2)), name="b")
-    loss = graph.sum(a + b.T + graph.reshape(b, (2, 3)))
-    first, second = graph.gradients(loss), graph.gradients(loss)
-    for name in first:
-        np.testing.assert_array_equal(first[name], second[name])
-    arrays = [*first.values(), *second.values(), a.value, b.value]
-    for i, x in enumerate(arrays):
-        assert not any(np.shares_memory(x, other) for other in arrays[:i])
-    fo.clip_grad_norm(first, 1e-3)
-    np.testing.assert_array_equal(graph.gradients(loss)["a"], np.ones((2, 3)))
+    c, twice = graph.variable(RNG.standard_normal((2, 3)), name="c"), np.full((2, 3), 2.0)
+    for loss in (graph.sum(a + b.T + graph.reshape(b, (2, 3))), graph.sum((a + c) * twice),
+                 graph.sum((a + graph.reshape(b, (2, 3))) * twice)):  # fmt: skip
+        first, second = graph.gradients(loss), graph.gradients(loss)
+        for name in first:
+            np.testing.assert_array_equal(first[name], second[name])
+        arrays = [*first.values(), *second.values(), a.value, b.value, c.value, twice]
+        for i, x in enumerate(arrays):
+            assert not any(np.shares_memory(x, other) for other in arrays[:i])
+        expected = second["a"].copy()
+        fo.clip_grad_norm(first, 1e-3)
+        np.testing.assert_array_equal(graph.gradients(loss)["a"], expected)
 
 
 def test_powers_of_zero():
@@ -270,7 +289,9 @@ def test_powers_of_zero():
 def test_float32_stays_float32():
     x = graph.variable(RNG.standard_normal((4, 3)).astype(np.float32), name="x")
     w = graph.variable(RNG.standard_normal((2, 3)).astype(np.float32), name="w")
-    hidden = graph.gelu(2 * graph.softplus(x @ w.T) ** 2 + np.arange(2) - np.float64(0.5)) / graph.mean(x)
+    hidden = graph.gelu(2 * graph.softplus(x @ w.T) ** 2 + np.arange(2) - np.float64(0.5) - np.array(0.5)) / graph.mean(
+        x
+    )
     for loss in (graph.logistic_loss(hidden, np.ones((4, 2), int)), graph.cross_entropy(hidden, [0, 1, 1, 0])):
         assert {node.dtype for node in (hidden, loss)} == {np.dtype(np.float32)}
         assert {g.dtype for g in graph.gradients(loss).values()} == {np.dtype(np.float32)}

@@ -90,6 +90,19 @@ def test_layers_of_ones_own():
     np.testing.assert_allclose(graph.gradients(graph.sum(y))["x"], 2 * np.ones((2, 2)) @ doubled.weight)
 
 
+def test_a_layer_of_ones_own_that_is_applied_twice():
+    """It keeps one batch from forward to backward, and here are two, and two results."""
+    layer = Scale(3)
+    a, b = (graph.variable(RNG.standard_normal((2, 3)), name=n) for n in "ab")
+    difference = graph.apply(layer, a) - 2 * graph.apply(layer, b)
+    s = layer.params["s"]
+    for factor in (1.0, 3.0):
+        found = graph.gradients(graph.sum(difference * factor))
+        np.testing.assert_allclose(found["s"], factor * (a.value - 2 * b.value).sum(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(found["a"], factor * np.broadcast_to(s, (2, 3)), rtol=1e-12)
+        np.testing.assert_allclose(found["b"], -2 * factor * np.broadcast_to(s, (2, 3)), rtol=1e-12)
+
+
 # ---- evaluated again ----------------------------------------------------------------------------
 
 
