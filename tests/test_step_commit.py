@@ -2,49 +2,14 @@
 
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import OPTIMIZERS
+from raising import raising_at
 from recorded import make
 
 import fastopt as fo
-
-PACKAGE = str(Path(fo.__file__).parent)
-
-
-class Raised(BaseException):
-    """What nothing else raises or catches."""
-
-
-def raising_at(count, call):
-    """Call it, and raise at so manieth instruction of this library; whether that was reached."""
-    done = 0
-
-    def instruction(frame, event, argument):
-        nonlocal done
-        if event == "opcode":
-            done += 1
-            if done == count:
-                raise Raised
-        return instruction
-
-    def function(frame, event, argument):
-        if not frame.f_code.co_filename.startswith(PACKAGE):
-            return None
-        frame.f_trace_opcodes = True
-        return instruction
-
-    before = sys.gettrace()
-    sys.settrace(function)
-    try:
-        call()
-    except Raised:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
 
 
 def content(opt, params):
@@ -69,7 +34,7 @@ def all_or_nothing(made, act, every=1):
     k, seen = 1, set()
     while True:
         opt, params = made()
-        raised = raising_at(k, lambda opt=opt: act(opt))
+        _, raised = raising_at(k, lambda opt=opt: act(opt))
         now = content(opt, params)
         assert now in (before, after), k
         seen.add(now == after)
