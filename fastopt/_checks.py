@@ -88,9 +88,10 @@ def one_dimensional(name: str, x: np.ndarray) -> str:
 
 
 def one_of(*choices: Any) -> Callable[[str, Any], Any]:
-    """A check that the value is one of ``choices``, type and all."""
+    """A check that the value is one of ``choices``, type and all; NumPy's True and False are Python's."""
 
     def check(name: str, value: Any) -> Any:
+        value = bool(value) if isinstance(value, np.bool_) else value
         if not any(type(value) is type(choice) and value == choice for choice in choices):
             raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
         return value

@@ -11,6 +11,8 @@ from ._conversion import all_are_numbers, as_array, as_real_array
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
     Generator = np.random.Generator
 
+_yes_or_no = one_of(False, True)
+
 
 class Minibatches:
     """One epoch of mini-batches each time it is iterated over: see `minibatches`."""
@@ -141,7 +143,3 @@ def _as_rows(name: str, values: Any) -> np.ndarray:
     if array.dtype.kind == "O" and (hasattr(values, "columns") or (array.size and all_are_numbers(array))):
         return as_real_array(name, values)
     return array
-
-
-def _yes_or_no(name: str, value: Any) -> bool:
-    return one_of(False, True)(name, bool(value) if isinstance(value, np.bool_) else value)

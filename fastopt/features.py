@@ -82,9 +82,8 @@ class Standardizer:
     def __init__(self, axis: int | Sequence[int] = 0):
         axes = axis if isinstance(axis, (tuple, list)) else (axis,)
         ordered = tuple(sorted({whole("axis", a, 0) for a in axes}))
-        self.axis = (
-            axis if axis == ordered else ordered
-        )  # a clone is made with what get_params gives, and wants it back
+        # scikit-learn's clone wants the very object back that get_params gave
+        self.axis = axis if axis == ordered else ordered
         if 0 not in ordered:
             raise ValueError(f"axis must contain 0, that of the rows; it is {axis}")
         self.mean: np.ndarray | None = None
@@ -210,9 +209,10 @@ class Standardizer:
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """The names of the features: those of the data frame it was fitted to, or those given, or x0, x1, ..."""
         mean, _ = self._fitted()
-        count = mean.shape[0] if mean.ndim == 1 else mean.size
+        count = mean.size
         own = getattr(self, "feature_names_in_", None)
-        names = input_features if input_features is not None else own if own is not None else _numbered(count)
+        given = input_features if input_features is not None else own
+        names = [f"x{i}" for i in range(count)] if given is None else given
         names = np.asarray(names, object)
         if len(names) != count or (own is not None and list(names) != list(own)):
             raise ValueError(f"input_features are {list(names)}, the Standardizer was fitted to {own or count}")
@@ -267,7 +267,7 @@ class Standardizer:
             moments = _Moments(count, mean, variance, eps)
         vars(self).pop("feature_names_in_", None)
         self.mean, self.scale, self._moments = mean, scale, moments
-        self.n_features_in_ = _columns(mean)
+        self.n_features_in_ = mean.shape[0] if mean.ndim else 1
 
     def __repr__(self) -> str:
         axis = "" if self.axis == (0,) else f"axis={self.axis}, "
@@ -356,14 +356,6 @@ def _moments(X: np.ndarray, axes: tuple[int, ...]) -> _Moments:
         mean, variance = origin + shift, squares / values - np.square(shift)
     rounding = np.finfo(X.dtype if X.dtype == np.float32 else np.float64).eps
     return _Moments(values, np.asarray(mean), np.asarray(np.maximum(variance, 0)), float(rounding))
-
-
-def _columns(mean: np.ndarray) -> int:
-    return mean.shape[0] if mean.ndim else 1
-
-
-def _numbered(count: int) -> list[str]:
-    return [f"x{i}" for i in range(count)]
 
 
 def _names(X: Any) -> list[str] | None:

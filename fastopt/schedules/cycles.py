@@ -2,8 +2,6 @@
 
 import math
 
-import numpy as np
-
 from .._checks import a_number, one_of, whole
 from .base import Schedule, above_0
 
@@ -142,7 +140,6 @@ class OneCycle(Cycle):
         self.anneal_strategy = one_of("cos", "linear")("anneal_strategy", anneal_strategy)
         self.div_factor = above_0("div_factor", div_factor)
         self.final_div_factor = above_0("final_div_factor", final_div_factor)
-        three_phase = bool(three_phase) if isinstance(three_phase, np.bool_) else three_phase
         self.three_phase = one_of(False, True)("three_phase", three_phase)
         if pct_start > (most := 0.5 if three_phase else 1.0):
             raise ValueError(f"pct_start must be at most {most} with three_phase={three_phase}, not {pct_start}")

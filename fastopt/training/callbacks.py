@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._checks import a_number, number, whole
+from .._checks import a_number, number, whole, yes_or_no
 from .._layer import Layer
 from .._warning import warn
 from ..optim import Optimizer
@@ -107,9 +107,7 @@ class EarlyStopping:
         self.monitor = monitor
         self.patience = whole("patience", patience, 1)
         self.min_delta = a_number("min_delta", min_delta, low=0)
-        if not isinstance(restore_best, (bool, np.bool_)):
-            raise TypeError(f"restore_best must be True or False, not {restore_best!r}")
-        self.restore_best = bool(restore_best)
+        self.restore_best = yes_or_no("restore_best", restore_best)
         self._sign = -1.0 if monitor.endswith("accuracy") else 1.0
         self._begin()
 
