@@ -31,6 +31,15 @@ def backend(request):
 
 
 @pytest.fixture
+def exact_products():
+    """Also where they are not the default, as on a CPU without fused multiply-adds."""
+    before = fo.get_matmul()
+    fo.set_matmul("exact")
+    yield
+    fo.set_matmul(before)
+
+
+@pytest.fixture
 def rng(request):
     """Random numbers, the same in every run, others in every test."""
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))

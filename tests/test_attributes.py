@@ -139,6 +139,16 @@ def test_a_copy_of_a_layer_can_stand_in_another_model():
     assert (dropout.p, dropout.training) == (0.5, True)
 
 
+def test_a_copy_runs_in_its_own_mode():
+    norm = nn.BatchNorm(6)
+    norm(X)
+    twin = copy.copy(norm).eval()
+    np.testing.assert_array_equal(twin(X), norm.predict(X))
+    assert norm.num_batches_tracked == 1
+    norm(X)
+    assert norm.num_batches_tracked == 2
+
+
 def test_masks_are_not_dropped():
     masked, network = np.ma.masked_array(X, X > 1), model()
     network(X)

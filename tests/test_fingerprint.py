@@ -8,13 +8,7 @@ from variants import VARIANTS, using
 import fastopt as fo
 from fastopt import nn
 
-
-@pytest.fixture(autouse=True)
-def _exact():
-    before = fo.get_matmul()
-    fo.set_matmul("exact")
-    yield
-    fo.set_matmul(before)
+pytestmark = pytest.mark.usefixtures("exact_products")
 
 
 def trained(widths, dtype, rows, batch_size, epochs):

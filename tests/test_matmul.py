@@ -40,14 +40,7 @@ LOOP(float, fmaf)
 LOOP(double, fma)
 """
 
-
-@pytest.fixture(autouse=True)
-def _exact():
-    """Also where that is not the default, as on a CPU without fused multiply-adds."""
-    before = fo.get_matmul()
-    fo.set_matmul("exact")
-    yield
-    fo.set_matmul(before)
+pytestmark = pytest.mark.usefixtures("exact_products")
 
 
 @pytest.fixture(scope="module")
