@@ -8,7 +8,7 @@ import numpy as np
 
 from ._checks import a_number, whole
 from ._conversion import as_real_array
-from .functional._arrays import output
+from .functional._arrays import output_of
 
 _BLOCK = 1 << 14  # elements at a time, in float64: what is computed with stays in cache
 
@@ -382,9 +382,7 @@ def _features(X: Any) -> np.ndarray:
 def _output(out: np.ndarray | None, X: np.ndarray) -> np.ndarray:
     """``out``, or a new array: of X's dtype if it is float32 or float64, else of float64."""
     dtype = X.dtype if X.dtype in (np.float32, np.float64) else np.dtype(np.float64)
-    if out is None:
-        return np.empty(X.shape, dtype)
-    return output(out, X if X.dtype == dtype else np.broadcast_to(np.zeros((), dtype), X.shape), "X", X=X)
+    return output_of(out, X.shape, dtype, "X", X=X)
 
 
 def _blocks(X: np.ndarray, out: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

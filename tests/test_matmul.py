@@ -306,7 +306,7 @@ X, W, B = np.ones((2, 3)), np.ones((3, 4)), np.ones(4)
         ((np.ma.masked_array(X), W), {}, TypeError, "a must be a plain numpy.ndarray, not MaskedArray"),
         ((X, W.view(np.recarray)), {}, TypeError, "b must be a plain numpy.ndarray, not recarray"),
         ((X, W, np.ones((4, 2))), {}, ValueError, r"out has shape \(4, 2\), the product has \(2, 4\)"),
-        ((X, W, np.ones((2, 4), np.float32)), {}, TypeError, "out is float32, a is float64"),
+        ((X, W, np.ones((2, 4), np.float32)), {}, TypeError, "out is float32, the product is float64"),
         ((X, W, np.ones((4, 2)).T), {}, ValueError, "out must be C-contiguous"),
         (
             (X, W, np.ma.masked_array(np.ones((2, 4)))),

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ._jit import fma, kept
+from ._memory import readable
 from ._order import CHAIN
 
 
@@ -30,5 +31,5 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if b.shape[1] == 1 < len(a):  # a column's sums do not fill vectors: the row of the transposes' product does
         return product(b.T, a.T).T
     out = np.empty((len(a), b.shape[1]), a.dtype)
-    _product(np.require(a, requirements=["C", "A"]), np.require(b, requirements=["C", "A"]), out)
+    _product(readable(a), readable(b), out)
     return out

@@ -32,14 +32,20 @@ def alike(x: ndarray, y: ndarray, z: ndarray) -> bool:
     )
 
 
-def read(x: np.ndarray, name: str) -> np.ndarray:
-    """``x`` as the kernels can read it."""
+def floats(x: Any, name: str) -> np.ndarray:
+    """``x``, if it is a plain array of a dtype that the kernels know."""
     if type(x) is not np.ndarray:
         way = f": np.asarray({name}, np.float32) makes one of it" if isinstance(x, (list, tuple)) else ""
         raise TypeError(f"{name} must be a plain numpy.ndarray, not {type(x).__name__}{way}")
     if x.dtype is not FLOAT32 and x.dtype is not FLOAT64 and x.dtype != FLOAT32 and x.dtype != FLOAT64:
         way = f": {name}.astype(np.float32) converts it" if x.dtype.kind in "biuf" else ""
         raise TypeError(f"{name} must be float32 or float64, not {x.dtype}{way}")
+    return x
+
+
+def read(x: np.ndarray, name: str) -> np.ndarray:
+    """``x`` as the kernels can read it."""
+    x = floats(x, name)
     return x if x.flags.c_contiguous and x.flags.aligned else x.copy()
 
 
@@ -77,20 +83,20 @@ def targets_like(y: Any, z: np.ndarray) -> np.ndarray:
 
 def output(out: np.ndarray | None, like: np.ndarray, like_name: str, **inputs: np.ndarray) -> np.ndarray:
     """``out`` if it can be written to, or a new array; it may be one of the inputs, but not a part of one."""
+    return output_of(out, like.shape, like.dtype, like_name, **inputs)
+
+
+def output_of(out: Any, shape: tuple[int, ...], dtype: np.dtype, what: str, **inputs: np.ndarray) -> np.ndarray:
+    """The same for a result of this shape and dtype, those of ``what``."""
     if out is None:
-        return np.empty(like.shape, like.dtype)
+        return np.empty(shape, dtype)
     if type(out) is not np.ndarray:
         raise TypeError(f"out must be a plain numpy.ndarray, not {type(out).__name__}")
-    if out.shape != like.shape:
-        raise ValueError(f"out has shape {out.shape}, {like_name} has {like.shape}")
-    if out.dtype != like.dtype:
-        raise TypeError(f"out is {out.dtype}, {like_name} is {like.dtype}")
-    if not out.flags.c_contiguous:
-        raise ValueError(f"out must be C-contiguous; its strides are {out.strides} for shape {out.shape}")
-    if not out.flags.aligned:
-        raise ValueError("out must be aligned: its elements do not begin at multiples of their size")
-    if not out.flags.writeable:
-        raise ValueError("out is read-only")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, {what} has {shape}")
+    if out.dtype != dtype:
+        raise TypeError(f"out is {out.dtype}, {what} is {dtype}")
+    writeable(out, "out")
     for name, x in inputs.items():
         if overlaps_part(out, x):
             raise ValueError(f"out overlaps a part of {name}: it may be the same array, or another")

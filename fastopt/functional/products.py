@@ -9,7 +9,8 @@ import numpy as np
 from numpy import ndarray
 
 from .. import _backends, _runtime
-from ._arrays import FLOAT32, FLOAT64, read
+from .._backends._order import ACTIVATIONS
+from ._arrays import FLOAT32, FLOAT64, floats, output_of, read
 from .normalization import activation_number
 
 KINDS = "exact", "blas"
@@ -96,10 +97,11 @@ def multiply(a: ndarray, b: ndarray, out: ndarray, bias: ndarray | None, activat
         return
     with np.errstate(all="ignore"):
         np.matmul(a, b, out=out)
+    name = ACTIVATIONS[activation]
     if bias is not None:
-        (backend.bias_add, backend.bias_relu, backend.bias_sigmoid, backend.bias_tanh)[activation](out, bias)
+        getattr(backend, f"bias_{name if activation else 'add'}")(out, bias)
     elif activation:
-        (backend.relu, backend.sigmoid, backend.tanh)[activation - 1](out, out)
+        getattr(backend, name)(out, out)
 
 
 def bind_matmul(
@@ -119,10 +121,7 @@ def bind_matmul(
 
 def _operand(x: Any, name: str) -> ndarray:
     """``x`` as the kernels read it: a matrix, aligned, one of whose strides is one element; else a copy."""
-    if type(x) is not ndarray:
-        raise TypeError(f"{name} must be a plain numpy.ndarray, not {type(x).__name__}")
-    if x.dtype != FLOAT32 and x.dtype != FLOAT64:
-        raise TypeError(f"{name} must be float32 or float64, not {x.dtype}")
+    x = floats(x, name)
     if not 1 <= x.ndim <= 2:
         raise ValueError(f"{name} must be a matrix or a vector; it has shape {x.shape}")
     matrix = x if x.ndim == 2 else x[None, :] if name == "a" else x[:, None]
@@ -147,21 +146,8 @@ def _matrices(a: Any, b: Any, out: Any, bias: Any) -> tuple[ndarray, ndarray, nd
             raise ValueError(f"bias has shape {bias.shape}, the product has {right.shape[1]} columns")
         if bias.dtype != left.dtype:
             raise TypeError(f"bias is {bias.dtype}, a is {left.dtype}")
-        bias = bias if bias.flags.aligned else bias.copy()
-    if out is None:
-        result = np.empty(shape, left.dtype)
-    else:
-        result = out
-        if type(out) is not ndarray:
-            raise TypeError(f"out must be a plain numpy.ndarray, not {type(out).__name__}")
-        if out.shape != shape:
-            raise ValueError(f"out has shape {out.shape}, the product has {shape}")
-        if out.dtype != left.dtype:
-            raise TypeError(f"out is {out.dtype}, a is {left.dtype}")
-        if not out.flags.c_contiguous or not out.flags.aligned:
-            raise ValueError(f"out must be C-contiguous and aligned; its strides are {out.strides} for shape {shape}")
-        if not out.flags.writeable:
-            raise ValueError("out is read-only")
+    result = output_of(out, shape, left.dtype, "the product")
+    if out is not None:
         for name, x in (("a", a), ("b", b), ("bias", bias)):
             if x is not None and np.shares_memory(out, x):
                 raise ValueError(f"out overlaps {name} in memory")

@@ -102,7 +102,7 @@ class Dropout(Layer):
             if self.p != p:
                 p = self.p
                 options = (0, 0.0) if p == 1 else threshold_and_scale(p)
-            if self.training if context.training is None else context.training:
+            if context.trains(self):
                 begin = draw.item()
                 draw[...] = begin + 1
                 mask = (seed.item(), begin) if p > 0 else None

@@ -162,7 +162,7 @@ class BatchNorm(Layer):
 
         def forward():
             nonlocal trained
-            trained = self.training if context.training is None else context.training
+            trained = context.trains(self)
             if trained:
                 batches = tracked.item() + 1
                 tracked[...] = batches
