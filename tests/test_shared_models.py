@@ -1,5 +1,6 @@
 """One model in several threads, and in several runs at once: each has a mode, and buffers, of its own."""
 
+import gc
 import sys
 import threading
 from contextlib import contextmanager
@@ -322,3 +323,67 @@ def test_what_a_custom_layer_puts_into_its_containers_is_there_afterwards():
     assert runs == [True, False, True]
     assert cached.seen == {4, 5, 6}
     assert len(cached.cache["x"]) == 6
+
+
+def test_whatever_a_custom_layer_does_to_its_containers_is_done():
+    class Forgetful(Recorder):
+        def __init__(self):
+            self.kept, self.seen, self.modes = {"first": 1, "second": 2}, {"first"}, [None]
+
+        def forward(self, x):
+            self.kept.pop("first", None)
+            self.seen.discard("first")
+            self.modes.insert(0, self.training)
+            return x
+
+    layer = Forgetful()
+    nn.Sequential(layer)(batch(4))
+    assert (layer.kept, layer.seen, layer.modes) == ({"second": 2}, set(), [True, None])
+
+
+def test_what_runs_at_once_put_into_a_list_is_all_there():
+    within = [lambda: model.predict(batch(2))]
+
+    class Nested(Recorder):
+        def forward(self, x):
+            self.modes.append(self.training)
+            if within:
+                within.pop()()
+            return x
+
+    layer = Nested()
+    model = nn.Sequential(layer)
+    model(batch(4))
+    assert layer.modes == [False, True]
+
+
+def test_the_mode_is_not_for_a_custom_layer_to_set():
+    class Eager(Recorder):
+        def forward(self, x):
+            self.training = True
+            return x
+
+    model = nn.Sequential(Eager()).eval()
+    model.predict(batch(4))
+    assert not model[0].training
+
+
+def test_what_is_to_happen_once_does_not_happen_to_twins():
+    ended = []
+
+    class Closing(Noisy):
+        def __del__(self):
+            ended.append(self)
+
+    model = nn.Sequential(Closing())
+    for rows in range(1, 12):  # more than passes are kept
+        model(batch(rows))
+        model.predict(batch(rows))
+    gc.collect()
+    assert ended == []
+
+
+def test_a_prediction_leaves_no_new_attribute_in_slots():
+    layer = Slotted()
+    nn.Sequential(layer).predict(batch(4))
+    assert not hasattr(layer, "x")
