@@ -319,7 +319,7 @@ class FunctionLoss(Loss):
         """Integers of shape (rows,) for several outputs are labels, and stay; all else is as for other losses."""
         y = as_real_array(name, y)
         if y.dtype.kind in "iu" and y.shape == output_shape[:1] and output_shape[1:] != (1,):
-            return np.array(y)  # a copy: what the function indexes by is not to change
+            return y
         return super().targets(name, y, output_shape, dtype)
 
     def per_row(self, z: np.ndarray) -> int:
@@ -328,25 +328,28 @@ class FunctionLoss(Loss):
     def _bound(self, z, y, dz, weight=None, scale=None):
         if weight is not None:
             raise ValueError("sample_weight needs a loss of fastopt.losses, or of a class of one's own: not a function")
-        rows = len(z)
+        factor = z.dtype.type(1.0 if scale is None else scale * len(z))
 
         @isolated
         def call() -> float:
-            value, gradient = self.function(z, y)
-            if gradient.shape != z.shape:
-                raise ValueError(f"the loss returned a gradient of shape {gradient.shape}, the outputs have {z.shape}")
-            np.multiply(gradient, gradient.dtype.type(1.0 if scale is None else scale * rows), out=dz)
-            return float(value) * rows
+            value, gradient = self._computed(z, y)
+            np.multiply(gradient, factor, out=dz)
+            return float(value) * len(z)
 
+        self._computed(z, y)
+        return call
+
+    def _computed(self, z: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
         result = self.function(z, y)
         if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], np.ndarray):
             raise TypeError(f"the loss must return a pair of the mean loss and its gradient, not {result!r}")
-        if result[1].shape != z.shape or result[1].dtype != z.dtype:
+        value, gradient = result
+        if gradient.shape != z.shape or gradient.dtype != z.dtype:
             raise ValueError(
-                f"the loss returned a gradient of {result[1].dtype} and shape {result[1].shape}, the outputs are"
+                f"the loss returned a gradient of {gradient.dtype} and shape {gradient.shape}, the outputs are"
                 f" {z.dtype} of shape {z.shape}"
             )
-        return call
+        return value, gradient
 
 
 LOSSES: dict[str, type[Loss]] = {"logistic": LogisticLoss, "cross_entropy": CrossEntropy, "mse": SquaredError}

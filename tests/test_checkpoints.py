@@ -231,6 +231,7 @@ def changed(**values):
         (changed(), {"optimizer": "LAMB"}, "does not fit this run: the state dict has hyperparameters"),
         (changed(), {"optimizer": "AdamW"}, "does not fit this run: .*weight_decay_mode='l2'"),
         (changed(history={}), {}, "does not fit this run: a history has"),
+        (changed(epoch=1), {}, "does not fit this run: the history has 2 epochs, the run 1"),
     ],
     ids=str,
 )

@@ -123,6 +123,16 @@ def test_training_takes_the_epsilon():
         fo.lr_range_test(model, X, y, optimizer=opt, clip_eps=-1.0)
 
 
+def test_a_class_of_arrays_that_computes_otherwise():
+    class Strange(np.ndarray):
+        def __array_ufunc__(self, ufunc, method, *inputs, **options):
+            return np.ones(2)
+
+    g = np.array([3.0, 4.0])
+    assert fo.clip_grad_norm(g.view(Strange), 1.0) == 5.0
+    np.testing.assert_allclose(g, [0.6, 0.8], rtol=1e-15)
+
+
 def test_all_arrays_are_scaled_or_none():
     """Whatever is raised, at whatever instruction."""
     before = [np.array([3.0, 4.0]), np.array([5.0], np.float32), np.ones(3)]

@@ -39,6 +39,8 @@ class Sparse:
 
 MIXED = Frame({"a": [1.0, 2.0], "b": [True, False]})
 MASKED = np.ma.masked_array([1.0, 2.0], [True, False])
+ENDLESS = []
+ENDLESS.append(ENDLESS)
 REFUSED = [
     (MASKED, TypeError, "X is a masked array, and its mask would be lost"),
     ([[MASKED], [MASKED]], TypeError, "X has a part that is a masked array"),
@@ -47,6 +49,7 @@ REFUSED = [
     ([Sparse()], TypeError, "X has a part that is a sparse Sparse"),
     (Tensor(), TypeError, r"X makes no array: .* Use tensor\.detach\(\)\.numpy\(\)"),
     ([[1.0, 2.0], [3.0]], ValueError, "X makes no array: .* inhomogeneous"),
+    (ENDLESS, (TypeError, ValueError), "X "),
     (Frame({"a": [1.0, 2.0], "b": ["u", "v"]}), TypeError, "in row 0 there is 'u', of column 'b': leave it out, or"),
     (np.array([1, "u"], object), TypeError, "in row 1 there is 'u'; numpy.unique.* makes labels of names"),
     (Frame({"a": [1.0, None]}), TypeError, r"in row 1 a value is missing: .* column 'a': \.fillna\(value\)"),

@@ -168,5 +168,6 @@ def test_denominators_are_not_zero_in_float32():
         with pytest.raises(ValueError, match="eps"):
             fo.optim.Adagrad(np.ones(3, np.float32), eps=0.0, **options)
     w = np.ones(3, np.float32)
-    fo.optim.Adam(w, eps=0.0, eps_root=2.0**-126).step(np.zeros(3, np.float32))  # times 1 - beta2
+    for beta2 in (0.999, 1 - 2**-53):  # eps_root is multiplied by 1 - beta2
+        fo.optim.Adam(w, betas=(0.9, beta2), eps=0.0, eps_root=2.0**-126).step(np.zeros(3, np.float32))
     assert (w == 1).all()

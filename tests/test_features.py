@@ -405,6 +405,12 @@ def test_fitted_part_by_part(dtype):
     assert str(parts.state_dict()) == str(before)
 
 
+def test_of_parts_of_several_types_the_coarsest_says_what_is_constant():
+    double = np.full((10, 1), 0.1)
+    for first, second in ((double, double.astype(np.float32)), (double.astype(np.float32), double)):
+        assert fo.Standardizer().partial_fit(first).partial_fit(second).scale == 1
+
+
 def test_a_memory_map_of_bytes_is_not_copied(tmp_path):
     import tracemalloc
 

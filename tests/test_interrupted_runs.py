@@ -109,6 +109,37 @@ def test_resuming_is_done_wholly_or_not_at_all(tmp_path):
         resume(place)
 
 
+def test_the_average_takes_in_a_step_that_was_done_before_the_exception():
+    class Interrupted(fo.optim.Adam):
+        def step(self, grads, **options):
+            super().step(grads, **options)
+            if self.step_count == 5:
+                raise KeyboardInterrupt
+
+    model, _ = made()
+    opt = Interrupted(model.parameters(), lr=0.05)
+    history = fo.fit(model, X, Y, optimizer=opt, **OPTIONS)
+    assert history.interrupted
+    stopped, opt = made()
+    fo.fit(stopped, X, Y, optimizer=opt, callbacks={"batch": lambda r: opt.step_count == 5 and r.stop()}, **OPTIONS)
+    assert model.fingerprint() == stopped.fingerprint()
+
+
+def test_the_history_has_no_epoch_that_is_not_over(monkeypatch):
+    append = fo.History.append
+
+    def interrupted(self, *measured):
+        append(self, *measured)
+        if len(self) == 2:
+            raise SystemExit
+
+    monkeypatch.setattr(fo.History, "append", interrupted)
+    model, opt = made()
+    with pytest.raises(SystemExit) as caught:
+        fo.fit(model, X, Y, optimizer=opt, **OPTIONS)
+    assert len(caught.value.history) == 1
+
+
 def test_an_exit_by_a_signal_while_the_average_is_in_the_model():
     """SystemExit by a handler of SIGTERM, as services end; and it carries the history."""
 

@@ -220,6 +220,20 @@ def test_targets_of_the_wrong_kind(loss, y, outputs, error, message):
         np.testing.assert_array_equal(param, before[name])
 
 
+@pytest.mark.parametrize("later", [(0.0, np.zeros(1, np.float32)), 0.0])
+def test_a_function_is_looked_at_in_every_batch(later):
+    calls = []
+
+    def loss(z, y):
+        calls.append(z)
+        return fo.mse_loss(z, y) if len(calls) < 5 else later
+
+    model = nn.Linear(5, 1, rng=0)
+    with pytest.raises((TypeError, ValueError), match=r"the loss (returned a gradient|must return a pair)"):
+        fo.fit(model, X, Y, loss=loss, optimizer=fo.optim.SGD(model.parameters()), epochs=1, batch_size=8)
+    assert len(calls) == 5
+
+
 def test_a_function_takes_no_sample_weights():
     with pytest.raises(ValueError, match=r"sample_weight needs a loss of fastopt\.losses"):
         fit(model(), Y, lambda z, y: fo.mse_loss(z, y), sample_weight=np.ones(70))

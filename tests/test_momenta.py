@@ -59,6 +59,31 @@ def test_a_schedule_has_the_momenta_of_its_steps():
     assert product == 0
 
 
+def test_what_is_set_by_hand_holds_from_the_first_step_on():
+    """Also where the product had gone on already: earlier momenta, and earlier steps, are not remembered."""
+
+    def step(first, changes=()):
+        w = np.ones(4)
+        opt = fo.optim.NAdam(w, lr=0.01, momentum_decay=200.0)
+        for now, name, value in changes:
+            opt.step_count = now
+            opt.step(np.ones(4))
+            opt.groups[0][name] = value
+        if changes:
+            w[:] = 1
+            for array in opt.state["0"].values():
+                array[:] = 0
+        else:
+            opt.groups[0]["betas"], opt.groups[0]["momentum_decay"] = (0.5, 0.9), 0.25
+        opt.step_count = first
+        opt.step(np.linspace(-1, 1, 4))
+        return w.tobytes()
+
+    changes = [(20, "betas", (0.5, 0.9)), (20, "momentum_decay", 0.25)]
+    for first in (3, 25):
+        assert step(first, changes) == step(first)
+
+
 @pytest.mark.parametrize("mu_product", ["float32", "float64", "beta1"])
 @pytest.mark.parametrize("decay", [None, 0.0, 1e-9, 0.004, 1.0, 1e3, 1e300])
 @pytest.mark.parametrize("beta1", [0.0, 5e-324, 0.5, 0.9999, 1 - 2**-24, 1 - 2**-25, 1 - 2**-53])

@@ -11,6 +11,7 @@ from helpers import OPTIMIZERS
 import fastopt as fo
 from fastopt import nn
 from fastopt.training import RangeTest
+from fastopt.training.range_test import _Divergence
 
 X, Y = problem()
 
@@ -136,6 +137,7 @@ def test_it_stops_when_a_gradient_is_not_finite():
     result = fo.lr_range_test(model, X, X[:, 0], loss="mse", optimizer=opt, low=1e20, high=1e37, divergence=np.inf)
     assert result.diverged
     assert len(result.lrs) < 100
+    assert np.isfinite(result.losses).all()  # of the steps that were done
     assert whole_state(model, opt) == before
 
 
@@ -267,6 +269,27 @@ def test_the_noise_of_batches_on_a_trained_model_is_no_divergence():
         result = fo.lr_range_test(model, X, y, optimizer=opt, rng=seed, batch_size=4, high=1e3)
         assert len(result.lrs) > 50
         assert result.diverged
+
+
+@pytest.mark.parametrize(
+    ("before", "level", "rise", "diverged"),
+    [
+        ([1.0, -1.0], 0.0, 2.9, False),  # 3 times the noise of the batches
+        ([1.0, -1.0], 0.0, 3.1, True),
+        ([9.0, 9.0], 9.0, 26.9, False),  # 3 times the loss
+        ([-9.0, -9.0], -9.0, 27.1, True),
+        ([-9.0, np.nan], -9.0, 26.9, False),
+        ([np.nan, 9.0], 9.0, 27.1, True),
+        ([np.nan, np.nan], 0.0, 0.1, True),
+    ],
+)
+def test_what_a_rise_is_compared_with(before, level, rise, diverged):
+    watch = _Divergence(before, smoothing=0.5, limit=4.0)
+    for value in before:
+        assert not watch.diverged(level if np.isnan(value) else value)
+    for _ in range(50):  # until the average is what it is of
+        found = watch.diverged(level + rise)
+    assert found == diverged
 
 
 def test_batches_whose_loss_is_nan_are_passed_over():

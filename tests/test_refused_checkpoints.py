@@ -116,6 +116,31 @@ def test_what_is_refused_has_changed_nothing(rng, tmp_path, monkeypatch):
     assert refused > accepted
 
 
+@pytest.mark.parametrize(("rng", "most"), [(np.random.MT19937, 624), (np.random.Philox, 4)])
+@pytest.mark.parametrize("beyond", [True, False])
+def test_the_next_random_number_lies_within_their_array(rng, most, beyond, tmp_path):
+    """NumPy takes any place, and reads there."""
+    path = tmp_path / "run.npz"
+    fit(made(rng), checkpoint=path)
+    state = fo.load(path)
+    holder = state["rng"]["state"] if rng is np.random.MT19937 else state["rng"]
+    (key,) = holder.keys() & {"pos", "buffer_pos"}
+    holder[key] = most + 1 if beyond else -1
+    fo.save(path, state)
+    with pytest.raises(ValueError, match=f"{key} of its random numbers must be from 0 to {most}, not {holder[key]}"):
+        fit(made(rng), resume_from=path)
+
+
+def test_an_epoch_to_come_cannot_have_been_the_best(tmp_path):
+    path = tmp_path / "run.npz"
+    fit(made(), checkpoint=path)
+    state = fo.load(path)
+    state["callbacks"][0]["best_epoch"] = 3
+    fo.save(path, state)
+    with pytest.raises(ValueError, match="the best epoch, 3, is to come: 2 are over"):
+        fit(made(), epochs=4, resume_from=path)
+
+
 def test_a_model_refuses_running_statistics_that_cannot_be():
     model = made()[0]
     before = model.state_dict()
@@ -172,6 +197,7 @@ def test_what_differs_from_the_run_that_is_gone_on_with_is_said(options, message
     path = tmp_path / "run.npz"
     run(checkpoint=path)
     run(resume_from=path, epochs=3)  # without a warning: it is an error here
+    run(X=X.astype(np.float32), resume_from=path, epochs=3, validation=(X, Y))  # what the model is given is the same
     with pytest.warns(UserWarning, match=message):
         opt = run(**{"validation": (X, Y), **options}, resume_from=path, epochs=3)
     assert opt.lr == (0.1 if callable(options.get("lr")) else 0.01)

@@ -201,6 +201,18 @@ def test_only_the_ratios_of_weights_matter(scale, kind):
         np.testing.assert_allclose(model.parameters()[name], param, rtol=1e-6, atol=1e-9)
 
 
+def test_weights_of_ignored_rows_do_not_matter():
+    loss = fo.losses.CrossEntropy(ignore_index=1)
+
+    def run(ignored):
+        model, weight = classifier(np.float64), WEIGHT * 1e-10
+        weight[LABELS == 1] = ignored
+        fit(model, X, LABELS, loss=loss, sample_weight=weight, validation=0.2)
+        return model.fingerprint()
+
+    assert run(1e306) == run(0.0) == run(1.0)
+
+
 def test_weights_under_errors_of_numpy():
     with np.errstate(all="raise"):
         fit(network(), X, Y, sample_weight=np.geomspace(1e-300, 1e300, 70), validation=0.2)

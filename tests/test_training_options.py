@@ -274,6 +274,16 @@ def test_the_average_takes_no_part_in_training():
     assert before.val_loss != after.val_loss
 
 
+def test_without_a_step_the_average_is_not_there():
+    model = deep()
+    before = model.state_dict()
+    run(model, epochs=0, ema=0.9)
+    with pytest.warns(RuntimeWarning, match="all 3 steps of epoch 1 were skipped"):
+        run(model, epochs=1, ema=0.9, on_nonfinite="skip", loss=lambda z, y: (0.0, np.full_like(z, np.nan)))
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
 # -- steps that are refused --
 
 
