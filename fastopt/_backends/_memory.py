@@ -25,7 +25,10 @@ Header = tuple[np.ndarray, np.dtype, tuple[int, ...], Any]
 
 
 def header(x: np.ndarray) -> Header:
-    """A contiguous array, and what of it can be changed in place besides its elements."""
+    """A contiguous array, and what of it can be changed in place besides its elements.
+
+    It is for arrays that their owner may go on resizing, as `Pins` does not let them: then it is told which one it was.
+    """
     return x, x.dtype, x.shape, _address(x)
 
 

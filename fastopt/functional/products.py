@@ -126,6 +126,7 @@ def _operand(x: Any, name: str) -> ndarray:
         raise ValueError(f"{name} must be a matrix or a vector; it has shape {x.shape}")
     matrix = x if x.ndim == 2 else x[None, :] if name == "a" else x[:, None]
     (rows, columns), (row, column), item = matrix.shape, matrix.strides, matrix.itemsize
+    # numbers may be aligned to less than their size, as doubles on 32-bit x86 are
     whole = (row % item == 0 or rows == 1) and (column % item == 0 or columns == 1)
     if matrix.flags.aligned and whole and (row == item or column == item or rows == 1 or columns == 1):
         return matrix

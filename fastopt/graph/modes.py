@@ -5,7 +5,7 @@ input's derivative. Backward, the result's derivative with respect to every node
 same partial derivatives, transposed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from .._backends._environment import isolated
 from .node import Node, constant, describe, failed, order_of
+from .partials import Partial
 from .shapes import broadcast_to, sum_to
 
 
@@ -110,23 +111,29 @@ def depends(order: Sequence[Node], on: Any) -> set[Node]:
     return found
 
 
+def partials(node: Node, of: Container[Node], symbolic: bool = False) -> Iterator[tuple[Node, Partial]]:
+    """The node's partial derivative with respect to each of its inputs that are ``of`` interest, input by input."""
+    operation = node.operation
+    assert operation is not None
+    values = node.inputs if symbolic else [x.value for x in node.inputs]
+    y = node if symbolic else node.value
+    for x, partial in zip(node.inputs, operation.partials, strict=True):
+        if partial is not None and x in of:
+            yield x, partial(y, *values, **node.options)
+
+
 def push_forward(order: Sequence[Node], tangents: dict[Node, Any], symbolic: bool = False) -> dict[Node, Any]:
     """The derivative of every node, from those of some (J t): forward mode."""
     t = dict(tangents)
     for node in order:
         if node in t or not node.inputs or t.keys().isdisjoint(node.inputs):
             continue
-        operation = node.operation
-        assert operation is not None
-        values = node.inputs if symbolic else [x.value for x in node.inputs]
-        y = node if symbolic else node.value
-        total: Any = None
-        for x, partial in zip(node.inputs, operation.partials, strict=True):
-            if x in t and partial is not None:
-                term = partial(y, *values, **node.options).forward(t[x])
-                if operation.broadcasts and np.shape(term) != node.value.shape:
-                    term = broadcast_to(term, shape=node.value.shape)
-                total = term if total is None else total + term
+        broadcasts, total = node.operation is not None and node.operation.broadcasts, None
+        for x, partial in partials(node, t, symbolic):
+            term = partial.forward(t[x])
+            if broadcasts and np.shape(term) != node.value.shape:
+                term = broadcast_to(term, shape=node.value.shape)
+            total = term if total is None else total + term
         if total is not None:
             t[node] = total
     return t
@@ -138,16 +145,10 @@ def pull_back(order: Sequence[Node], seed: Any, wanted: set[Node], symbolic: boo
     for node in reversed(order):
         if not node.inputs or node not in gradients or node not in wanted:
             continue
-        g = gradients[node]
-        operation = node.operation
-        assert operation is not None
-        values = node.inputs if symbolic else [x.value for x in node.inputs]
-        y = node if symbolic else node.value
-        for x, partial in zip(node.inputs, operation.partials, strict=True):
-            if partial is None or x not in wanted:
-                continue
-            term = partial(y, *values, **node.options).backward(g)
-            if operation.broadcasts and x.value.shape != node.value.shape:
+        broadcasts, g = node.operation is not None and node.operation.broadcasts, gradients[node]
+        for x, partial in partials(node, wanted, symbolic):
+            term = partial.backward(g)
+            if broadcasts and x.value.shape != node.value.shape:
                 term = sum_to(term, shape=x.value.shape)
             before = gradients.get(x)
             gradients[x] = term if before is None else before + term

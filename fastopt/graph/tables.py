@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._backends._environment import isolated
-from .modes import as_derivative, depends, pull_back, push_forward, scalar
+from .modes import as_derivative, depends, partials, pull_back, push_forward, scalar
 from .node import Node, formula_of, label, order_of
 
 _LONGEST = 80  # characters of a part of a formula; and a shared node in it would double them each time
@@ -178,15 +178,9 @@ class Step:
 
     def _partial(self, x: Node) -> Any:
         """What is shown of the partial derivative with respect to one input, where there are arrays."""
-        operation, values = self.node.operation, [each.value for each in self.node.inputs]
-        assert operation is not None
         if len(self.inside) > 1:
             return "…"
-        shown = [
-            partial(self.node.value, *values, **self.node.options).shown
-            for each, partial in zip(self.node.inputs, operation.partials, strict=True)
-            if each is x and partial is not None
-        ]
+        shown = [partial.shown for _, partial in partials(self.node, {x})]
         if any(isinstance(each, str) for each in shown):
             return shown[0] if len(shown) == 1 else "…"
         return sum(shown) if shown else 0.0
