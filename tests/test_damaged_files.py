@@ -161,14 +161,15 @@ def header(shape, descr="<f8"):
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
 
 
-def archive(members, tree, compression=zipfile.ZIP_STORED, form="fastopt 1"):
-    """A file with these members, as pairs of name and content, and this tree."""
+def archive(members, tree, compression=zipfile.ZIP_STORED, form="fastopt 1", more=0):
+    """A file with these members, as pairs of name and content, and this tree; the last is said to have more bytes."""
     buffer = io.BytesIO()
     text = tree if isinstance(tree, str) else json.dumps({"format": form, "tree": tree})
     with zipfile.ZipFile(buffer, "w", compression) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name, data in [("fastopt.npy", npy(np.array(text))), *members]:
             file.writestr(name, data)
+        file.filelist[-1].file_size += more
     return buffer.getvalue()
 
 
@@ -184,6 +185,7 @@ MADE_UP = {
     "a pickle in an array": archive([("x.npy", npy(np.array([Bomb()], object)))], ONE),
     "a pickle instead of an array": archive([("x.npy", pickle.dumps(Bomb()))], ONE),
     "a huge shape": archive([("x.npy", header((10**13,)) + bytes(24))], ONE),
+    "a huge shape and size": archive([("x.npy", header((10**13,)) + bytes(24))], ONE, more=8 * 10**13 - 24),
     "a shape beyond 64 bits": archive([("x.npy", header((2**40, 2**40)) + bytes(24))], ONE),
     "a negative shape": archive([("x.npy", header((-1,)) + bytes(24))], ONE),
     "a shape too small": archive([("x.npy", header((2,)) + bytes(24))], ONE),
@@ -229,7 +231,13 @@ def test_what_is_made_up_well_is_loaded(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit of a process's memory is Linux's")
 def test_memory_is_not_asked_for_on_a_files_word(tmp_path):
     """In a process that may have 1 GB more than it has."""
-    for name in ("a huge shape", "a shape beyond 64 bits", "compressed", "one array in two places"):
+    for name in (
+        "a huge shape",
+        "a huge shape and size",
+        "a shape beyond 64 bits",
+        "compressed",
+        "one array in two places",
+    ):
         (tmp_path / name).write_bytes(MADE_UP[name])
     code = f"""
 import resource, sys, fastopt as fo
@@ -242,7 +250,7 @@ for path in sys.argv[1:]:
         print("refused")
 """
     result = run_python("-c", code, *map(str, sorted(tmp_path.iterdir())))
-    assert result.stdout.split() == ["refused"] * 4, result.stderr
+    assert result.stdout.split() == ["refused"] * 5, result.stderr
 
 
 def test_names_that_become_alike_keep_their_arrays(tmp_path):

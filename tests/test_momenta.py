@@ -79,7 +79,7 @@ def test_what_is_set_by_hand_holds_from_the_first_step_on():
         opt.step(np.linspace(-1, 1, 4))
         return w.tobytes()
 
-    changes = [(20, "betas", (0.5, 0.9)), (20, "momentum_decay", 0.25)]
+    changes = [(20, "betas", (0.5, 0.9)), (20, "momentum_decay", 0.25), (20, "eps", 1e-8)]
     for first in (3, 25):
         assert step(first, changes) == step(first)
 

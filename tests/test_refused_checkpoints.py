@@ -197,7 +197,7 @@ def test_what_differs_from_the_run_that_is_gone_on_with_is_said(options, message
     path = tmp_path / "run.npz"
     run(checkpoint=path)
     run(resume_from=path, epochs=3)  # without a warning: it is an error here
-    run(X=X.astype(np.float32), resume_from=path, epochs=3, validation=(X, Y))  # what the model is given is the same
+    run(X=X.astype(np.float64), resume_from=path, epochs=3, validation=(X, Y))  # what the model is given is the same
     with pytest.warns(UserWarning, match=message):
         opt = run(**{"validation": (X, Y), **options}, resume_from=path, epochs=3)
     assert opt.lr == (0.1 if callable(options.get("lr")) else 0.01)
