@@ -1,7 +1,7 @@
 """What comes from elsewhere - lists, frames, tensors, arrays of objects - as arrays of real numbers."""
 
 from numbers import Complex, Number, Real
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -61,6 +61,44 @@ def converted(array: np.ndarray, dtype: Any) -> np.ndarray:
         return array
     with np.errstate(all="ignore"):
         return array.astype(dtype)
+
+
+def mapped_as_array(x: Any) -> Any:
+    """``x``, of which a memory map becomes the array that it is."""
+    return x.view(np.ndarray) if type(x) is np.memmap else x
+
+
+def plain_array(name: str, x: Any, dtype: Any = np.float32) -> np.ndarray:
+    """``x``, or the array that a memory map is; other classes may mean something else, or say another shape."""
+    if type(x) is not np.ndarray and type(x) is not np.memmap:
+        raise TypeError(f"{name} must be a plain numpy.ndarray, not {type(x).__name__}{way_to_array(name, x, dtype)}")
+    return mapped_as_array(x)
+
+
+def way_to_array(name: str, x: Any, dtype: Any = np.float32) -> str:
+    """What makes an array of ``x``, of this dtype if it has none, at the end of a message."""
+    if isinstance(x, np.ma.MaskedArray):
+        return f": {name}.filled(value) makes one of it"
+    if isinstance(x, np.ndarray):
+        return f": np.asarray({name}) is one"
+    if _is_sparse(x):
+        return f": {name}.toarray() makes one of it"
+    if isinstance(x, (list, tuple)) or (hasattr(x, "__array__") and not isinstance(x, np.generic)):
+        return f": np.asarray({name}, np.{np.dtype(dtype)}) makes one of it"
+    return ""
+
+
+def refuse_not_finite(name: str, block: np.ndarray, begin: int, values: Any) -> NoReturn:
+    """Say where ``block``, ``values`` from the row ``begin`` on in the type that is wanted, is first not finite."""
+    place = np.unravel_index(int(np.isfinite(block).argmin()), block.shape)
+    where = f"first in row {begin + place[0]}"
+    if hasattr(values, "columns") and block.ndim == 2:
+        where += f", of column {values.columns[place[1]]!r}"
+    way = ""
+    if np.isnan(block[place]):
+        way = ": leave such rows out, or fill in values"
+        way += ", as .fillna(value) does" if hasattr(values, "fillna") else ""
+    raise ValueError(f"{name} holds NaN or infinity (as {block.dtype}), {where}{way}")
 
 
 def _is_sparse(values: Any) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from . import _backends
 from ._attributes import Attributes
 from ._checks import flag, not_masked, one_dimensional, whole
-from ._conversion import as_real_array, converted
+from ._conversion import as_real_array, converted, way_to_array
 from ._custom import bind_custom
 from ._moving import copy_all
 from ._passes import Bound, Context, OfThread, Pass, drop_oldest, kept_by, run
@@ -63,10 +63,11 @@ class Layer(Attributes):
             If ``x`` is no array of the layer's dtype, or has another width than the layer takes.
         """
         if not isinstance(not_masked("x", x), np.ndarray):
-            raise TypeError(f"x must be a numpy.ndarray, not {type(x).__name__}")
+            way = way_to_array("x", x, self.dtype or np.float32)
+            raise TypeError(f"x must be a numpy.ndarray, not {type(x).__name__}{way}")
         if x.dtype != (self.dtype or x.dtype) or x.dtype not in (np.float32, np.float64):
             dtype = self.dtype or np.dtype(np.float32)
-            way = f": x.astype(np.{dtype}) is" if x.dtype.kind in "biuf" else ""
+            way = f": x.astype(np.{dtype}) is" if x.dtype.kind in "biufO" else ""
             if x.dtype == np.float64:
                 way += ", and dtype=np.float64 makes a Sequential, with all its layers, of float64"
             raise TypeError(f"x is {x.dtype}, {self!r} takes {self.dtype or 'float32 or float64'}{way}")

@@ -8,7 +8,7 @@ import numpy as np
 
 from ._backends._environment import isolated
 from ._backends._memory import first_changed, header
-from ._conversion import as_real_array
+from ._conversion import as_real_array, mapped_as_array, way_to_array
 from ._loss_arrays import check_arrays, check_weight, checked_scale, finite, near_one, weights_of_rows
 
 
@@ -53,7 +53,7 @@ class Loss:
         TypeError, ValueError
             If the targets are not numbers, not finite, or not as many as the outputs.
         """
-        y = as_real_array(name, y)
+        given, y = y, as_real_array(name, y)
         if y.ndim == 1 and output_shape[1:] == (1,):
             y = y[:, None]
         if y.shape != output_shape:
@@ -61,7 +61,7 @@ class Loss:
                 f"{name} has shape {y.shape}, the model's output for as many rows has {output_shape}"
                 f"{if_labels(y, output_shape)}"
             )
-        return finite(name, y, dtype)
+        return finite(name, y, dtype, given)
 
     def accuracy(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float | None:
         """The share of what is right, by weight (rows,) if there is one; None where there is no right and wrong."""
@@ -83,6 +83,7 @@ class Loss:
         The gradient is that of ``scale`` times the sum; of the mean if there is none. ``weight`` (rows,) multiplies the
         losses of each row. The call raises ValueError if an array has since got another shape, type or memory.
         """
+        z, y, dz, weight = map(mapped_as_array, (z, y, dz, weight))
         call = self._bound(z, y, dz, weight, scale)
         headers = [header(x) for x in (z, y, dz, weight) if isinstance(x, np.ndarray) and x.flags.c_contiguous]
 
@@ -146,6 +147,9 @@ class Loss:
             If ``z`` is no array of outputs, ``y`` none of its targets, as `targets` returns them, or ``weight`` not of
             finite numbers of at least 0; if no row counts, of which there is no mean.
         """
+        z, y, weight = map(mapped_as_array, (z, y, weight))
+        if not isinstance(z, np.ndarray):
+            raise TypeError(f"z must be an array, not {type(z).__name__}{way_to_array('z', z)}")
         weight = weights_of_rows(weight, z)
         total = self._bound(z, y, np.empty_like(z), weight, None)()
         divisor = self.sum_of_weights(z, y)

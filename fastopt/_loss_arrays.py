@@ -8,16 +8,18 @@ from . import _backends
 from ._backends._environment import isolated
 from ._backends._memory import overlaps_part, readable
 from ._checks import a_number, not_masked
-from ._conversion import as_real_array
+from ._conversion import as_real_array, refuse_not_finite, way_to_array
 
 
 @isolated
-def finite(name: str, values: np.ndarray, dtype: Any) -> np.ndarray:
-    """``values`` as a contiguous array of ``dtype``, the same if it is one, if all of them are finite."""
+def finite(name: str, values: np.ndarray, dtype: Any, given: Any = None, begin: int = 0) -> np.ndarray:
+    """``values`` as a contiguous array of ``dtype``, the same if it is one, if all of them are finite.
+
+    They are rows from ``begin`` on of what was ``given``, whose columns may have names.
+    """
     values = readable(values, dtype)
     if _backends.active.any_nonfinite(values):
-        row = next(i for i, row in enumerate(values) if not np.isfinite(row).all())
-        raise ValueError(f"{name} holds NaN or infinity (as {values.dtype}), first in row {row}")
+        refuse_not_finite(name, values, begin, given)
     return values
 
 
@@ -34,7 +36,7 @@ def near_one(values: np.ndarray, of: np.ndarray | None = None) -> np.ndarray:
 def refuse_subclass(name: str, x: Any) -> None:
     """Refuse arrays of a class that may say another shape or dtype than its memory has."""
     if isinstance(x, np.ndarray) and type(x) is not np.ndarray:
-        raise TypeError(f"{name} must be a plain numpy.ndarray, not {type(x).__name__}")
+        raise TypeError(f"{name} must be a plain numpy.ndarray, not {type(x).__name__}{way_to_array(name, x)}")
 
 
 def check_arrays(z: Any, y: Any, dz: Any, targets: tuple[tuple[int, ...], Any] | None) -> None:

@@ -140,6 +140,8 @@ def minibatches(
 
 def _as_rows(name: str, values: Any) -> np.ndarray:
     array = as_array(name, values)
-    if array.dtype.kind == "O" and (hasattr(values, "columns") or (array.size and all_are_numbers(array))):
-        return as_real_array(name, values)
-    return array
+    if array.dtype.kind == "O":
+        numbers = hasattr(values, "columns") or (array.size and all_are_numbers(array))
+    else:
+        numbers = array.dtype.kind == "f"  # which of a frame's own types may have been made of missing values
+    return as_real_array(name, values) if numbers else array

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._checks import a_number, whole
-from ._conversion import as_real_array
+from ._conversion import as_real_array, refuse_not_finite
 from .functional._arrays import output_of
 
 _BLOCK = 1 << 14  # elements at a time, in float64: what is computed with stays in cache
@@ -366,15 +366,14 @@ def _names(X: Any) -> list[str] | None:
 
 def _features(X: Any) -> np.ndarray:
     """``X`` as an array of real numbers, the same if it is one, if all of it is finite."""
-    X = as_real_array("X", X)
+    given, X = X, as_real_array("X", X)
     if X.ndim == 0:
         raise ValueError("X is a single number: it must have rows")
     if X.dtype.kind == "f":
         row = 0
         for x, _ in _blocks(X, X):
             if not np.isfinite(x).all():
-                row += int(np.isfinite(x.reshape(len(x), -1)).all(axis=1).argmin())
-                raise ValueError(f"X holds NaN or infinity (as {X.dtype}), first in row {row}")
+                refuse_not_finite("X", x, row, given)
             row += len(x)
     return X
 

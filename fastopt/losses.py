@@ -36,7 +36,7 @@ from ._checks import a_number
 from ._conversion import as_real_array
 from ._hints import unknown_names
 from ._loss import Loss, if_labels, share, weighted
-from ._loss_arrays import check_arrays, check_rows, check_weight, checked_scale, near_one
+from ._loss_arrays import check_arrays, check_rows, check_weight, checked_scale, finite, near_one
 
 __all__ = ["CrossEntropy", "LogisticLoss", "Loss", "SquaredError"]
 
@@ -86,6 +86,8 @@ class LogisticLoss(Loss):
     def targets(self, name: str, y: Any, output_shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         values = as_real_array(name, y)
         if values.size and not ((values >= 0) & (values <= 1)).all():
+            if values.dtype.kind == "f":
+                finite(name, values, np.float64, y)
             low, high = values.min(), values.max()
             labels = " (for -1 and 1: y > 0)" if low == -1 and high == 1 else if_labels(values, output_shape)
             raise ValueError(f"{name} must be in [0, 1] for the logistic loss; it goes from {low} to {high}{labels}")
@@ -217,13 +219,15 @@ class CrossEntropy(Loss):
 
     def targets(self, name: str, y: Any, output_shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         labels = as_real_array(name, y)
+        if labels.dtype.kind == "f":
+            finite(name, labels, np.float64, y)
         if labels.shape == output_shape and labels.ndim == 2 and labels.shape[1] > 1 and _are_one_hot(labels):
             raise ValueError(
                 f"{name} has shape {labels.shape} and one-hot rows: the cross-entropy takes labels of shape"
                 f" ({len(labels)},), here {name}.argmax(axis=1)"
             )
         if labels.dtype.kind not in "iu":
-            as_labels = labels.dtype.kind in "bf" and np.isfinite(labels).all() and (labels == np.trunc(labels)).all()
+            as_labels = (labels == np.trunc(labels)).all()
             raise TypeError(
                 f"{name} must hold integer labels for the cross-entropy, not {labels.dtype}"
                 f"{f'; {name}.astype(int) makes labels of these' if as_labels else ''}"

@@ -114,6 +114,30 @@ def test_all_that_takes_data():
         fo.init.zeros_(MASKED)
 
 
+def test_numbers_that_are_missing():
+    frame = Frame({"a": [1.0, 2.0], "b": [1.0, np.nan]}, [np.dtype(float)] * 2)
+    frame.fillna = None
+    model = nn.Linear(2, 1, rng=0)
+    opt = fo.optim.SGD(model.parameters(), lr=0.1)
+    message = (
+        r"X holds NaN .*, first in row 1, of column 'b': leave such rows out, or fill in values, as \.fillna\(value\)"
+    )
+    for call in (
+        lambda: fo.fit(model, frame, np.ones(2), loss="mse", optimizer=opt, epochs=1),
+        lambda: fo.fit(
+            model, np.eye(2), np.ones(2), loss="mse", optimizer=opt, epochs=1, validation=(frame, np.ones(2))
+        ),
+        lambda: fo.Standardizer().fit(frame),
+        lambda: fo.Standardizer().fit(np.eye(2)).transform(frame),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    with pytest.raises(TypeError, match="array 0 must hold real numbers: in row 1 a value is missing"):
+        fo.minibatches(Frame({"a": [1.0, np.nan]}, ["Float64"]))
+    with pytest.raises(TypeError, match="x has a part that is a masked array"):
+        nn.check_gradients(model, [MASKED, MASKED])
+
+
 def test_the_callers_errstate_does_not_matter(backend):
     model = nn.Linear(2, 1, rng=0)
     tiny, large = np.full((3, 2), 1e-300), np.full((3, 2), 1e300)

@@ -383,3 +383,40 @@ def test_subclasses_of_arrays_are_refused(place):
         fo.losses.LogisticLoss().bind(*arrays)
     with pytest.raises(TypeError, match=r"must be a plain .*, not Larger"):
         fo.losses.SquaredError().bind(*arrays)
+
+
+def test_memory_maps_are_the_arrays_that_they_are(backend):
+    z, y = np.array([[0.5, -1.0], [2.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])
+    mapped, labels = z.view(np.memmap), np.array([0, 1])
+    for loss, targets in (
+        (fo.losses.LogisticLoss(), y),
+        (fo.losses.SquaredError(), y),
+        (fo.losses.CrossEntropy(), labels),
+    ):
+        expected = loss.mean(z, targets)
+        assert loss.mean(mapped, targets.view(np.memmap)) == expected
+        dz = np.empty_like(z).view(np.memmap)
+        loss.bind(mapped, targets.view(np.memmap), dz, np.ones(2).view(np.memmap))()
+        assert dz.any()
+    expected = fo.softmax_cross_entropy(z, labels)
+    loss, dz = fo.softmax_cross_entropy(mapped, labels.view(np.memmap))
+    assert loss == expected[0]
+    np.testing.assert_array_equal(dz, expected[1], strict=True)
+    np.testing.assert_array_equal(fo.matmul(mapped, mapped.T), fo.matmul(z, z.T), strict=True)
+
+
+def test_outputs_that_are_no_array():
+    class Tensor:
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("it requires a gradient")
+
+    for z, message in ((Tensor(), "not Tensor: np.asarray"), ([[1.0]], "not list: np.asarray"), (1.0, "not float")):
+        with pytest.raises(TypeError, match=f"z must be an array, {message}"):
+            fo.losses.SquaredError().mean(z, z)
+
+
+def test_targets_that_are_missing():
+    y = np.array([0.0, np.nan])
+    for loss in (fo.losses.LogisticLoss(), fo.losses.CrossEntropy(), fo.losses.SquaredError()):
+        with pytest.raises(ValueError, match=r"y holds NaN or infinity .*, first in row 1: leave such rows out"):
+            loss.targets("y", y, (2, 1), np.float32)

@@ -212,7 +212,7 @@ BAD_CALLS = [
     (fo.softmax_cross_entropy, (LOGITS[:, :0], LABELS), {}, ValueError, r"z has shape \(4, 0\)"),
     (fo.softmax_cross_entropy, (LOGITS, LABELS[:2]), {}, ValueError, r"labels has shape \(2,\), for z of shape \(4"),
     (fo.softmax_cross_entropy, (LOGITS, LABELS + 0.5), {}, TypeError, "labels must be integers, not float64"),
-    (fo.softmax_cross_entropy, (LOGITS, [0, 1, 2, 0]), {}, TypeError, "labels must be a numpy.ndarray, not list"),
+    (fo.softmax_cross_entropy, (LOGITS, [0, 1, 2, 0]), {}, TypeError, "labels must be a plain numpy.ndarray, not list"),
     (fo.softmax_cross_entropy, (LOGITS, LABELS + 1), {}, ValueError, r"labels\[2\] is 3: not one of the 3 classes"),
     (fo.softmax_cross_entropy, (LOGITS, LABELS - 1), {}, ValueError, r"labels\[0\] is -1: not one of the 3"),
     (fo.softmax_cross_entropy, (LOGITS, LABELS), {"weight": np.ones(4)}, ValueError, r"weight has shape \(4,\)"),

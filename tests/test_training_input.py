@@ -33,7 +33,7 @@ INFINITE[3, 2] = np.inf
         ({"y": np.stack([Y, Y], 1)}, ValueError, r"y has shape \(70, 2\), .* \(70, 1\)"),
         ({"y": Y * 2}, ValueError, r"y must be in \[0, 1\] .* from 0 to 2"),
         ({"y": np.where(Y, 1, -1)}, ValueError, r"y must be in \[0, 1\] .* from -1 to 1"),
-        ({"y": np.where(Y, np.nan, 0)}, ValueError, r"y must be in \[0, 1\]"),
+        ({"y": np.where(Y, np.nan, 0)}, ValueError, r"y holds NaN or infinity .*, first in row"),
         ({"y": np.where(Y, "malignant", "benign")}, TypeError, "y must hold real numbers, not <U9"),
         ({"y": np.array([None] * 70)}, TypeError, "y must hold real numbers, not object"),
         ({"validation": (X[:, :4], Y)}, ValueError, r"validation X has shape \(70, 4\), X has \(70, 5\)"),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy import ndarray  # a look-up less in every call
 
 from .._backends._memory import overlaps_part
+from .._conversion import mapped_as_array, plain_array, way_to_array
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -33,10 +34,9 @@ def alike(x: ndarray, y: ndarray, z: ndarray) -> bool:
 
 
 def floats(x: Any, name: str) -> np.ndarray:
-    """``x``, if it is a plain array of a dtype that the kernels know."""
-    if type(x) is not np.ndarray:
-        way = f": np.asarray({name}, np.float32) makes one of it" if isinstance(x, (list, tuple)) else ""
-        raise TypeError(f"{name} must be a plain numpy.ndarray, not {type(x).__name__}{way}")
+    """``x`` as a plain array, if it is of a dtype that the kernels know."""
+    if type(x) is not ndarray:
+        x = plain_array(name, x)
     if x.dtype is not FLOAT32 and x.dtype is not FLOAT64 and x.dtype != FLOAT32 and x.dtype != FLOAT64:
         way = f": {name}.astype(np.float32) converts it" if x.dtype.kind in "biuf" else ""
         raise TypeError(f"{name} must be float32 or float64, not {x.dtype}{way}")
@@ -74,7 +74,8 @@ def targets_like(y: Any, z: np.ndarray) -> np.ndarray:
     """The targets for ``z``; whole numbers, which are exact in any dtype unless huge, may be integers or bool."""
     if (is_scalar(y) or isinstance(y, (bool, np.bool_))) and z.ndim == 0:
         y = from_scalar(y).astype(z.dtype)
-    elif type(y) is ndarray and y.dtype.kind in "biu":
+    y = mapped_as_array(y)
+    if type(y) is ndarray and y.dtype.kind in "biu":
         y = y.astype(z.dtype)
     if type(y) is ndarray and y.shape != z.shape and (*y.shape, 1) == z.shape:
         raise ValueError(f"y has shape {y.shape}, z has {z.shape}: y[..., None] would be alike")
@@ -91,7 +92,8 @@ def output_of(out: Any, shape: tuple[int, ...], dtype: np.dtype, what: str, **in
     if out is None:
         return np.empty(shape, dtype)
     if type(out) is not np.ndarray:
-        raise TypeError(f"out must be a plain numpy.ndarray, not {type(out).__name__}")
+        way = way_to_array("out", out) if isinstance(out, np.ndarray) else ""
+        raise TypeError(f"out must be a plain numpy.ndarray, not {type(out).__name__}{way}")
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape}, {what} has {shape}")
     if out.dtype != dtype:

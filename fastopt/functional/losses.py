@@ -7,6 +7,7 @@ import numpy as np
 
 from .. import _backends
 from .._checks import a_number
+from .._conversion import plain_array
 from ._arrays import alike, disjoint, from_scalar, is_scalar, output, read, targets_like
 
 _REDUCTIONS = "mean", "sum", "none"
@@ -305,9 +306,10 @@ def softmax_cross_entropy(
     rows, classes = z.shape
     _check_reduction(reduction, rows, z.shape)
     if type(labels) is not np.ndarray:
-        raise TypeError(f"labels must be a numpy.ndarray, not {type(labels).__name__}")
+        labels = plain_array("labels", labels, np.int64)
     if labels.dtype.kind not in "iu":
-        raise TypeError(f"labels must be integers, not {labels.dtype}")
+        way = ": labels.astype(np.int64) converts it" if labels.dtype.kind in "bf" else ""
+        raise TypeError(f"labels must be integers, not {labels.dtype}{way}")
     if labels.shape != (rows,):
         raise ValueError(f"labels has shape {labels.shape}, for z of shape {z.shape} it must be ({rows},)")
     if weight is not None:

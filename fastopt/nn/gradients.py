@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .._checks import not_masked, positive, whole
+from .._checks import positive, whole
+from .._conversion import as_real_array
 from .._layer import arrays_of, bind
 from .._passes import Context, aligned, run
 from .container import Container, checked_layer
@@ -230,9 +231,7 @@ def _difference(output: Callable[[], np.ndarray], array: np.ndarray, index: Any,
 
 def _doubles(name: str, x: Any) -> np.ndarray:
     """``x`` as a new array of float64, on a cache line."""
-    x = np.asarray(not_masked(name, x))
-    if x.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must hold real numbers, not {x.dtype}")
+    x = as_real_array(name, x)
     if not np.isfinite(x).all():
         raise ValueError(f"{name} holds infinities or NaN")
     copied = aligned(x.shape, np.float64)

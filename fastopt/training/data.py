@@ -29,14 +29,14 @@ def inputs(name: str, X: Any, dtype: np.dtype) -> np.ndarray:
 
     It is the same array, unless gathering rows would have to copy everything: then a copy, but not of what is on disk.
     """
-    X = as_real_array(name, X)
+    given, X = X, as_real_array(name, X)
     if X.ndim < 2:
         raise ValueError(f"{name} has shape {X.shape}: it must have rows and columns{one_dimensional(name, X)}")
     if len(X) == 0:
         raise ValueError(f"{name} has shape {X.shape}: it has no rows")
     if not ((X.flags.c_contiguous and X.flags.aligned) or _is_on_disk(X)):
         X = X.copy()
-    _check_finite(name, X, dtype)
+    _check_finite(name, X, dtype, given)
     return X
 
 
@@ -48,19 +48,13 @@ def _is_on_disk(X: Any) -> bool:
     return False
 
 
-def _check_finite(name: str, X: np.ndarray, dtype: np.dtype) -> None:
+def _check_finite(name: str, X: np.ndarray, dtype: np.dtype, given: Any) -> None:
     """Refuse numbers that are not finite in ``dtype``, without a copy of all of them."""
     if X.dtype.kind in "biu":
         return
     rows = max(1, 2**18 * len(X) // max(X.size, 1))
     for begin in range(0, len(X), rows):
-        try:
-            finite(name, X[begin : begin + rows], dtype)
-        except ValueError:
-            with np.errstate(over="ignore"):
-                block = X[begin : begin + rows].astype(dtype)
-            row = begin + int(np.isfinite(block.reshape(len(block), -1)).all(axis=1).argmin())
-            raise ValueError(f"{name} holds NaN or infinity (as {dtype}), first in row {row}") from None
+        finite(name, X[begin : begin + rows], dtype, given, begin)
 
 
 def gathering(X: np.ndarray, x: np.ndarray) -> Callable[[np.ndarray], None] | None:
@@ -110,7 +104,7 @@ def sample_weights(name: str, weight: Any, rows: int) -> np.ndarray | None:
     """The weights of the rows in double, as they were given."""
     if weight is None:
         return None
-    weight = finite(name, as_real_array(name, weight), np.float64)
+    weight = finite(name, as_real_array(name, weight), np.float64, weight)
     if weight.shape != (rows,):
         raise ValueError(f"{name} has shape {weight.shape}, for {rows} rows it is ({rows},)")
     if (weight < 0).any():
