@@ -1,4 +1,4 @@
-"""Bad input: refused with both sides named, and nothing changed."""
+"""Bad input of optimizers: refused with both sides named, and nothing changed."""
 
 import copy
 import math
@@ -183,6 +183,16 @@ def test_the_last_groups_schedule_is_checked_before_the_first_is_updated(backend
     assert opt.step_count == 0
 
 
+def test_an_epsilon_that_a_schedule_makes_zero():
+    p = np.ones(3)
+    opt = fo.optim.Adam(p, eps=lambda step: 1e-8 if step == 0 else 0.0)
+    opt.step(np.zeros(3))
+    with pytest.raises(ValueError, match="eps"):
+        opt.step(np.zeros(3))
+    assert (p == 1).all()
+    assert opt.step_count == 1
+
+
 def test_hyperparameters_that_give_numbers_beyond_float32():
     p = np.ones(3, np.float32)
     for opt in (fo.optim.SGD(p, lr=1e39), fo.optim.Adam(p, lr=1e38), fo.optim.SGD(p, lr=1e30, weight_decay=1e30)):
@@ -263,6 +273,17 @@ def test_gradients_that_overlap_by_one_element():
     assert not arena.any()
     opt.step([arena[:10], arena[20:25]])  # side by side is well
     opt.step([np.lib.stride_tricks.as_strided(arena[30:], (10,), (8,)), arena[35:40]])
+
+
+def test_none_is_no_gradient(backend):
+    p = np.ones(3)
+    opt = fo.optim.SGD({"p": p})
+    for step in range(2):
+        with pytest.raises(TypeError, match=r"gradient for 'p' must be a numpy\.ndarray, not NoneType"):
+            opt.step({"p": None})
+        if step == 0:
+            opt.step({"p": np.ones(6)[::2]})
+    assert opt.step_count == 1
 
 
 def test_gradients_of_groups_that_do_not_fit():
@@ -451,6 +472,17 @@ def test_a_norm_that_overflows(backend):
         opt.step(huge)
 
 
+def test_a_finite_gradient_that_overflows_when_scaled(backend):
+    p = np.ones(3, np.float32)
+    opt = fo.optim.SGD(p)
+    for options in ({}, {"clip_norm": math.inf}):
+        with pytest.raises(FloatingPointError, match="overflow when scaled by 1000"):
+            opt.step(np.full(3, 1e38, np.float32), grad_scale=1e3, **options)
+    opt.step(np.full(3, 1e38, np.float32), grad_scale=1e3, on_nonfinite="skip")
+    assert (p == 1).all()
+    assert (opt.step_count, opt.skipped_steps) == (0, 1)
+
+
 # ---- loading --------------------------------------------------------------------------------------
 
 
@@ -501,93 +533,6 @@ def test_a_state_dict_of_another_rule():
     opt = fo.optim.SGD(p)
     with Unchanged(opt, [p]), pytest.raises(ValueError, match="of rule 'momentum', the optimizer of 'sgd'"):
         opt.load_state_dict(saved)
-
-
-# ---- functions ------------------------------------------------------------------------------------
-
-FLAT = np.linspace(-1, 1, 6)
-X = FLAT.reshape(2, 3)
-
-BAD_CALLS = [
-    (lambda: fo.sigmoid([1.0]), TypeError, "x must be a plain numpy.ndarray, not list"),
-    (lambda: fo.sigmoid(np.arange(3)), TypeError, "x must be float32 or float64, not int64"),
-    (lambda: fo.sigmoid(X.astype(">f8")), TypeError, "x must be float32 or float64, not >f8"),
-    (lambda: fo.sigmoid(X, out=[0.0]), TypeError, "out must be a plain numpy.ndarray, not list"),
-    (lambda: fo.sigmoid(X, out=np.empty((3, 2))), ValueError, r"out has shape \(3, 2\), x has \(2, 3\)"),
-    (lambda: fo.sigmoid(X, out=np.empty((2, 3), np.float32)), TypeError, "out is float32, x is float64"),
-    (lambda: fo.sigmoid(X, out=np.empty((3, 2)).T), ValueError, "out must be C-contiguous.*strides"),
-    (lambda: fo.sigmoid(X, out=frozen(np.empty((2, 3)))), ValueError, "out is read-only"),
-    (lambda: fo.sigmoid(FLAT[1:], out=FLAT[:-1]), ValueError, "out overlaps a part of x"),
-    (lambda: fo.sigmoid_backward([1.0], X), TypeError, "dy must be a plain numpy.ndarray, not list"),
-    (lambda: fo.sigmoid_backward(X[0], X), ValueError, r"dy has shape \(3,\), y has \(2, 3\)"),
-    (lambda: fo.sigmoid_backward(X.astype(np.float32), X), TypeError, "dy is float32, y is float64"),
-    (lambda: fo.sigmoid_backward(X, None), TypeError, "y must be a plain numpy.ndarray, not NoneType"),
-    (
-        lambda: fo.sigmoid_backward(X.ravel()[1:], np.ones(5), out=X.ravel()[:-1]),
-        ValueError,
-        "out overlaps a part of dy",
-    ),
-    (lambda: fo.logistic_loss(X, X[0]), ValueError, r"y has shape \(3,\), z has \(2, 3\)"),
-    (lambda: fo.logistic_loss(X, X.astype(np.float32)), TypeError, "y is float32, z is float64"),
-    (lambda: fo.logistic_loss(X, np.ones((2, 3), complex)), TypeError, "y must be float32 or float64, not complex128"),
-    (lambda: fo.logistic_loss(X.tolist(), X), TypeError, "z must be a plain numpy.ndarray, not list"),
-    (lambda: fo.logistic_loss(X, X, reduction="average"), ValueError, "reduction must be .*, not 'average'"),
-    (lambda: fo.logistic_loss(X[:0], X[:0]), ValueError, r"z has shape \(0, 3\): the mean of no elements"),
-    (lambda: fo.logistic_loss(X, X, out=np.empty(6)), ValueError, r"out has shape \(6,\), z has \(2, 3\)"),
-    (lambda: fo.logistic_loss(np.ones(5), FLAT[1:], out=FLAT[:-1]), ValueError, "out overlaps a part of y"),
-]
-
-
-@pytest.mark.parametrize(("call", "error", "message"), BAD_CALLS, ids=[message for _, _, message in BAD_CALLS])
-def test_bad_arguments_of_functions(call, error, message):
-    before = X.copy()
-    with pytest.raises(error, match=message):
-        call()
-    assert X.tobytes() == before.tobytes()
-
-
-def test_a_bad_reduction_writes_nothing():
-    out = np.full((2, 3), 7.0)
-    with pytest.raises(ValueError, match="reduction"):
-        fo.logistic_loss(X, X, reduction="max", out=out)
-    assert (out == 7).all()
-
-
-def test_a_masked_array_is_not_taken_for_a_plain_one():
-    with pytest.raises(TypeError, match=r"x must be a plain numpy.ndarray, not MaskedArray"):
-        fo.sigmoid(np.ma.masked_array([1.0, 2.0], mask=[True, False]))
-
-
-def test_a_finite_gradient_that_overflows_when_scaled(backend):
-    p = np.ones(3, np.float32)
-    opt = fo.optim.SGD(p)
-    for options in ({}, {"clip_norm": math.inf}):
-        with pytest.raises(FloatingPointError, match="overflow when scaled by 1000"):
-            opt.step(np.full(3, 1e38, np.float32), grad_scale=1e3, **options)
-    opt.step(np.full(3, 1e38, np.float32), grad_scale=1e3, on_nonfinite="skip")
-    assert (p == 1).all()
-    assert (opt.step_count, opt.skipped_steps) == (0, 1)
-
-
-def test_an_epsilon_that_a_schedule_makes_zero():
-    p = np.ones(3)
-    opt = fo.optim.Adam(p, eps=lambda step: 1e-8 if step == 0 else 0.0)
-    opt.step(np.zeros(3))
-    with pytest.raises(ValueError, match="eps"):
-        opt.step(np.zeros(3))
-    assert (p == 1).all()
-    assert opt.step_count == 1
-
-
-def test_none_is_no_gradient(backend):
-    p = np.ones(3)
-    opt = fo.optim.SGD({"p": p})
-    for step in range(2):
-        with pytest.raises(TypeError, match=r"gradient for 'p' must be a numpy\.ndarray, not NoneType"):
-            opt.step({"p": None})
-        if step == 0:
-            opt.step({"p": np.ones(6)[::2]})
-    assert opt.step_count == 1
 
 
 def test_an_optimizer_is_not_copied():

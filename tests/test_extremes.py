@@ -163,6 +163,13 @@ def test_states_begin_with_finite_numbers():
     fo.optim.Adagrad(np.ones(3), initial_accumulator_value=1e39)
 
 
+def test_trust_ratios_are_computed_in_double_for_float32_too():
+    w = np.full(3, 2.0, np.float32)
+    opt = fo.optim.LARS([w], lr=1e-40, weight_decay=1e6, trust_clip=True)  # 1 / lr, and a decay that is looked at
+    opt.step([np.ones(3, np.float32)])
+    assert opt.trust_ratios == {"0": 1.0}
+
+
 def test_denominators_are_not_zero_in_float32():
     for options in ({"initial_accumulator_value": 1e-60}, {}):
         with pytest.raises(ValueError, match="eps"):
