@@ -13,7 +13,7 @@ from weakref import ref
 import numpy as np
 
 try:
-    from ._core import ffi, lib
+    from ._interface import ffi, lib
 except ImportError:  # installed without a compiler
     ffi = lib = None
 

@@ -13,7 +13,7 @@ from . import _backends
 from ._version import __version__
 
 try:
-    from ._core import ffi, lib
+    from ._interface import ffi, lib
 except ImportError:  # installed without a compiler
     lib = None
 

@@ -106,3 +106,14 @@ def test_the_reason_is_the_true_one(tmp_path):
 @pytest.mark.skipif(HAVE_C, reason="this installation has a C core")
 def test_without_a_core_python_m_fastopt_says_why():
     assert "installed without a working C compiler" in run_python("-m", "fastopt").stdout
+
+
+def test_a_core_older_than_its_sources_is_to_be_built_again(tmp_path):
+    check = pytest.importorskip("fastopt._interface", exc_type=ImportError).check
+    header = tmp_path / "csrc" / "fastopt.h"
+    check(header, [])  # installed: there are no sources
+    header.parent.mkdir()
+    header.write_text("/* fastopt_in_words(1) */\nint fastopt_old(int x);\nconst char *fastopt_new(void);\n")
+    check(header, ["fastopt_new", "fastopt_old"])
+    with pytest.raises(ImportError, match=f"no fastopt_new, .*: build the core again, by pip install -e {tmp_path}$"):
+        check(header, ["fastopt_old"])

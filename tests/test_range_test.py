@@ -158,11 +158,16 @@ def test_the_steepest_descent_and_the_bounds():
     assert found.lr == pytest.approx(0.01, rel=0.02)
     assert found.base_lr == pytest.approx(10 ** (-2 - np.log(9) / 6), rel=0.03)  # where the curve is 0.9
     assert found.max_lr == pytest.approx(10 ** (-2 + np.log(9) / 6), rel=0.03)
+    with np.errstate(all="raise"):
+        assert result_of(losses * 2.0**700, lrs).suggest() == found
     linear = np.linspace(0.0, 1.0, 101)
     assert result_of((linear - 0.5) ** 2, linear, "linear").suggest().lr < 0.02
 
 
-@pytest.mark.parametrize("losses", [[], [1.0], [1, 2, 3, 4], [1, 1, 1, 1], [1, 0.5, 2, 3]], ids=str)
+ROUNDED = [-5.0, -5 - 2e-15, -5 - 4e-15, -5 - 6e-15]
+
+
+@pytest.mark.parametrize("losses", [[], [1.0], [1, 2, 3, 4], [1, 1, 1, 1], [1, 0.5, 2, 3], ROUNDED], ids=str)
 def test_where_nothing_falls_nothing_is_suggested(losses):
     result = result_of(losses)
     with pytest.raises(ValueError, match="the loss did not fall clearly in RangeTest"):

@@ -106,3 +106,15 @@ def test_a_fraction_is_as_data_held_out_by_hand(weight):
         np.testing.assert_array_equal(param, by_hand.parameters()[name])
     assert history.val_loss == expected.val_loss
     assert history.loss == expected.loss
+
+
+@pytest.mark.parametrize(("counting", "purpose"), [(slice(0, 6), "validate with"), (slice(6, 8), "train on")])
+def test_a_side_on_which_no_label_counts_is_refused_before_training(counting, purpose):
+    y = np.full(8, -100)
+    y[counting] = 0
+    model = nn.Linear(2, 2, rng=0)
+    before = model.state_dict()
+    opt = fo.optim.SGD(model.parameters(), lr=1.0)
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match=f"rows to {purpose}, no label counts"):
+        fo.fit(model, np.eye(8, 2), y, optimizer=opt, epochs=1, validation=0.25, split="last", loss="cross_entropy")
+    assert all((before[name] == value).all() for name, value in model.state_dict().items())

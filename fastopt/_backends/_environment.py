@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 try:
-    from .._core import lib
+    from .._interface import lib
 except ImportError:  # installed without a compiler
     lib = None
 

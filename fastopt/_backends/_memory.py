@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 try:
-    from .._core import ffi
+    from .._interface import ffi
 
     _address = ffi.from_buffer
 except ImportError:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._core import ffi, lib
+from .._interface import ffi, lib
 from .._pins import HEADER, ITEMS, Pins, fit
 from ..rules import RULES, SQUARES, Overflow, refuse_scalars, scalar_limits
 from . import _memory

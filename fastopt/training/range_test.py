@@ -10,6 +10,7 @@ import numpy as np
 from .._checks import a_number, generator_of, positive, whole
 from .._figure import BLUE, ORANGE, figure_and_axes
 from .._layer import Layer
+from .._loss_arrays import near_one
 from .._moving import copy_all, surely
 from ..optim import Optimizer
 from .advice import warn_of_modes
@@ -19,6 +20,8 @@ from .surroundings import Surroundings, quietly
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
     Generator = np.random.Generator
+
+_ROUNDING = 1e-12  # how much sums of the same losses may differ, relatively
 
 
 class Suggestion(NamedTuple):
@@ -71,12 +74,13 @@ class RangeTest:
             If the loss did not fall clearly, so that there is nothing to suggest.
         """
         known = np.isfinite(self.smoothed) & np.isfinite(self.losses)
-        rates, losses, smoothed = self.lrs[known], self.losses[known], self.smoothed[known]
+        rates, losses = self.lrs[known], self.losses[known]
+        losses, smoothed = (near_one(each, abs(losses)) for each in (losses, self.smoothed[known]))
         lowest = int(np.argmin(smoothed)) if len(smoothed) else 0
         way_down = smoothed[: lowest + 1]
         noise = float(np.std(losses[: lowest + 1] - way_down)) if lowest else 0.0
         fall = float(way_down[0] - way_down[-1]) if lowest else 0.0
-        if lowest < 2 or fall <= noise:
+        if lowest < 2 or fall <= max(noise, _ROUNDING):
             raise ValueError(
                 f"the loss did not fall clearly in {self!r}: begin with a lower rate, take more steps, or give"
                 " validation data"

@@ -66,6 +66,9 @@ class Session:
         if fraction:
             classifies = criterion.accuracy(passes[0].y[:1], y[:1]) is not None
             rows, self._held_out = split(count, how_to_split, y, classifies, counted)
+            for those, purpose in ((rows, "train on"), (self._held_out, "validate with")):
+                if counted is not None and not counted[those].any():
+                    raise ValueError(f"validation={validation}: of the {len(those)} rows to {purpose}, no label counts")
             name = "sample_weight of the validation rows"
             held_out_weight = with_mean_one(name, weight, self._held_out, counted, dtype)
             self._validation = Data(
