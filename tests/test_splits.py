@@ -115,6 +115,9 @@ def test_a_side_on_which_no_label_counts_is_refused_before_training(counting, pu
     model = nn.Linear(2, 2, rng=0)
     before = model.state_dict()
     opt = fo.optim.SGD(model.parameters(), lr=1.0)
-    with pytest.warns(UserWarning), pytest.raises(ValueError, match=f"rows to {purpose}, no label counts"):
+    with (
+        pytest.warns(UserWarning, match="no class 0"),
+        pytest.raises(ValueError, match=f"rows to {purpose}, no label counts"),
+    ):
         fo.fit(model, np.eye(8, 2), y, optimizer=opt, epochs=1, validation=0.25, split="last", loss="cross_entropy")
     assert all((before[name] == value).all() for name, value in model.state_dict().items())
