@@ -1,5 +1,7 @@
 """Graphs of layers and models, evaluated again, trained, and differentiated twice."""
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import pytest
 from variants import numerical_gradient
@@ -88,6 +90,34 @@ def test_layers_of_ones_own():
     y = graph.apply(doubled, x)
     np.testing.assert_allclose(y.value, 2 * x.value @ doubled.weight.T)
     np.testing.assert_allclose(graph.gradients(graph.sum(y))["x"], 2 * np.ones((2, 2)) @ doubled.weight)
+
+
+@dataclass
+class Unhashable:
+    """Which can be no key of a dict."""
+
+    params: dict = field(default_factory=lambda: {"s": np.full(3, 2.0)})
+    grads: dict = field(default_factory=lambda: {"s": np.zeros(3)})
+    forward, backward = Scale.forward, Scale.backward
+
+
+class Slotted:
+    """To which there are no weak references."""
+
+    __slots__ = ("grads", "params", "x")
+
+    def __init__(self):
+        self.params, self.grads = {"s": np.full(3, 2.0)}, {"s": np.zeros(3)}
+
+    forward, backward = Scale.forward, Scale.backward
+
+
+@pytest.mark.parametrize("kind", [Unhashable, Slotted])
+def test_any_object_with_the_two_methods_is_a_layer(kind):
+    layer, x = kind(), graph.variable(RNG.standard_normal((2, 3)), name="x")
+    found = graph.gradients(graph.sum(graph.apply(layer, x) + graph.apply(layer, x)))
+    np.testing.assert_allclose(found["s"], 2 * x.value.sum(axis=0), rtol=1e-12)
+    np.testing.assert_array_equal(found["x"], np.full((2, 3), 4.0))
 
 
 def test_a_layer_of_ones_own_that_is_applied_twice():

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from .partials import linear
 from .shapes import transpose
 
 _ACTIVATIONS = ((nn.Sigmoid, sigmoid), (nn.Tanh, tanh), (nn.ReLU, relu))
-_parameters: WeakKeyDictionary[Any, dict[str, Node]] = WeakKeyDictionary()
+_variables: WeakValueDictionary[int, Node] = WeakValueDictionary()  # of parameters, by the ids of their arrays
 
 
 def apply(layer: Any, x: Any, *, training: bool = True, name: str = "") -> Any:
@@ -65,7 +65,7 @@ def apply(layer: Any, x: Any, *, training: bool = True, name: str = "") -> Any:
         if not training or layer.p == 0:
             return x
         return dropout(x, layer.p, seed=int(layer.buffers["seed"]), draw=int(layer.buffers["draw"]))
-    params = _variables(layer, name)
+    params = {key: _variable(array, f"{name}{key}") for key, array in arrays_of(layer, "params").items()}
     if _is(layer, nn.Linear):
         y = x @ transpose(params["weight"])
         return y + params["bias"] if "bias" in params else y
@@ -86,16 +86,12 @@ def _is(layer: Any, kind: type) -> bool:
     return isinstance(layer, kind) and all(getattr(type(layer), m) is getattr(kind, m) for m in methods)
 
 
-def _variables(layer: Any, name: str) -> dict[str, Node]:
-    """The layer's parameters as variables, made when it is first applied."""
-    params = arrays_of(layer, "params")
-    if not params:
-        return {}
-    known = _parameters.setdefault(layer, {})
-    for key, array in params.items():
-        if key not in known or known[key].value is not array:
-            known[key] = variable(array, name=f"{name}{key}")
-    return {key: known[key] for key in params}
+def _variable(array: np.ndarray, name: str) -> Node:
+    """The variable of a parameter: the one there is, as long as a graph has it."""
+    known = _variables.get(id(array))
+    if known is None or known.value is not array:
+        known = _variables[id(array)] = variable(array, name=name)
+    return known
 
 
 def _custom(layer: Any, x: Node, params: dict[str, Node]) -> Node:
