@@ -74,7 +74,7 @@ class Layer(Attributes):
         if x.ndim < 2:
             raise ValueError(f"x has shape {x.shape}: it must have rows and columns{one_dimensional('x', x)}")
         self.check_arrays()
-        kept = kept_by(self, self._own)
+        kept = kept_by(self._own)
         passes, training = kept.passes, kept.training
         key = (x.shape, x.dtype, _backends.active, get_matmul())
         with self._lock:
@@ -127,7 +127,7 @@ class Layer(Attributes):
         TypeError, ValueError
             If ``dy`` is no array of the output's shape and dtype.
         """
-        last = kept_by(self, self._own).last
+        last = kept_by(self._own).last
         if last is None:
             raise RuntimeError("backward needs a forward before it, in the same thread")
         if not isinstance(not_masked("dy", dy), np.ndarray) or dy.dtype != last.y.dtype:
@@ -223,7 +223,7 @@ class Layer(Attributes):
 
     def _predicted(self, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """The output for a batch, in evaluation mode, in a buffer of this thread's next prediction."""
-        kept = kept_by(self, self._own)
+        kept = kept_by(self._own)
         key = (x.shape, dtype, _backends.active, get_matmul())
         found = kept.predictions.pop(key, None)
         if found is not None and found.still_fits(self.arrays()):

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from operator import is_
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -29,13 +30,12 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 class Context:
     """What the layers of one pass share: the mode it runs in, and the memory it takes."""
 
-    __slots__ = ("custom", "inner", "nbytes", "training")
+    __slots__ = ("__weakref__", "custom", "nbytes", "training")
 
     def __init__(self, training: bool | None):
         self.training = training  # None: every layer is in the mode that it was put into
         self.nbytes = 0
         self.custom = False  # whether there are custom layers, which may raise
-        self.inner: dict[Any, Kept] = {}  # the passes of layers that custom layers hold, and run themselves
 
     def trains(self, layer: Any) -> bool:
         """Whether ``layer`` runs in training mode."""
@@ -139,7 +139,14 @@ def drop_oldest(passes: dict[Any, Pass], count: int, nbytes: int) -> None:
 
 
 class OfThread(threading.local, Kept):
-    """`Kept`, of the thread that looks."""
+    """`Kept`, of the thread that looks; and of the runs of custom layers that run the layer themselves.
+
+    Those are kept with the layer, not with the runs, so that they end with whichever ends first.
+    """
+
+    def __init__(self) -> None:
+        Kept.__init__(self)
+        self.within: WeakKeyDictionary[Context, Kept] = WeakKeyDictionary()
 
 
 class _Current(threading.local):
@@ -149,10 +156,13 @@ class _Current(threading.local):
 current = _Current()  # the context of the pass in which a layer of the user's own is running, in this thread
 
 
-def kept_by(layer: Any, own: OfThread) -> Kept:
-    """Where ``layer`` keeps its passes: within a custom layer, with the pass of that; else with the thread."""
-    if current.context is None:
+def kept_by(own: OfThread) -> Kept:
+    """Where a layer keeps its passes: within a custom layer, those of that layer's pass; else those of the thread."""
+    context = current.context
+    if context is None:
         return own
-    kept = current.context.inner.setdefault(layer, Kept())
-    kept.training = False if current.context.training is False else None  # no layer trains in a prediction
+    kept = own.within.get(context)
+    if kept is None:
+        kept = own.within[context] = Kept()
+    kept.training = False if context.training is False else None  # no layer trains in a prediction
     return kept

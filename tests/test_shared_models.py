@@ -3,6 +3,7 @@
 import gc
 import sys
 import threading
+import weakref
 from contextlib import contextmanager
 
 import numpy as np
@@ -387,3 +388,34 @@ def test_a_prediction_leaves_no_new_attribute_in_slots():
     layer = Slotted()
     nn.Sequential(layer).predict(batch(4))
     assert not hasattr(layer, "x")
+
+
+def test_layers_that_a_custom_layer_makes_anew_in_every_run_do_not_stay():
+    made = []
+
+    class Temporary(Recorder):
+        def forward(self, x):
+            layer = nn.ReLU()
+            made.append(weakref.ref(layer))
+            return layer(x)
+
+    model = nn.Sequential(Temporary())
+    for _ in range(3):
+        model(batch(4))
+        model.predict(batch(4))
+    gc.collect()
+    assert [layer() for layer in made] == [None] * 6
+
+
+def test_a_pass_takes_those_of_inner_layers_with_it():
+    inner = nn.ReLU()
+
+    class Holding(Recorder):
+        def forward(self, x):
+            return inner(x)
+
+    model = nn.Sequential(Holding())
+    for rows in range(1, 20):
+        model(batch(rows))
+    gc.collect()
+    assert 0 < len(inner._own.within) <= 8
