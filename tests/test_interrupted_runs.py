@@ -83,7 +83,9 @@ def test_a_range_test_leaves_no_trace(validation):
         test(place)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_resuming_is_done_wholly_or_not_at_all(tmp_path):
+    """What is raised between the opening of a file and its ``with`` leaves the closing to Python, which warns of it."""
     path = tmp_path / "run.npz"
     model, opt = made()
     fo.fit(model, X, Y, optimizer=opt, callbacks=fo.EarlyStopping(), checkpoint=path, **OPTIONS)
