@@ -248,7 +248,11 @@ def _without_arrays(node: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _can_be_a_member(name: str) -> bool:
-    """Whether an array can have this name within the file: those with control characters or very long ones cannot."""
+    """Whether an array can have this name within the file.
+
+    Those with control characters or backslashes, which Windows takes for the separator of folders, and very long ones
+    cannot.
+    """
     return len(name) < _LONGEST_NAME and name.isprintable() and "\\" not in name
 
 
