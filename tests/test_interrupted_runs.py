@@ -10,6 +10,7 @@ from raising import raising_at
 
 import fastopt as fo
 from fastopt import nn
+from fastopt._moving import surely
 
 X, Y = problem(rows=40)
 PLACES = 60  # of how many instructions of a run the raising is tried: evenly spread, none of which is special
@@ -168,3 +169,17 @@ def test_an_exit_by_a_signal_while_the_average_is_in_the_model():
     assert len(caught.value.history) == 2
     assert caught.value.history.stopped == "SystemExit: 3"
     assert ends == [caught.value]
+
+
+def test_what_must_be_done_is_repeated_until_it_is_through():
+    tries = []
+
+    def interrupted():
+        tries.append(None)
+        if len(tries) < 4:
+            raise KeyboardInterrupt
+
+    surely(interrupted)
+    assert len(tries) == 4
+    with pytest.raises(ZeroDivisionError):
+        surely(lambda: 1 // 0)  # what never gets through is not repeated for ever
