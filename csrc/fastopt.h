@@ -42,19 +42,21 @@ typedef struct {
  * first those of `struct prepare`, then the rule's own. fastopt_update rounds them for float tensors.
  *
  * They are ordinary between smallest and largest, and if the larger of the scalars number eps and, under a root, eps_root
- * (-1: none) is not tiny. Bit k of squares: state k is one of squares. */
+ * (-1: none) is not tiny. Bit k of squares: state k is one of squares. fastopt_update keeps in `watched` whether parameters are
+ * looked at after every step. */
 typedef struct {
     double scalars[FASTOPT_MAX_SCALARS];
     float rounded[FASTOPT_MAX_SCALARS];
     double smallest[FASTOPT_MAX_SCALARS], largest[FASTOPT_MAX_SCALARS];
-    int32_t rule, eps, eps_root, squares, has_float;
+    int32_t rule, eps, eps_root, squares, has_float, watched;
 } fastopt_group;
 
 /* Everything a step works on. fastopt_plan_blocks fills in elements, blocks and every first_block and has_float, once,
  * after the sizes are set; block_sums is then to have room for two numbers per block. `own` pins the parameters and
  * then whatever else is written to, `given` (NULL: there are none) the gradients and then what they are views of. An
  * object's head lies `header` bytes behind its address. What a step leaves beside the tensors: step_count, one more,
- * and grad_norm. `ordinary` says that parameters and states are known not to be large; 0 once they are written to. */
+ * and grad_norm. For so many steps as `ordinary` says, parameters and states are known not to be too large; 0 once they are
+ * written to. */
 typedef struct {
     fastopt_tensor *tensors;
     fastopt_group *groups;

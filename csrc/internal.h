@@ -19,7 +19,12 @@ enum rule {
 /* Gradients (scaled) and parameters below LARGE_*, states, to begin with, too, or if they are squares below LARGE_SQUARE_*,
  * denominators from TINY_* on, and ordinary scalars (fastopt/rules.py): then no rule overflows. A gradient with decay is less
  * than 2^41, and so are averages of it, to rounding; a square is less than 2^82, and a sum or a momentum buffer grows at most
- * by as much in a step; the largest quotient, LAMB's, times a learning rate is less than 2^(16 + 42 + 50 + 8), in float. */
+ * by as much in a step; the largest quotient, LAMB's, times a learning rate is less than 2^(16 + 42 + 50 + 8), in float.
+ *
+ * Where parameters are not added to gradients, and have no trust ratio, they grow by less than 2^108 in a step (a numerator of
+ * 2^(16 + 42) over 2^-50), and nothing grows with them; AdaDelta's acc_delta no more than doubles in a step, since
+ * (1 - rho) delta^2 <= acc_delta + eps. So in ORDINARY_STEPS steps from ordinary numbers nothing overflows. */
+enum { ORDINARY_STEPS = 32 };
 #define LARGE_float 0x1p40
 #define LARGE_SQUARE_float 0x1p80
 #define TINY_float 0x1p-50
@@ -98,6 +103,10 @@ extern const instruction_set fastopt_baseline, fastopt_avx2, fastopt_avx512, fas
 /* math.c */
 extern const float fastopt_exp_min_float, fastopt_exp_max_float, fastopt_sigmoid_max_float;
 extern const double fastopt_exp_min_double, fastopt_exp_max_double, fastopt_sigmoid_max_double;
+
+/* Whether all arrays are as they were taken, and the objects, unless they are NULL, the first of them; an array's head lies
+ * `header` bytes behind its object's address (pins.c). */
+int fastopt_pins_fit(const fastopt_pin *pins, size_t count, const uintptr_t *objects, size_t object_count, size_t header);
 
 /* The kernels in use for a dtype. */
 const kernel_table *fastopt_kernels(int dtype);

@@ -125,7 +125,7 @@ static void update_range(step *s, const fastopt_tensor *tensors, size_t count, s
         found_beyond(s);
 }
 
-/* Whether parameters and states are ordinary, as they are before the first step. */
+/* Whether parameters and states are ordinary, as they mostly are: for ORDINARY_STEPS steps that need not be asked again. */
 static void look_range(step *s, const fastopt_tensor *tensors, size_t count, size_t begin, size_t end)
 {
     static const double large[] = {LARGE_float, LARGE_double}, large_square[] = {LARGE_SQUARE_float, LARGE_SQUARE_double};
@@ -267,20 +267,13 @@ static void square_sum_block(void *context, size_t i)
     plan->block_sums[block] = fastopt_kernels(tensor->dtype)->square_sum(grad, n);
 }
 
-/* Whether the plan's arrays are as they were pinned, and the same objects. A list of objects is a tuple's, which nobody else
- * has: it does not change while this runs. */
+/* Whether the plan's arrays are as they were pinned, and the objects at these addresses, unless they are 0, the same. They
+ * are a tuple's, which nobody else has: it does not change while this runs. */
 static int still_fits(const fastopt_plan *plan, uintptr_t params, uintptr_t grads)
 {
-    const uintptr_t *const objects[2] = {(const uintptr_t *)params, (const uintptr_t *)grads};
-    const fastopt_pin *const pins[2] = {plan->own, plan->given};
-    uintptr_t different = 0;
-    if (!plan->given)
-        return 0;
-    for (int k = 0; k < 2; k++)
-        for (size_t t = 0; objects[k] && t < plan->count; t++)
-            different |= objects[k][t] + plan->header - (uintptr_t)pins[k][t].head;
-    return !different && fastopt_pins_hold(plan->own, plan->own_count) &&
-           fastopt_pins_hold(plan->given, plan->given_count);
+    return plan->given &&
+           fastopt_pins_fit(plan->own, plan->own_count, (const uintptr_t *)params, plan->count, plan->header) &&
+           fastopt_pins_fit(plan->given, plan->given_count, (const uintptr_t *)grads, plan->count, plan->header);
 }
 
 int fastopt_grad_square_sums(const fastopt_plan *plan, uintptr_t params, uintptr_t grads, double *sums)
@@ -331,6 +324,12 @@ static int has_ordinary_scalars(const fastopt_group *group)
            || (group->eps_root >= 0 && group->scalars[group->eps_root] >= tiny * tiny);
 }
 
+/* Whether what is added to a parameter grows with it: by L2 decay, or by a trust ratio. */
+static int grows_with_parameters(const fastopt_group *group)
+{
+    return rules[group->rule].trust > 0 || group->scalars[offsetof(struct prepare, l2) / sizeof(double)] != 0;
+}
+
 /* Whether a gradient, scaled, reaches the limits of the two types. */
 static int gradients_reach(step *s, double of_float, double of_double)
 {
@@ -350,9 +349,14 @@ int fastopt_update(fastopt_plan *plan, uintptr_t params, uintptr_t grads, const 
     for (size_t t = 0; t < plan->count; t++)
         plan->tensors[t].grad_factor = factors ? factors[t] : 1;
     for (size_t g = 0; g < plan->group_count; g++) {
-        two_sweeps |= rules[plan->groups[g].rule].trust > 0;
-        if (!round_scalars(&plan->groups[g]))
+        fastopt_group *group = &plan->groups[g];
+        if (!round_scalars(group))
             return FASTOPT_BAD_SCALAR;
+        const int watched = grows_with_parameters(group);
+        if (watched && !group->watched) /* what its parameters have become meanwhile is not known */
+            plan->ordinary = 0;
+        group->watched = watched;
+        two_sweeps |= rules[group->rule].trust > 0;
     }
     if (check_finite && gradients_reach(&s, LARGE_float, LARGE_double)) {
         if (gradients_reach(&s, INFINITY, INFINITY))
@@ -366,7 +370,7 @@ int fastopt_update(fastopt_plan *plan, uintptr_t params, uintptr_t grads, const 
                 return FASTOPT_UNCERTAIN;
         if (!plan->ordinary) {
             visit_tensors(&s, look_range, 0, plan->count, plan->elements);
-            plan->ordinary = !atomic_exchange(&s.beyond, 0);
+            plan->ordinary = atomic_exchange(&s.beyond, 0) ? 0 : ORDINARY_STEPS;
         }
         if (!plan->ordinary)
             return FASTOPT_UNCERTAIN;
@@ -375,7 +379,7 @@ int fastopt_update(fastopt_plan *plan, uintptr_t params, uintptr_t grads, const 
         update_in_runs(&s);
     else
         visit_tensors(&s, update_range, 0, plan->count, plan->elements);
-    plan->ordinary = !atomic_load(&s.beyond);
+    plan->ordinary = certain || atomic_load(&s.beyond) ? 0 : plan->ordinary - 1;
     ++*plan->step_count;
     plan->grad_norm = grad_norm;
     return FASTOPT_DONE;

@@ -3,7 +3,7 @@
  * Shape, type, flags and memory of an array can be changed in place by anyone who has it. To ask Python for all of them
  * takes longer than a step of a small network; here they are read where NumPy keeps them. fastopt/_pins.py checks that it
  * does so before it relies on this, and keeps the objects alive. */
-#include "fastopt.h"
+#include "internal.h"
 
 /* PyArrayObject_fields, behind Python's header: part of NumPy's binary interface since 1.0. */
 typedef struct {
@@ -35,14 +35,26 @@ void fastopt_pins_take(fastopt_pin *pins, const uintptr_t *heads, size_t count)
     }
 }
 
-int fastopt_pins_hold(const fastopt_pin *pins, size_t count)
+/* Something other than 0 if the array is not as it was. */
+static inline uint64_t difference(const fastopt_pin *pin)
+{
+    const fastopt_pin now = look(pin->head, pin->dimensions);
+    return ((uintptr_t)now.data ^ (uintptr_t)pin->data) | ((uintptr_t)now.type ^ (uintptr_t)pin->type) |
+           (now.shape ^ pin->shape) | (uint16_t)(now.dimensions ^ pin->dimensions) | (uint16_t)(now.flags ^ pin->flags);
+}
+
+int fastopt_pins_fit(const fastopt_pin *pins, size_t count, const uintptr_t *objects, size_t object_count, size_t header)
 {
     uint64_t different = 0; /* no early way out, so that the loads of many arrays overlap */
-    for (size_t i = 0; i < count; i++) {
-        const fastopt_pin now = look(pins[i].head, pins[i].dimensions);
-        different |= ((uintptr_t)now.data ^ (uintptr_t)pins[i].data) | ((uintptr_t)now.type ^ (uintptr_t)pins[i].type) |
-                     (now.shape ^ pins[i].shape) | (uint16_t)(now.dimensions ^ pins[i].dimensions) |
-                     (uint16_t)(now.flags ^ pins[i].flags);
-    }
+    size_t i = 0;
+    for (; objects && i < object_count; i++)
+        different |= ((objects[i] + header) ^ (uintptr_t)pins[i].head) | difference(&pins[i]);
+    for (; i < count; i++)
+        different |= difference(&pins[i]);
     return !different;
+}
+
+int fastopt_pins_hold(const fastopt_pin *pins, size_t count)
+{
+    return fastopt_pins_fit(pins, count, NULL, 0, 0);
 }

@@ -12,7 +12,8 @@ static inline real TYPED(plus)(real x, real factor, real y)
     return factor != 0 ? x + factor * y : x;
 }
 
-/* 0 in place of a subnormal number: a state that fades away ends at 0, and no step computes slowly with it. */
+/* What is stored of every rule's states: 0 in place of a subnormal number. So a state that fades away ends at 0, and no step
+ * computes slowly with it. */
 static inline real TYPED(flush)(real x)
 {
     return FABS(x) < SMALLEST_NORMAL ? 0 : x;
@@ -49,7 +50,7 @@ struct TYPED(momentum) {
 
 static inline real TYPED(momentum_rule)(struct TYPED(momentum) h, real p, real g, real *momentum_buffer)
 {
-    *momentum_buffer = TYPED(flush)(h.momentum * *momentum_buffer + h.grad_weight * g);
+    *momentum_buffer = h.momentum * *momentum_buffer + h.grad_weight * g;
     return p - h.lr * TYPED(plus)(h.from_buffer * *momentum_buffer, h.from_grad, g);
 }
 
@@ -60,7 +61,7 @@ struct TYPED(adagrad) {
 
 static inline real TYPED(adagrad_rule)(struct TYPED(adagrad) h, real p, real g, real *sum)
 {
-    *sum = TYPED(flush)(*sum + g * g);
+    *sum = *sum + g * g;
     return p - h.lr * g / (SQRT(*sum + h.eps_root) + h.eps);
 }
 
@@ -71,9 +72,9 @@ struct TYPED(adadelta) {
 
 static inline real TYPED(adadelta_rule)(struct TYPED(adadelta) h, real p, real g, real *square_avg, real *acc_delta)
 {
-    *square_avg = TYPED(flush)(h.rho * *square_avg + h.one_minus_rho * g * g);
+    *square_avg = h.rho * *square_avg + h.one_minus_rho * g * g;
     real delta = SQRT((*acc_delta + h.eps) / (*square_avg + h.eps)) * g;
-    *acc_delta = TYPED(flush)(h.rho * *acc_delta + h.one_minus_rho * delta * delta);
+    *acc_delta = h.rho * *acc_delta + h.one_minus_rho * delta * delta;
     return p - h.lr * delta;
 }
 
@@ -84,7 +85,7 @@ struct TYPED(rmsprop) {
 
 static inline real TYPED(rmsprop_rule)(struct TYPED(rmsprop) h, real p, real g, real *square_avg)
 {
-    *square_avg = TYPED(flush)(h.alpha * *square_avg + h.one_minus_alpha * g * g);
+    *square_avg = h.alpha * *square_avg + h.one_minus_alpha * g * g;
     return p - h.lr * g / (SQRT(*square_avg + h.eps_root) + h.eps);
 }
 
@@ -96,8 +97,8 @@ struct TYPED(rmsprop_centered) {
 static inline real TYPED(rmsprop_centered_rule)(struct TYPED(rmsprop_centered) h, real p, real g, real *square_avg,
                                                 real *grad_avg)
 {
-    *square_avg = TYPED(flush)(h.alpha * *square_avg + h.one_minus_alpha * g * g);
-    *grad_avg = TYPED(flush)(h.alpha * *grad_avg + h.one_minus_alpha * g);
+    *square_avg = h.alpha * *square_avg + h.one_minus_alpha * g * g;
+    *grad_avg = h.alpha * *grad_avg + h.one_minus_alpha * g;
     real square = *grad_avg * *grad_avg;
     real variance = (*square_avg < square ? square : *square_avg) - square; /* a NaN square_avg stays */
     return p - h.lr * g / (SQRT(variance + h.eps_root) + h.eps);
@@ -112,9 +113,9 @@ struct TYPED(rmsprop_momentum) {
 static inline real TYPED(rmsprop_momentum_rule)(struct TYPED(rmsprop_momentum) h, real p, real g, real *square_avg,
                                                 real *momentum_buffer)
 {
-    *square_avg = TYPED(flush)(h.alpha * *square_avg + h.one_minus_alpha * g * g);
+    *square_avg = h.alpha * *square_avg + h.one_minus_alpha * g * g;
     real step = g / (SQRT(*square_avg + h.eps_root) + h.eps);
-    *momentum_buffer = TYPED(flush)(h.momentum * *momentum_buffer + h.step_weight * step);
+    *momentum_buffer = h.momentum * *momentum_buffer + h.step_weight * step;
     return p - h.lr * TYPED(plus)(h.from_buffer * *momentum_buffer, h.from_step, step);
 }
 
@@ -125,12 +126,12 @@ struct TYPED(rmsprop_centered_momentum) {
 static inline real TYPED(rmsprop_centered_momentum_rule)(struct TYPED(rmsprop_centered_momentum) h, real p, real g,
                                                          real *square_avg, real *grad_avg, real *momentum_buffer)
 {
-    *square_avg = TYPED(flush)(h.alpha * *square_avg + h.one_minus_alpha * g * g);
-    *grad_avg = TYPED(flush)(h.alpha * *grad_avg + h.one_minus_alpha * g);
+    *square_avg = h.alpha * *square_avg + h.one_minus_alpha * g * g;
+    *grad_avg = h.alpha * *grad_avg + h.one_minus_alpha * g;
     real square = *grad_avg * *grad_avg;
     real variance = (*square_avg < square ? square : *square_avg) - square; /* a NaN square_avg stays */
     real step = g / (SQRT(variance + h.eps_root) + h.eps);
-    *momentum_buffer = TYPED(flush)(h.momentum * *momentum_buffer + h.step_weight * step);
+    *momentum_buffer = h.momentum * *momentum_buffer + h.step_weight * step;
     return p - h.lr * TYPED(plus)(h.from_buffer * *momentum_buffer, h.from_step, step);
 }
 
@@ -142,8 +143,8 @@ struct TYPED(adam) {
 
 static inline real TYPED(adam_rule)(struct TYPED(adam) h, real p, real g, real *exp_avg, real *exp_avg_sq)
 {
-    *exp_avg = TYPED(flush)(h.beta1 * *exp_avg + h.one_minus_beta1 * g);
-    *exp_avg_sq = TYPED(flush)(h.beta2 * *exp_avg_sq + h.one_minus_beta2 * g * g);
+    *exp_avg = h.beta1 * *exp_avg + h.one_minus_beta1 * g;
+    *exp_avg_sq = h.beta2 * *exp_avg_sq + h.one_minus_beta2 * g * g;
     return p - h.step_size * *exp_avg / (SQRT(*exp_avg_sq + h.eps_root) * h.root_correction2 + h.eps);
 }
 
@@ -156,11 +157,11 @@ struct TYPED(adam_amsgrad) {
 static inline real TYPED(adam_amsgrad_rule)(struct TYPED(adam_amsgrad) h, real p, real g, real *exp_avg,
                                             real *exp_avg_sq, real *max_exp_avg_sq)
 {
-    *exp_avg = TYPED(flush)(h.beta1 * *exp_avg + h.one_minus_beta1 * g);
-    *exp_avg_sq = TYPED(flush)(h.beta2 * *exp_avg_sq + h.one_minus_beta2 * g * g);
+    *exp_avg = h.beta1 * *exp_avg + h.one_minus_beta1 * g;
+    *exp_avg_sq = h.beta2 * *exp_avg_sq + h.one_minus_beta2 * g * g;
     real candidate = *exp_avg_sq * h.before;
     real largest = *max_exp_avg_sq > candidate ? *max_exp_avg_sq : candidate; /* a NaN candidate stays */
-    *max_exp_avg_sq = TYPED(flush)(largest);
+    *max_exp_avg_sq = largest;
     return p - h.step_size * *exp_avg / (SQRT(*max_exp_avg_sq + h.eps_root) * h.root_after + h.eps);
 }
 
@@ -171,8 +172,8 @@ struct TYPED(nadam) {
 
 static inline real TYPED(nadam_rule)(struct TYPED(nadam) h, real p, real g, real *exp_avg, real *exp_avg_sq)
 {
-    *exp_avg = TYPED(flush)(h.beta1 * *exp_avg + h.one_minus_beta1 * g);
-    *exp_avg_sq = TYPED(flush)(h.beta2 * *exp_avg_sq + h.one_minus_beta2 * g * g);
+    *exp_avg = h.beta1 * *exp_avg + h.one_minus_beta1 * g;
+    *exp_avg_sq = h.beta2 * *exp_avg_sq + h.one_minus_beta2 * g * g;
     real numerator = h.grad_step * g + h.avg_step * *exp_avg;
     return p - numerator / (SQRT(*exp_avg_sq + h.eps_root) * h.root_correction2 + h.eps);
 }
@@ -194,7 +195,7 @@ static inline real TYPED(lars_direction)(struct TYPED(lars) h, real p, real g)
 static inline real TYPED(lars_rule)(struct TYPED(lars) h, real p, real g, real *momentum_buffer)
 {
     g = h.trust_ratio * TYPED(plus)(g, h.decay, p);
-    *momentum_buffer = TYPED(flush)(h.momentum * *momentum_buffer + h.grad_weight * g);
+    *momentum_buffer = h.momentum * *momentum_buffer + h.grad_weight * g;
     return p - h.lr * TYPED(plus)(h.from_buffer * *momentum_buffer, h.from_grad, g);
 }
 
@@ -205,8 +206,8 @@ struct TYPED(lamb) {
 
 static inline void TYPED(lamb_moments)(struct TYPED(lamb) h, real g, real *exp_avg, real *exp_avg_sq)
 {
-    *exp_avg = TYPED(flush)(h.beta1 * *exp_avg + h.grad_weight * g);
-    *exp_avg_sq = TYPED(flush)(h.beta2 * *exp_avg_sq + h.one_minus_beta2 * g * g);
+    *exp_avg = h.beta1 * *exp_avg + h.grad_weight * g;
+    *exp_avg_sq = h.beta2 * *exp_avg_sq + h.one_minus_beta2 * g * g;
 }
 
 static inline real TYPED(lamb_direction)(struct TYPED(lamb) h, real p, real exp_avg, real exp_avg_sq)

@@ -31,7 +31,10 @@ def plus(x, factor, y):
 
 
 def flush(x):
-    """0 in place of a subnormal number: a state that fades away ends at 0, and no step computes slowly with it."""
+    """What is stored of every rule's states: 0 in place of a subnormal number.
+
+    So a state that fades away ends at 0, and no step computes slowly with it.
+    """
     return np.where(np.abs(x) < np.finfo(x.dtype).smallest_normal, x.dtype.type(0), x)
 
 
@@ -45,34 +48,34 @@ def momentum(h, p, g, momentum_buffer):
 
     Heavy ball has from_grad = 0 and from_buffer = 1; Nesterov's 1 and momentum.
     """
-    momentum_buffer = flush(h.momentum * momentum_buffer + h.grad_weight * g)
+    momentum_buffer = h.momentum * momentum_buffer + h.grad_weight * g
     return p - h.lr * plus(h.from_buffer * momentum_buffer, h.from_grad, g), momentum_buffer
 
 
 def adagrad(h, p, g, sum):
     """AdaGrad (Duchi et al. 2011, eq. 1 with the diagonal of section 1.3)."""
-    sum = flush(sum + g * g)
+    sum = sum + g * g
     return p - h.lr * g / (np.sqrt(sum + h.eps_root) + h.eps), sum
 
 
 def adadelta(h, p, g, square_avg, acc_delta):
     """AdaDelta (Zeiler 2012, Algorithm 1)."""
-    square_avg = flush(h.rho * square_avg + h.one_minus_rho * g * g)
+    square_avg = h.rho * square_avg + h.one_minus_rho * g * g
     delta = np.sqrt((acc_delta + h.eps) / (square_avg + h.eps)) * g
-    acc_delta = flush(h.rho * acc_delta + h.one_minus_rho * delta * delta)
+    acc_delta = h.rho * acc_delta + h.one_minus_rho * delta * delta
     return p - h.lr * delta, square_avg, acc_delta
 
 
 def rmsprop(h, p, g, square_avg):
     """RMSProp (Tieleman & Hinton 2012, lecture 6.5): the gradient over the root of its running mean square."""
-    square_avg = flush(h.alpha * square_avg + h.one_minus_alpha * g * g)
+    square_avg = h.alpha * square_avg + h.one_minus_alpha * g * g
     return p - h.lr * g / (np.sqrt(square_avg + h.eps_root) + h.eps), square_avg
 
 
 def rmsprop_centered(h, p, g, square_avg, grad_avg):
     """Centred (Graves 2013, eq. 38-40): the variance for the mean square; rounding must not make it negative."""
-    square_avg = flush(h.alpha * square_avg + h.one_minus_alpha * g * g)
-    grad_avg = flush(h.alpha * grad_avg + h.one_minus_alpha * g)
+    square_avg = h.alpha * square_avg + h.one_minus_alpha * g * g
+    grad_avg = h.alpha * grad_avg + h.one_minus_alpha * g
     square = grad_avg * grad_avg
     variance = np.maximum(square_avg, square) - square
     return p - h.lr * g / (np.sqrt(variance + h.eps_root) + h.eps), square_avg, grad_avg
@@ -83,20 +86,20 @@ def rmsprop_momentum(h, p, g, square_avg, momentum_buffer):
 
     With the learning rate in the buffer, step_weight and from_step are lr, and lr is 1.
     """
-    square_avg = flush(h.alpha * square_avg + h.one_minus_alpha * g * g)
+    square_avg = h.alpha * square_avg + h.one_minus_alpha * g * g
     step = g / (np.sqrt(square_avg + h.eps_root) + h.eps)
-    momentum_buffer = flush(h.momentum * momentum_buffer + h.step_weight * step)
+    momentum_buffer = h.momentum * momentum_buffer + h.step_weight * step
     return p - h.lr * plus(h.from_buffer * momentum_buffer, h.from_step, step), square_avg, momentum_buffer
 
 
 def rmsprop_centered_momentum(h, p, g, square_avg, grad_avg, momentum_buffer):
     """Centred RMSProp with momentum."""
-    square_avg = flush(h.alpha * square_avg + h.one_minus_alpha * g * g)
-    grad_avg = flush(h.alpha * grad_avg + h.one_minus_alpha * g)
+    square_avg = h.alpha * square_avg + h.one_minus_alpha * g * g
+    grad_avg = h.alpha * grad_avg + h.one_minus_alpha * g
     square = grad_avg * grad_avg
     variance = np.maximum(square_avg, square) - square
     step = g / (np.sqrt(variance + h.eps_root) + h.eps)
-    momentum_buffer = flush(h.momentum * momentum_buffer + h.step_weight * step)
+    momentum_buffer = h.momentum * momentum_buffer + h.step_weight * step
     return p - h.lr * plus(h.from_buffer * momentum_buffer, h.from_step, step), square_avg, grad_avg, momentum_buffer
 
 
@@ -105,8 +108,8 @@ def adam(h, p, g, exp_avg, exp_avg_sq):
 
     The correction stands outside the root, where it cannot overflow; eps_root is divided by its square instead.
     """
-    exp_avg = flush(h.beta1 * exp_avg + h.one_minus_beta1 * g)
-    exp_avg_sq = flush(h.beta2 * exp_avg_sq + h.one_minus_beta2 * g * g)
+    exp_avg = h.beta1 * exp_avg + h.one_minus_beta1 * g
+    exp_avg_sq = h.beta2 * exp_avg_sq + h.one_minus_beta2 * g * g
     return (
         p - h.step_size * exp_avg / (np.sqrt(exp_avg_sq + h.eps_root) * h.root_correction2 + h.eps),
         exp_avg,
@@ -119,17 +122,17 @@ def adam_amsgrad(h, p, g, exp_avg, exp_avg_sq, max_exp_avg_sq):
 
     Of v (before = 1) as in PyTorch, or of the corrected v (root_after = 1).
     """
-    exp_avg = flush(h.beta1 * exp_avg + h.one_minus_beta1 * g)
-    exp_avg_sq = flush(h.beta2 * exp_avg_sq + h.one_minus_beta2 * g * g)
-    max_exp_avg_sq = flush(np.maximum(exp_avg_sq * h.before, max_exp_avg_sq))
+    exp_avg = h.beta1 * exp_avg + h.one_minus_beta1 * g
+    exp_avg_sq = h.beta2 * exp_avg_sq + h.one_minus_beta2 * g * g
+    max_exp_avg_sq = np.maximum(exp_avg_sq * h.before, max_exp_avg_sq)
     denominator = np.sqrt(max_exp_avg_sq + h.eps_root) * h.root_after + h.eps
     return p - h.step_size * exp_avg / denominator, exp_avg, exp_avg_sq, max_exp_avg_sq
 
 
 def nadam(h, p, g, exp_avg, exp_avg_sq):
     """NAdam (Dozat 2016, Algorithm 2): Adam with Nesterov's look-ahead in the numerator."""
-    exp_avg = flush(h.beta1 * exp_avg + h.one_minus_beta1 * g)
-    exp_avg_sq = flush(h.beta2 * exp_avg_sq + h.one_minus_beta2 * g * g)
+    exp_avg = h.beta1 * exp_avg + h.one_minus_beta1 * g
+    exp_avg_sq = h.beta2 * exp_avg_sq + h.one_minus_beta2 * g * g
     numerator = h.grad_step * g + h.avg_step * exp_avg
     return p - numerator / (np.sqrt(exp_avg_sq + h.eps_root) * h.root_correction2 + h.eps), exp_avg, exp_avg_sq
 
@@ -145,7 +148,7 @@ def lars_direction(h, p, g, momentum_buffer):
 def lars(h, p, g, momentum_buffer):
     """LARS (You, Gitman & Ginsburg 2017, eq. 6 and Algorithm 1)."""
     g = h.trust_ratio * plus(g, h.decay, p)
-    momentum_buffer = flush(h.momentum * momentum_buffer + h.grad_weight * g)
+    momentum_buffer = h.momentum * momentum_buffer + h.grad_weight * g
     return p - h.lr * plus(h.from_buffer * momentum_buffer, h.from_grad, g), momentum_buffer
 
 
@@ -157,8 +160,8 @@ def lamb_step(h, p, exp_avg, exp_avg_sq):
 
 def lamb_direction(h, p, g, exp_avg, exp_avg_sq):
     """The moments, and Adam's direction with decay: what LAMB measures."""
-    exp_avg = flush(h.beta1 * exp_avg + h.grad_weight * g)
-    exp_avg_sq = flush(h.beta2 * exp_avg_sq + h.one_minus_beta2 * g * g)
+    exp_avg = h.beta1 * exp_avg + h.grad_weight * g
+    exp_avg_sq = h.beta2 * exp_avg_sq + h.one_minus_beta2 * g * g
     return lamb_step(h, p, exp_avg, exp_avg_sq), exp_avg, exp_avg_sq
 
 

@@ -159,8 +159,10 @@ def executed(case, shape):
         )
         plan = c.Plan([case.rule], [param], [states], [0])
         plan.bind(0, rng.uniform(0.1, 0.9, size).astype(case.dtype))
-        plan._write[0](*[0.5] * c.lib.fastopt_rule_scalars(c.lib.fastopt_rule_index(case.rule.encode())))
-        plan._plan.ordinary = 1  # as after the first step
+        scalars = [0.5] * c.lib.fastopt_rule_scalars(c.lib.fastopt_rule_index(case.rule.encode()))
+        scalars[2] = 0.0  # l2
+        plan._write[0](*scalars)
+        plan._plan.ordinary = 9  # as after the first step
         alive.append(plan)
     for name, kind in header()[case.function].items():
         if name == "plan":

@@ -178,3 +178,20 @@ def test_denominators_are_not_zero_in_float32():
     for beta2 in (0.999, 1 - 2**-53):  # eps_root is multiplied by 1 - beta2
         fo.optim.Adam(w, betas=(0.9, beta2), eps=0.0, eps_root=2.0**-126).step(np.zeros(3, np.float32))
     assert (w == 1).all()
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_parameters_that_have_become_large_before_they_are_decayed(decay, backend):
+    """Without decay nobody needs to look at parameters after every step; when it is set, what they have become counts."""
+    w = np.zeros(3, np.float32)
+    opt = fo.optim.Adam(w, lr=200.0, betas=(0.9, 0.0), eps=2.0**-49, weight_decay=decay)
+    assert step_or_nothing(opt, np.full(3, 2.0**39, np.float32))
+    if decay == 0.0:
+        assert step_or_nothing(opt, np.zeros(3, np.float32))  # m / eps
+        assert abs(w).min() > 2.0**80
+        assert step_or_nothing(opt, np.zeros(3, np.float32))
+        opt.groups[0]["weight_decay"] = 0.5
+    else:
+        w.fill(2.0**80)
+        opt.load_state_dict(opt.state_dict())  # after which weights are looked at
+    assert not step_or_nothing(opt, np.zeros(3, np.float32))

@@ -15,6 +15,7 @@ from . import numpy as reference
 from .numpy import NO_NORM
 
 _address, _WRITTEN, _NULL = ffi.from_buffer, ffi.typeof("char[]"), ffi.NULL
+_update, _MOVED = lib.fastopt_update, lib.FASTOPT_MOVED
 _DTYPE = {np.dtype(np.float32): lib.FASTOPT_FLOAT32, np.dtype(np.float64): lib.FASTOPT_FLOAT64}
 _NO_PINS = ffi.new("fastopt_pin *")
 Objects = tuple[Any, ...] | None
@@ -120,18 +121,16 @@ class Plan:
             params = grads = None
         for group, values in enumerate(scalars):
             self._write[group](*values)
-        arguments = (
-            self._plan,
-            id(params) + ITEMS if params else 0,  # nobody may change a tuple, so C can read its objects
-            id(grads) + ITEMS if grads else 0,
-            _NULL if factors is None else factors,
-            norm,
-        )
-        answer = lib.fastopt_update(*arguments, check_finite is True, check_finite is None)
-        if answer > lib.FASTOPT_MOVED:
+        # nobody may change a tuple, so C can read its objects
+        own, given = id(params) + ITEMS if params else 0, id(grads) + ITEMS if grads else 0
+        each = _NULL if factors is None else factors
+        answer = _update(self._plan, own, given, each, norm, check_finite is True, check_finite is None)
+        if not answer:
+            return True
+        if answer > _MOVED:
             self._refuse_overflow(answer, scalars, factors)
-            answer = lib.fastopt_update(*arguments, 0, 1)
-        return None if answer == lib.FASTOPT_MOVED else not answer
+            answer = _update(self._plan, own, given, each, norm, 0, 1)
+        return None if answer == _MOVED else not answer
 
     def _refuse_overflow(
         self, answer: int, scalars: Sequence[tuple[float, ...]], factors: Sequence[float] | None

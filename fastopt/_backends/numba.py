@@ -56,19 +56,22 @@ def _update_loop(rule_name):
         h = named(*scalars)
         for i in range(param.size):
             p, g = _prepare(h, param[i], grad[i])
-            param[i], state[i] = rule(h, p, g, state[i])
+            param[i], s = rule(h, p, g, state[i])
+            state[i] = flush(s)
 
     def loop2(scalars, param, grad, state0, state1):
         h = named(*scalars)
         for i in range(param.size):
             p, g = _prepare(h, param[i], grad[i])
-            param[i], state0[i], state1[i] = rule(h, p, g, state0[i], state1[i])
+            param[i], s0, s1 = rule(h, p, g, state0[i], state1[i])
+            state0[i], state1[i] = flush(s0), flush(s1)
 
     def loop3(scalars, param, grad, state0, state1, state2):
         h = named(*scalars)
         for i in range(param.size):
             p, g = _prepare(h, param[i], grad[i])
-            param[i], state0[i], state1[i], state2[i] = rule(h, p, g, state0[i], state1[i], state2[i])
+            param[i], s0, s1, s2 = rule(h, p, g, state0[i], state1[i], state2[i])
+            state0[i], state1[i], state2[i] = flush(s0), flush(s1), flush(s2)
 
     return kept(f"update_{rule_name}")((loop0, loop1, loop2, loop3)[len(RULES[rule_name].states)])
 
@@ -82,13 +85,15 @@ def _measure_loop(rule_name):
         h = named(*scalars)
         for i in range(param.size):
             params[i], g = _prepare(h, param[i], grad[i])
-            directions[i], state[i] = direction(h, params[i], g, state[i])
+            directions[i], s = direction(h, params[i], g, state[i])
+            state[i] = flush(s)
 
     def loop2(scalars, param, grad, params, directions, state0, state1):
         h = named(*scalars)
         for i in range(param.size):
             params[i], g = _prepare(h, param[i], grad[i])
-            directions[i], state0[i], state1[i] = direction(h, params[i], g, state0[i], state1[i])
+            directions[i], s0, s1 = direction(h, params[i], g, state0[i], state1[i])
+            state0[i], state1[i] = flush(s0), flush(s1)
 
     return kept(f"measure_{rule_name}")((None, loop1, loop2)[len(RULES[rule_name].states)])
 

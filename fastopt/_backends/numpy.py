@@ -10,7 +10,7 @@ import numpy as np
 from .. import functions, philox
 from .._moving import change_all
 from .._pins import Pins, fit
-from ..rules import RULES, Overflow, prepare, refuse_scalars, trust_ratio
+from ..rules import RULES, Overflow, flush, prepare, refuse_scalars, trust_ratio
 from . import _memory, _numpy_matmul
 from ._environment import isolated
 from ._numpy_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
@@ -75,6 +75,7 @@ def _step_results(
         if rule.direction is not None:
             kept, prepared = prepare(h, p, g)
             direction, *moved = rule.direction(h, kept, prepared, *before)
+            moved = list(map(flush, moved))
             norms = [math.sqrt(square_sum(kept)), math.sqrt(square_sum(direction))]
             if not all(map(math.isfinite, norms)) and np.isfinite(p).all():
                 return None
@@ -192,13 +193,14 @@ class Plan:
         """The sums of the squares of the parameter and of the direction, and the states, moved on."""
         kept, g = prepare(h, p, g)
         direction, *moved = self._rules[group].direction(h, kept, g, *states)
-        return square_sum(kept), square_sum(direction), moved
+        return square_sum(kept), square_sum(direction), list(map(flush, moved))
 
     def _commit(self, ready, counted) -> None:
         """Compute everything, then write everything."""
         for group, h, p, g, states, moved in ready:
-            results = self._rules[group].update(h, *prepare(h, p, g), *moved)
-            counted += ((array, ..., result) for array, result in zip((p, *states), results, strict=True))
+            updated, *moved = self._rules[group].update(h, *prepare(h, p, g), *moved)
+            counted.append((p, ..., updated))
+            counted += ((state, ..., flush(new)) for state, new in zip(states, moved, strict=True))
         change_all(counted)
 
     @isolated

@@ -216,8 +216,9 @@ class Optimizer:
                 given = None  # they are what was just bound
             factors: list[float] | None = None
             norm = NO_NORM
-            clips_norm = clip_norm is not None or clip_norm_per_tensor is not None
-            if clips_norm:
+            check: bool | None = True
+            scale = grad_scale
+            if clip_norm is not None or clip_norm_per_tensor is not None:
                 sums = self._plan.grad_square_sums(now, given)
                 if sums is None:
                     self._rebind(now, grads)
@@ -227,14 +228,14 @@ class Optimizer:
                 given = None
                 norm = math.sqrt(sum(sums)) * abs(grad_scale)
                 factors = _clip_factors(sums, norm, abs(grad_scale), clip_norm, clip_norm_per_tensor, clip_eps)
-            done = self._done(0)
-            if clip_norm is not None and factors and norm == norm:  # all factors are the same number
-                scalars, factors = self._scalars(done, grad_scale * factors[0], limit), None
-            else:
-                scalars = self._scalars(done, grad_scale, limit)
-            if not norm < math.inf and on_nonfinite != "ignore":
+                if clip_norm is not None and factors and norm == norm:  # all factors are the same number
+                    scale, factors = grad_scale * factors[0], None
+                check = norm >= _MODERATE
+            scalars = self._scalars(self._done(0), scale, limit)
+            if on_nonfinite == "ignore":
+                check = None
+            elif not norm < math.inf:
                 return self._refuse(on_nonfinite, "the norm of the gradients overflows")
-            check = None if on_nonfinite == "ignore" else not clips_norm or norm >= _MODERATE
             try:
                 answer = self._plan.update(scalars, check, factors, norm, now, given)
                 if answer is None:
