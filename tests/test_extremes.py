@@ -182,7 +182,7 @@ def test_denominators_are_not_zero_in_float32():
 
 @pytest.mark.parametrize("decay", [0.0, 0.5])
 def test_parameters_that_have_become_large_before_they_are_decayed(decay, backend):
-    """Without decay nobody needs to look at parameters after every step; when it is set, what they have become counts."""
+    """Without decay nobody looks at parameters after every step; when it is set, what they have become counts."""
     w = np.zeros(3, np.float32)
     opt = fo.optim.Adam(w, lr=200.0, betas=(0.9, 0.0), eps=2.0**-49, weight_decay=decay)
     assert step_or_nothing(opt, np.full(3, 2.0**39, np.float32))
