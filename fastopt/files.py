@@ -109,8 +109,11 @@ def check_target(path: str | os.PathLike[str]) -> Path:
         raise ValueError(f"path must name a file, not {name!r}")
     target = Path(os.path.realpath(name))
     folder = target.parent
+    if os.path.islink(target):
+        raise OSError(f"{name!r} is a link that leads back to itself")
     if not folder.is_dir():
-        raise FileNotFoundError(f"{name!r}: there is no directory {os.path.dirname(name) or '.'!r}")
+        missing = folder if os.path.islink(name) else os.path.dirname(name) or "."
+        raise FileNotFoundError(f"{name!r}: there is no directory {os.fspath(missing)!r}")
     longest = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
     if len(os.fsencode(target.name)) > longest:
         raise OSError(f"{name!r}: the name has {len(os.fsencode(target.name))} bytes, {longest} are possible")

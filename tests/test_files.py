@@ -11,6 +11,7 @@ from helpers import OPTIMIZERS
 from raising import FILES, raising_at
 
 import fastopt as fo
+from fastopt.files import check_target
 
 
 def make(name, seed=0):
@@ -289,3 +290,12 @@ def test_a_state_dict_that_does_not_fit_is_refused_whole(change, error, says):
     for name, state in before["state"].items():
         for key, array in state.items():
             assert after["state"][name][key].tobytes() == array.tobytes()
+
+
+def test_links_that_lead_nowhere_are_told_before_anything_is_written(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match="loop' is a link that leads back to itself"):
+        check_target(tmp_path / "loop")
+    (tmp_path / "link").symlink_to("absent/file")
+    with pytest.raises(FileNotFoundError, match=r"link': there is no directory '.*absent'"):
+        fo.save(tmp_path / "link", {})

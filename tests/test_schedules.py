@@ -381,6 +381,9 @@ def test_a_pair_with_a_schedule_in_it():
             fo.optim.Adam(np.ones(2), betas=betas)
     with pytest.raises(TypeError, match="lr must be a number, not list"):
         fo.optim.Adam(np.ones(2), lr=[schedule, 0.1])
+    for options in ({"lr": Linear}, {"betas": (0.9, Linear)}):
+        with pytest.raises(TypeError, match=r"a schedule: Linear\(\.\.\.\), not the class"):
+            fo.optim.Adam(np.ones(2), **options)
 
 
 # -- what is refused --

@@ -96,6 +96,9 @@ class Group(MutableMapping[str, Any]):
         """``value`` if ``name`` may have it, or an error; a schedule's values are checked when it is called."""
         if name in FIXED:
             return self._optimizer.checks.get(name, FIXED[name])(name, value)
+        for each in value if isinstance(value, (tuple, list)) else [value]:
+            if isinstance(each, type):
+                raise TypeError(f"{name} must be a number or a schedule: {each.__name__}(...), not the class")
         if isinstance(value, (tuple, list)) and any(map(callable, value)):
             _NUMBERS[name](name, [0.0 if callable(v) else v for v in value])
             return Pair(value)
