@@ -3,10 +3,17 @@
 import os
 import sys
 
+import pytest
+
 import fastopt
 
 _PACKAGE = os.path.dirname(fastopt.__file__)
 FILES = (os.path.join(_PACKAGE, "files"),)
+
+# No signal comes between `open` and its `with`, but a tracer can raise there: Python then closes the file, and warns.
+LEAVES_FILES_OPEN = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"
+)
 
 
 class Raised(BaseException):

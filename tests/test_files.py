@@ -8,7 +8,7 @@ import stat
 import numpy as np
 import pytest
 from helpers import OPTIMIZERS
-from raising import FILES, raising_at
+from raising import FILES, LEAVES_FILES_OPEN, raising_at
 
 import fastopt as fo
 from fastopt.files import check_target
@@ -86,8 +86,7 @@ def test_a_crash_while_saving_leaves_the_old_file(tmp_path, monkeypatch):
         assert os.listdir(tmp_path) == ["file"]
 
 
-# between open and the with statement no signal comes, but a tracer can raise: the file is closed when it is collected
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+@LEAVES_FILES_OPEN
 def test_an_exception_at_any_instruction_leaves_one_whole_file(tmp_path):
     path = tmp_path / "file"
     old, new = {"x": np.arange(3.0)}, {"x": np.arange(4.0)}

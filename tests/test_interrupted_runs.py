@@ -6,12 +6,13 @@ import signal
 import numpy as np
 import pytest
 from fitting import problem
-from raising import raising_at
+from raising import LEAVES_FILES_OPEN, raising_at
 
 import fastopt as fo
 from fastopt import nn
 from fastopt._moving import surely
 
+pytestmark = LEAVES_FILES_OPEN
 X, Y = problem(rows=40)
 PLACES = 60  # of how many instructions of a run the raising is tried: evenly spread, none of which is special
 
@@ -84,9 +85,7 @@ def test_a_range_test_leaves_no_trace(validation):
         test(place)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_resuming_is_done_wholly_or_not_at_all(tmp_path):
-    """What is raised between the opening of a file and its ``with`` leaves the closing to Python, which warns of it."""
     path = tmp_path / "run.npz"
     model, opt = made()
     fo.fit(model, X, Y, optimizer=opt, callbacks=fo.EarlyStopping(), checkpoint=path, **OPTIONS)
