@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 import fastopt as fo
-from fastopt import _backends, functions
-from fastopt.rules import RULES
+from fastopt import _backends
+from fastopt._specification import transcendental
+from fastopt._specification.rules import RULES
 
 from . import layers
 from .measure import FASTOPT, Case, Setup, Side, Spec, Sweep, fastopt_settings, returning
@@ -36,7 +37,7 @@ def kernels() -> set[str]:
 
 def elementwise() -> dict[str, tuple[str, ...]]:
     """The kernels of single elements, and what they take."""
-    formulas = functions.of("float32")
+    formulas = transcendental.of("float32")
     found = {}
     for name in sorted(kernels() & vars(formulas).keys()):
         code = getattr(formulas, name).__code__

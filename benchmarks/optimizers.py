@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 import fastopt as fo
+from fastopt._specification.rules import RULES, trust_ratio
 from fastopt.optim import __all__ as _public
-from fastopt.rules import RULES, trust_ratio
 
 from .measure import FASTOPT, Case, Setup, Side, Spec, Sweep, fastopt_settings
 from .peers import torch_settings

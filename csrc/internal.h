@@ -10,14 +10,14 @@ enum { BLOCK = 8192 };
 enum rule {
 #define RULE(name, states) RULE_##name,
 #define TRUST_RULE RULE
-#include "rules.def"
+#include "kernels/rules.def"
 #undef RULE
 #undef TRUST_RULE
     RULE_COUNT
 };
 
 /* Gradients (scaled) and parameters below LARGE_*, states, to begin with, too, or if they are squares below LARGE_SQUARE_*,
- * denominators from TINY_* on, and ordinary scalars (fastopt/rules.py): then no rule overflows. A gradient with decay is less
+ * denominators from TINY_* on, and ordinary scalars (fastopt/_specification/rules.py): then no rule overflows. A gradient with decay is less
  * than 2^41, and so are averages of it, to rounding; a square is less than 2^82, and a sum or a momentum buffer grows at most
  * by as much in a step; the largest quotient, LAMB's, times a learning rate is less than 2^(16 + 42 + 50 + 8), in float.
  *

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from . import init, nn, optim
 from ._backends import get_backend, set_backend
 from ._hints import UnknownName
-from ._runtime import (
+from ._version import __version__
+from .config import (
     get_instruction_set,
     get_num_threads,
     instruction_sets,
@@ -19,8 +20,6 @@ from ._runtime import (
     set_num_threads,
     show_config,
 )
-from ._version import __version__
-from .files import load, save
 from .functional import (
     batch_norm,
     batch_norm_backward,
@@ -45,11 +44,12 @@ from .functional import (
     tanh_backward,
 )
 from .optim import clip_grad_norm, global_norm
+from .saving import load, save
 
 if TYPE_CHECKING:
     from . import graph, losses, schedules, training
-    from .batches import minibatches
-    from .features import Standardizer
+    from .data.batches import minibatches
+    from .data.features import Standardizer
     from .training import EarlyStopping, History, fit, lr_range_test
 
 __all__ = [
@@ -107,12 +107,12 @@ __all__ = [
 _LATER = {
     "EarlyStopping": ".training",
     "History": ".training",
-    "Standardizer": ".features",
+    "Standardizer": ".data",
     "fit": ".training",
     "graph": ".graph",
     "losses": ".losses",
     "lr_range_test": ".training",
-    "minibatches": ".batches",
+    "minibatches": ".data",
     "schedules": ".schedules",
     "training": ".training",
 }

@@ -1,5 +1,5 @@
 """``python -m fastopt``: which backend, instruction set and number of threads are in use, and why."""
 
-from ._runtime import show_config
+from .config import show_config
 
 show_config()

@@ -19,7 +19,7 @@ def in_environment(declarations: str) -> str:
     functions = re.findall(r"^(\w[\w ]*[ *])(fastopt_\w+)\(([^()]*)\);", code, flags=re.MULTILINE)
     if len(functions) != len(re.findall(r"\bfastopt_\w+\s*\(", code)):
         raise ValueError("fastopt.h declares a function in a way that _build.py does not understand")
-    lines = ['#include "environment.h"']
+    lines = ['#include "platform/environment.h"']
     for result, name, parameters in functions:
         if name.startswith("fastopt_environment_"):
             continue
@@ -39,23 +39,7 @@ ffi.cdef(declarations)
 ffi.set_source(
     "fastopt._core",
     f'#include "fastopt.h"\n{in_environment(declarations)}',
-    sources=[
-        f"csrc/{name}.c"
-        for name in (
-            "optim",
-            "pins",
-            "functions",
-            "columns",
-            "norm",
-            "losses",
-            "dropout",
-            "matmul",
-            "math",
-            "dispatch",
-            "environment",
-            "threads",
-        )
-    ],
+    sources=sorted(f"csrc/{path.relative_to(csrc)}" for path in csrc.rglob("*.c") if path.parent.name != "isa"),
     include_dirs=["csrc"],
     depends=sorted(str(path.relative_to(csrc.parent)) for path in csrc.rglob("*.*")),
 )

@@ -23,7 +23,7 @@ def _words(address: int) -> Any:
 
 
 def _header_size() -> int:
-    """How far behind an object's address NumPy's part of an array begins; 0 if that is not as csrc/pins.c has it."""
+    """How far behind an object's address NumPy's part of an array begins; 0 if that is not as pins.c has it."""
     size, items = object.__basicsize__, tuple.__basicsize__
     if lib is None or sys.implementation.name != "cpython" or np.ndarray.__basicsize__ < size + ffi.sizeof("void *[7]"):
         return 0
@@ -47,7 +47,7 @@ ITEMS = tuple.__basicsize__  # how far behind a tuple's address those of its ite
 
 
 def _look(array: np.ndarray) -> tuple[Any, ...]:
-    """What csrc/pins.c looks at."""
+    """What csrc/drivers/pins.c looks at."""
     return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype, array.flags.num & 0x501
 
 

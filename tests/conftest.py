@@ -6,14 +6,14 @@ import pytest
 from helpers import BACKENDS, use
 
 import fastopt as fo
-from fastopt import _runtime
+from fastopt import config
 
 
 @pytest.fixture(autouse=True)
 def _restore_configuration():
     """Every test leaves backend, instruction set and threads as it found them, and no figures."""
     backend, isa = fo.get_backend(), fo.get_instruction_set()
-    threads = _runtime.lib.fastopt_threads_get() if _runtime.lib else 1
+    threads = config.lib.fastopt_threads_get() if config.lib else 1
     yield
     fo.set_backend(backend)
     if isa:

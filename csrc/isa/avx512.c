@@ -1,3 +1,3 @@
 /* x86-64 with AVX-512 F, BW, DQ, VL; setup.py gives this file its flags. */
 #define ISA avx512
-#include "../kernels.inc"
+#include "kernels/kernels.inc"

@@ -1,3 +1,3 @@
 /* AArch64, where NEON is always there; setup.py gives this file its flags. */
 #define ISA neon
-#include "../kernels.inc"
+#include "kernels/kernels.inc"

@@ -19,7 +19,7 @@ def _hash_of_sources() -> str:
     """Changes with whatever a compiled function may be made of."""
     digest = hashlib.sha256(f"{numba.__version__} {np.__version__}".encode())
     here = Path(__file__).parent
-    for source in sorted([*here.glob("*.py"), *here.parent.glob("*.py")]):
+    for source in sorted([*here.glob("*.py"), *(here.parent / "_specification").glob("*.py")]):
         digest.update(source.read_bytes())
     return digest.hexdigest()
 

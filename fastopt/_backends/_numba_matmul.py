@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from .._specification.order import CHAIN
 from ._jit import fma, kept
-from ._memory import readable
-from ._order import CHAIN
+from .memory import readable
 
 
 @kept("product")

@@ -4,12 +4,12 @@ from functools import cache
 
 import numpy as np
 
-from .. import functions
+from .._specification import transcendental
+from .._specification.order import ACTIVATIONS, BLOCK, COLUMN_LANES, column_order, plane_order
 from . import _numpy_norm as reference
-from ._environment import isolated
 from ._jit import compiled, fma, kept, select
 from ._numpy_norm import batch_norm_scratch
-from ._order import ACTIVATIONS, BLOCK, COLUMN_LANES, column_order, plane_order
+from .environment import isolated
 
 __all__ = ["batch_norm", "batch_norm_backward", "batch_norm_scratch", "column_sums"]
 
@@ -32,7 +32,7 @@ def _terms(p, x, shift, forward):
 
 @kept("column_terms")
 def _column_terms(p, x, shift, forward, lanes, block):
-    """The sums of the two terms of every element of x[rows, columns] (csrc/norm.inc)."""
+    """The sums of the two terms of every element of x[rows, columns] (csrc/kernels/norm.inc)."""
     rows, columns = x.shape
     total = np.zeros((2, columns))
     for begin in range(0, rows, block):
@@ -108,7 +108,7 @@ def _identity(x):
 @cache
 def _forward_loop(activation, dtype):
     """The loop that normalizes every element and applies the activation."""
-    of_dtype = functions.of(dtype, compiled, select, fma)
+    of_dtype = transcendental.of(dtype, compiled, select, fma)
     function = getattr(of_dtype, ACTIVATIONS[activation]) if activation else _identity
 
     def forward(x, center, scale, offset, y):
@@ -123,7 +123,7 @@ def _forward_loop(activation, dtype):
 @cache
 def _before_activation_loop(activation, dtype):
     """The loop that takes every gradient back through the activation."""
-    gradient = getattr(functions.of(dtype, compiled, select, fma), f"{ACTIVATIONS[activation]}_backward")
+    gradient = getattr(transcendental.of(dtype, compiled, select, fma), f"{ACTIVATIONS[activation]}_backward")
 
     def before_activation(dy, value, out):
         for n in range(dy.shape[0]):

@@ -1,12 +1,12 @@
-"""Matrix products, the specification: every element is one chain of fused multiply-adds (csrc/matmul.inc)."""
+"""Matrix products, the specification: every element is one chain of fused multiply-adds (csrc/kernels/matmul.inc)."""
 
 import math
 from fractions import Fraction
 
 import numpy as np
 
-from .. import fma
-from ._order import CHAIN
+from .._specification import fma
+from .._specification.order import CHAIN
 
 # float64 factors and summands below, and products above, with which `fma.float64` is exact
 _LARGE, _SMALL = 2.0**900, 2.0**-900

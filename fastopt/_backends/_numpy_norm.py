@@ -1,4 +1,4 @@
-"""The NumPy reference of column sums and batch norm: the specification of ``csrc/columns.c`` and ``csrc/norm.inc``.
+"""The NumPy reference of column sums and batch norm: what columns.c and norm.inc do in C.
 
 An array is x[outer, channels, inner]; what belongs to a channel has shape (channels,). Sums are of doubles, and
 written out in the order that the shape determines, since NumPy's own depends on its version and the CPU.
@@ -6,9 +6,9 @@ written out in the order that the shape determines, since NumPy's own depends on
 
 import numpy as np
 
-from .. import functions
-from ._environment import isolated
-from ._order import ACTIVATIONS, BLOCK, COLUMN_LANES, column_order, plane_order
+from .._specification import transcendental
+from .._specification.order import ACTIVATIONS, BLOCK, COLUMN_LANES, column_order, plane_order
+from .environment import isolated
 
 
 def _fold(lanes: np.ndarray) -> np.ndarray:
@@ -189,7 +189,7 @@ def batch_norm(
     )
     y[...] = _forward(x, statistics, gamma, beta)
     if activation:
-        y[...] = getattr(functions.of(y.dtype.name), ACTIVATIONS[activation])(y)
+        y[...] = getattr(transcendental.of(y.dtype.name), ACTIVATIONS[activation])(y)
 
 
 @isolated
@@ -216,7 +216,7 @@ def batch_norm_backward(
         return
     if activation:
         value = _forward(x, statistics, gamma, beta) if y is None else y
-        dy = getattr(functions.of(dy.dtype.name), f"{ACTIVATIONS[activation]}_backward")(dy, value)
+        dy = getattr(transcendental.of(dy.dtype.name), f"{ACTIVATIONS[activation]}_backward")(dy, value)
     grad = dy.astype(np.float64)
     first = channel_sums(grad)
     second = channel_sums(grad * (x.astype(np.float64) - statistics[0].astype(np.float64)[:, None]))

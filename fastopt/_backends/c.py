@@ -9,8 +9,8 @@ import numpy as np
 
 from .._interface import ffi, lib
 from .._pins import HEADER, ITEMS, Pins, fit
-from ..rules import RULES, SQUARES, Overflow, refuse_scalars, scalar_limits
-from . import _memory
+from .._specification.rules import RULES, SQUARES, Overflow, refuse_scalars, scalar_limits
+from . import memory as _memory
 from . import numpy as reference
 from .numpy import NO_NORM
 

@@ -10,16 +10,18 @@ from typing import Any
 import numba.extending
 import numpy as np
 
-from .. import functions, philox
-from ..rules import LARGE, RULES, SQUARES, TINY, flush, lamb_step, plus, prepare, scalar_limits
-from . import _memory, _numba_matmul, _order
+from .._specification import order as _order
+from .._specification import philox, transcendental
+from .._specification.rules import LARGE, RULES, SQUARES, TINY, flush, lamb_step, plus, prepare, scalar_limits
+from . import _numba_matmul
+from . import memory as _memory
 from . import numpy as reference
-from ._environment import isolated
 from ._jit import compiled as _compiled
 from ._jit import fma as _fma
 from ._jit import kept
 from ._jit import select as _select
 from ._numba_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
+from .environment import isolated
 
 for shared in (plus, lamb_step):
     numba.extending.register_jitable(shared)
@@ -109,7 +111,7 @@ class Plan(reference.Plan):
         return array.reshape(-1)
 
     def _refuse_overflow(self, scales, scalars) -> None:
-        """Only where numbers are not ordinary (fastopt/rules.py) is the step computed beforehand."""
+        """Only where numbers are not ordinary (fastopt/_specification/rules.py) is the step computed beforehand."""
         arrays = zip(self._params, self.grads, self._states, self._groups, scales, strict=True)
         if not (
             all(map(self._are_ordinary, self._names, self._dtypes, scalars)) and all(starmap(self._is_safe, arrays))
@@ -203,7 +205,7 @@ def any_nonfinite(x: np.ndarray, scale: float = 1.0) -> bool:
 @cache
 def _loop(name, dtype):
     """The loop that applies a function of one or two arrays to every element."""
-    function = getattr(functions.of(dtype, _compiled, _select, _fma), name)
+    function = getattr(transcendental.of(dtype, _compiled, _select, _fma), name)
 
     def unary(x, out):
         for i in range(out.size):
@@ -281,7 +283,7 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | Non
 
 @cache
 def _loss_loop(name, dtype):
-    function = getattr(functions.of(dtype, _compiled, _select, _fma), name)
+    function = getattr(transcendental.of(dtype, _compiled, _select, _fma), name)
 
     def plain(z, y, losses, dz, scale):
         for i in range(dz.size):
@@ -334,7 +336,7 @@ def weighted_logistic_loss(
 
 @cache
 def _softmax_loop(dtype):
-    f = functions.of(dtype, _compiled, _select, _fma)
+    f = transcendental.of(dtype, _compiled, _select, _fma)
     exp_nonpositive, log_of_sum, real = f.exp_nonpositive, f.log_of_sum, np.dtype(dtype).type
 
     def loop(z, labels, weight, losses, dz, scale, total_weight, smoothing, ignore_index):

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from .. import functions, philox
 from .._moving import change_all
 from .._pins import Pins, fit
-from ..rules import RULES, Overflow, flush, prepare, refuse_scalars, trust_ratio
-from . import _memory, _numpy_matmul
-from ._environment import isolated
+from .._specification import philox, transcendental
+from .._specification.order import BLOCK, LANES, NARROW, softmax_block
+from .._specification.rules import RULES, Overflow, flush, prepare, refuse_scalars, trust_ratio
+from . import _numpy_matmul
+from . import memory as _memory
 from ._numpy_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
-from ._order import BLOCK, LANES, NARROW, softmax_block
+from .environment import isolated
 
 
 def lane_sums(x: np.ndarray) -> np.ndarray:
@@ -220,7 +221,7 @@ def _elementwise(name):
     def function(*arrays: np.ndarray) -> None:
         *inputs, out = arrays
         _memory.check_written(out, *inputs)
-        out[...] = getattr(functions.of(out.dtype.name), name)(*inputs)
+        out[...] = getattr(transcendental.of(out.dtype.name), name)(*inputs)
 
     return function
 
@@ -279,7 +280,7 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | Non
 def logistic_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
     """Every loss into ``losses``, scale times its derivative into ``dz``; returns the sum of the losses."""
     _memory.check_written(dz, z, y)
-    return _store(functions.of(z.dtype.name).logistic_loss(z, y, z.dtype.type(scale)), losses, dz)
+    return _store(transcendental.of(z.dtype.name).logistic_loss(z, y, z.dtype.type(scale)), losses, dz)
 
 
 def _store(results: tuple[np.ndarray, np.ndarray], losses: np.ndarray | None, dz: np.ndarray) -> float:
@@ -305,14 +306,14 @@ def weighted_logistic_loss(
     real = z.dtype.type
     w, p = (real(1) if a is None else np.resize(a, z.size).reshape(z.shape) for a in (weight, pos_weight))
     target = y * real(y_scale) + real(y_shift)
-    return _store(functions.of(z.dtype.name).weighted_logistic_loss(z, target, w, p, real(scale)), losses, dz)
+    return _store(transcendental.of(z.dtype.name).weighted_logistic_loss(z, target, w, p, real(scale)), losses, dz)
 
 
 @isolated
 def mse_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
     """Every squared difference into ``losses``, scale times the difference into ``dz``; returns their sum."""
     _memory.check_written(dz, z, y)
-    return _store(functions.of(z.dtype.name).mse_loss(z, y, z.dtype.type(scale)), losses, dz)
+    return _store(transcendental.of(z.dtype.name).mse_loss(z, y, z.dtype.type(scale)), losses, dz)
 
 
 def _class_sums(x: np.ndarray) -> np.ndarray:
@@ -337,9 +338,9 @@ def softmax_cross_entropy(
     smoothing: float,
     ignore_index: int,
 ) -> float:
-    """Every row's loss into ``losses``, scale times its gradient into ``dz``; returns the sum (csrc/softmax.inc)."""
+    """Every row's loss into ``losses``, scale times its gradient into ``dz``; returns the sum (softmax.inc)."""
     _memory.check_written(dz, z)
-    f, real = functions.of(z.dtype.name), z.dtype.type
+    f, real = transcendental.of(z.dtype.name), z.dtype.type
     rows, classes = np.arange(len(z)), z.shape[1]
     labels = labels.copy()
     ignored = labels == ignore_index
@@ -379,7 +380,7 @@ def softmax(x: np.ndarray, out: np.ndarray) -> None:
     """out = softmax of every row of ``x``."""
     _memory.check_written(out, x)
     below = _below_largest(x)
-    e = functions.of(x.dtype.name).exp_nonpositive(below)
+    e = transcendental.of(x.dtype.name).exp_nonpositive(below)
     out[...] = e * (1.0 / _class_sums(e)).astype(x.dtype)[:, None]
 
 
@@ -398,7 +399,7 @@ def count_labels(labels: np.ndarray, classes: int, ignore_index: int) -> int:
 
 @isolated
 def dropout(x: np.ndarray, out: np.ndarray, position: int, seed: int, draw: int, threshold: int, scale: float) -> None:
-    """out = scale x, or 0 where the random word of an element's position is below the threshold (fastopt/philox.py)."""
+    """out = scale x, or 0 where the random word of an element's position is below the threshold."""
     at = np.uint64(position) + np.arange(x.size, dtype=np.uint64).reshape(x.shape)
     group, word = at // np.uint64(philox.GROUP), at % np.uint64(philox.GROUP)
     counter = group * np.uint64(philox.COUNTERS) + word % np.uint64(philox.COUNTERS)

@@ -1,7 +1,6 @@
 """The functions of arrays: activations, losses, batch norm, dropout and matrix products, forward and backward."""
 
 from .._hints import unknown_names
-from ._dropout import dropout, dropout_backward
 from .activations import (
     log_sigmoid,
     log_sigmoid_backward,
@@ -16,6 +15,7 @@ from .activations import (
     tanh_backward,
 )
 from .losses import logistic_loss, mse_loss, softmax_cross_entropy
+from .masking import dropout, dropout_backward
 from .normalization import BatchNormSaved, batch_norm, batch_norm_backward
 from .products import get_matmul, matmul, set_matmul
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy import ndarray
 
 from .. import _backends
-from ._arrays import FLOAT32, FLOAT64, alike, from_scalar, is_scalar, output, read, read_like
+from .arrays import FLOAT32, FLOAT64, alike, from_scalar, is_scalar, output, read, read_like
 
 
 def _forward(kernel, x: ndarray, out: ndarray | None) -> ndarray:

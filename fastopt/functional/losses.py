@@ -8,7 +8,7 @@ import numpy as np
 from .. import _backends
 from .._checks import a_number
 from .._conversion import plain_array
-from ._arrays import alike, disjoint, from_scalar, is_scalar, output, read, targets_like
+from .arrays import alike, disjoint, from_scalar, is_scalar, output, read, targets_like
 
 _REDUCTIONS = "mean", "sum", "none"
 

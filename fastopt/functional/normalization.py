@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import _backends
-from .._backends._memory import Header, first_changed, header
-from .._backends._order import ACTIVATIONS
+from .._backends.memory import Header, first_changed, header
 from .._checks import a_number
 from .._pins import Pins
-from ._arrays import disjoint, output, per_channel, read, read_like, writeable
+from .._specification.order import ACTIVATIONS
+from .arrays import disjoint, output, per_channel, read, read_like, writeable
 
 
 class _Again:

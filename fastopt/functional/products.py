@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from .. import _backends, _runtime
-from .._backends._order import ACTIVATIONS
-from ._arrays import FLOAT32, FLOAT64, floats, output_of, read
+from .. import _backends, config
+from .._specification.order import ACTIVATIONS
+from .arrays import FLOAT32, FLOAT64, floats, output_of, read
 from .normalization import activation_number
 
 KINDS = "exact", "blas"
@@ -18,8 +18,8 @@ KINDS = "exact", "blas"
 
 def _has_multiply_add() -> bool:
     """Whether this CPU fuses multiply-adds."""
-    if _runtime.lib is not None:
-        return _runtime.instruction_sets()[-1] != "baseline"
+    if config.lib is not None:
+        return config.instruction_sets()[-1] != "baseline"
     import platform
 
     import llvmlite.binding

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._backends._environment import isolated
+from .._backends.environment import isolated
 from .modes import pull_back, push_forward
 from .node import Node, Operation, constant, describe
 

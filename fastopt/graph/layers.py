@@ -7,7 +7,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from .. import nn
-from .._layer import arrays_of
+from ..nn.layer import arrays_of
 from .elementwise import relu, sigmoid, tanh
 from .network import batch_norm, dropout
 from .node import Node, Operation, constant, variable

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .._backends._environment import isolated
+from .._backends.environment import isolated
 from .node import Node, constant, describe, failed, order_of
 from .partials import Partial
 from .shapes import broadcast_to, sum_to

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._backends._environment import isolated
+from .._backends.environment import isolated
 from .._checks import real_dtype
 from .partials import Partial
 

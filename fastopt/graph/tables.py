@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._backends._environment import isolated
+from .._backends.environment import isolated
 from .modes import as_derivative, depends, partials, pull_back, push_forward, scalar
 from .node import Node, formula_of, label, order_of
 

@@ -40,10 +40,10 @@ True
 """
 
 from .._hints import unknown_names
-from .._layer import Layer
 from .activations import ReLU, Sigmoid, Tanh
 from .dropout import Dropout
 from .gradients import GradientCheck, check_gradients
+from .layer import Layer
 from .linear import Linear
 from .normalization import BatchNorm
 from .residual import Highway, Residual

@@ -6,8 +6,8 @@ import numpy as np
 
 from .. import _backends
 from .._attributes import Check
-from .._layer import Layer
-from .._passes import Bound, Calls, Context, run
+from .layer import Layer
+from .passes import Bound, Calls, Context, run
 
 
 class Activation(Layer):

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .._checks import generator_of, real_dtype
-from .._layer import Layer, arrays_of, make_writeable
-from .._passes import aligned
 from .dropout import Dropout
+from .layer import Layer, arrays_of, make_writeable
+from .passes import aligned
 from .summary import Summary, summary
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library

@@ -9,9 +9,9 @@ import numpy as np
 from .. import _backends
 from .._attributes import Check
 from .._checks import generator_of
-from .._layer import Layer
-from .._passes import Bound, Calls, Context, run
-from ..functional._dropout import probability, threshold_and_scale
+from ..functional.masking import probability, threshold_and_scale
+from .layer import Layer
+from .passes import Bound, Calls, Context, run
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
     Generator = np.random.Generator

@@ -10,9 +10,9 @@ import numpy as np
 
 from .._checks import positive, whole
 from .._conversion import as_real_array
-from .._layer import arrays_of, bind
-from .._passes import Context, aligned, run
 from .container import Container, checked_layer
+from .layer import arrays_of, bind
+from .passes import Context, aligned, run
 
 
 @dataclass(frozen=True)

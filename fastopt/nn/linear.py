@@ -7,9 +7,9 @@ import numpy as np
 from .. import _backends, init
 from .._attributes import Check
 from .._checks import flag, generator_of, real_dtype, whole
-from .._layer import Layer
-from .._passes import Bound, Calls, Context, DoesNotFit, aligned, run
 from ..functional.products import bind_matmul
+from .layer import Layer
+from .passes import Bound, Calls, Context, DoesNotFit, aligned, run
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
     Generator = np.random.Generator

@@ -9,9 +9,9 @@ import numpy as np
 from .. import _backends
 from .._attributes import Check
 from .._checks import a_number, flag, real_dtype, whole
-from .._layer import Layer
-from .._passes import Bound, Calls, Context, DoesNotFit, aligned, run
 from ..functional.normalization import activation_number, channel_layout, gradient_needs_result, update_fraction
+from .layer import Layer
+from .passes import Bound, Calls, Context, DoesNotFit, aligned, run
 
 
 class BatchNorm(Layer):

@@ -8,11 +8,11 @@ import numpy as np
 
 from .._attributes import Check
 from .._checks import a_number, whole
-from .._layer import bind
-from .._passes import Bound, Calls, Context, DoesNotFit, run
 from .activations import ReLU
 from .container import Container, checked_layer
+from .layer import bind
 from .linear import Linear
+from .passes import Bound, Calls, Context, DoesNotFit, run
 from .sequential import Sequential
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from .._attributes import Check
-from .._layer import arrays_of, bind
-from .._passes import Bound, Calls, Context, DoesNotFit
 from .activations import ReLU, Sigmoid, Tanh
 from .container import Container, checked_layer
+from .layer import arrays_of, bind
 from .linear import Linear
 from .normalization import BatchNorm
+from .passes import Bound, Calls, Context, DoesNotFit
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
     Generator = np.random.Generator

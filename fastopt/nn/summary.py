@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._checks import whole
-from .._layer import arrays_of, bind
-from .._passes import Context
 from .activations import Activation
 from .dropout import Dropout
+from .layer import arrays_of, bind
+from .passes import Context
 
 if TYPE_CHECKING:
     from .container import Container

@@ -18,7 +18,7 @@ from .. import _backends
 from .._backends.numpy import NO_NORM
 from .._checks import a_number, positive, some
 from .._moving import change_all
-from ..rules import RULES, Overflow
+from .._specification.rules import RULES, Overflow
 from .attributes import refuse_unknown, unknown
 from .clip import clip_factor
 from .hyperparameters import Group

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from .. import _backends
-from .._backends._environment import isolated
-from .._backends._memory import readable
+from .._backends.environment import isolated
+from .._backends.memory import readable
 from .._checks import a_number, positive
 from .tensors import check_array, check_disjoint, check_writeable, named_arrays, plain, span
 

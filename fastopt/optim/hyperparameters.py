@@ -6,7 +6,7 @@ from typing import Any
 
 from .._checks import a_number, one_of, positive
 from .._moving import change_all
-from ..rules import RULES
+from .._specification.rules import RULES
 
 
 def _fraction(name: str, value: Any) -> float:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..rules import SIGNED
+from .._specification.rules import SIGNED
 from .hyperparameters import FIXED, Group
 
 MOST_STEPS = 2**53  # bias corrections and schedules know the step as a double

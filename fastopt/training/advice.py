@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from .._layer import Layer
 from .._warning import warn
 from ..losses import LogisticLoss, Loss
 from ..nn.activations import Sigmoid
 from ..nn.container import Container
+from ..nn.layer import Layer
 from ..optim import Optimizer
 from ..schedules.base import end_of
 

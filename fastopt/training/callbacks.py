@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from .._checks import a_number, number, whole, yes_or_no
-from .._layer import Layer
 from .._warning import warn
+from ..nn.layer import Layer
 from ..optim import Optimizer
 from .history import History
 

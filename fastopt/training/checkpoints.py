@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from .._checks import whole
-from .._layer import Layer
 from .._moving import copy_all, surely
 from .._warning import warn
-from ..files import check_target, load, save
+from ..nn.layer import Layer
 from ..optim import Optimizer
+from ..saving import check_target, load, save
 from .average import WeightAverage
 from .callbacks import Callbacks, Run
 

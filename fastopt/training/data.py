@@ -9,9 +9,9 @@ import numpy as np
 
 from .._checks import one_dimensional
 from .._conversion import as_real_array, converted
-from .._layer import Layer
-from .._loss_arrays import finite, near_one
-from .._passes import Pass
+from ..losses.arrays import finite, near_one
+from ..nn.layer import Layer
+from ..nn.passes import Pass
 
 _MOST_IN_FINGERPRINT = 2**22
 

@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import Any
 
 from .._moving import surely
+from .._specification.rules import RULES
 from ..optim import Optimizer
-from ..rules import RULES
 from .advice import warn_of_skipped
 from .average import WeightAverage
 from .callbacks import Callbacks, Run

@@ -10,8 +10,8 @@ from zlib import crc32
 import numpy as np
 
 from .._checks import a_number, generator_of, whole, yes_or_no
-from .._layer import Layer
 from .._moving import surely
+from ..nn.layer import Layer
 from ..optim import Optimizer
 from .advice import warn_of_modes, warn_of_outputs, warn_of_schedules
 from .average import WeightAverage

@@ -9,9 +9,9 @@ import numpy as np
 
 from .._checks import a_number, generator_of, positive, whole
 from .._figure import BLUE, ORANGE, figure_and_axes
-from .._layer import Layer
-from .._loss_arrays import near_one
 from .._moving import copy_all, surely
+from ..losses.arrays import near_one
+from ..nn.layer import Layer
 from ..optim import Optimizer
 from .advice import warn_of_modes
 from .session import Session

@@ -7,8 +7,9 @@ import numpy as np
 
 from .._checks import positive, some, whole
 from .._conversion import as_real_array
-from .._layer import Layer
-from ..losses import Loss, as_loss
+from ..losses import Loss
+from ..losses.standard import as_loss
+from ..nn.layer import Layer
 from ..optim import Optimizer
 from .data import (
     Batches,

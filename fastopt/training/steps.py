@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._layer import Layer
 from .._moving import copy_all, surely
-from .._passes import Pass
 from ..losses import Loss
+from ..nn.layer import Layer
+from ..nn.passes import Pass
 from ..optim import Optimizer
 from .average import WeightAverage
 from .data import Batches, gathering

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent / "support"), str(HERE.parent / "tools")]
 
 import instruction_counts  # noqa: E402
 import object_code  # noqa: E402

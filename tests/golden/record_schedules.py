@@ -1,7 +1,7 @@
 """Records torch_schedules.npz: what PyTorch's learning-rate schedulers give, step by step (see README.md).
 
 python tests/golden/record_schedules.py, where PyTorch is installed. Every case is a row of arguments: the scheduler's
-here, and in tests/test_schedules.py those of the schedule of fastopt with the same values.
+here, and in tests/schedules/test_schedules.py those of the schedule of fastopt with the same values.
 """
 
 import json

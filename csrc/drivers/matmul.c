@@ -1,0 +1,103 @@
+/* matmul.c: matrix products, cut into parts of the result for the thread pool, and what follows them: bias and activation. */
+#include "kernels/matmul.h"
+#include <string.h>
+
+enum {
+    SERIAL_PRODUCT = 8 << 20, /* below this many multiply-adds, waking a thread costs more than it saves */
+    PARTS_PER_THREAD = 4,     /* so that no thread waits long for the last one */
+    COLUMNS_TOGETHER = 64,    /* a part has a multiple: whole panels. Columns are shared out where there are enough, as */
+    ROWS_TOGETHER = 24,       /* every part packs the panels of b anew for its rows; here, whole tiles of most sizes */
+    ROWS_IN_CACHE = 192       /* what follows the product is done before its rows are gone from the cache */
+};
+
+typedef struct {
+    matmul_task product;
+    const kernel_table *kernels;
+    void (*with_bias)(void *x, const void *bias, size_t rows, size_t columns);
+    void (*without)(const void *x, void *out, size_t n);
+    const char *bias;
+    size_t item, rows, columns, parts_in_row; /* of a part; parts beside each other */
+    int one_column;                           /* the product is that of the transposes: its row is the result's column */
+} matmul_parts;
+
+/* Bias and activation of c[rows][columns] from `row` and `column` on. */
+static void matmul_follow(const matmul_parts *t, size_t row, size_t rows, size_t column, size_t columns)
+{
+    const size_t n = t->product.n;
+    char *c = (char *)t->product.c + (row * n + column) * t->item;
+    const int whole = columns == n || rows == 1;
+    for (size_t r = 0; r < (whole ? 1 : rows); r++, c += n * t->item) {
+        const size_t some = whole ? rows : 1;
+        if (t->without)
+            t->without(c, c, some * columns);
+        else if (t->with_bias && t->one_column)
+            t->with_bias(c, t->bias, columns, 1);
+        else if (t->with_bias)
+            t->with_bias(c, t->bias + column * t->item, some, columns);
+    }
+}
+
+static void matmul_part(void *task, size_t i)
+{
+    const matmul_parts *t = task;
+    const size_t column = i % t->parts_in_row * t->columns, columns = smaller(t->columns, t->product.n - column);
+    size_t row = i / t->parts_in_row * t->rows;
+    const size_t end = row + smaller(t->rows, t->product.m - row);
+    const size_t together = t->with_bias || t->without ? ROWS_IN_CACHE : t->rows;
+    for (size_t rows; row < end; row += rows) {
+        rows = smaller(together, end - row);
+        t->kernels->matmul(&t->product, row, rows, column, columns);
+        matmul_follow(t, row, rows, column, columns);
+    }
+}
+
+int fastopt_matmul(int dtype, const void *a, ptrdiff_t a_row, ptrdiff_t a_k, const void *b, ptrdiff_t b_k,
+                   ptrdiff_t b_column, void *c, const void *bias, size_t m, size_t n, size_t k, int activation)
+{
+    const kernel_table *kernels = fastopt_kernels(dtype);
+    void (*const with_bias[])(void *, const void *, size_t, size_t) = {
+        [FASTOPT_NORM_IDENTITY] = kernels->bias_add,
+        [FASTOPT_NORM_RELU] = kernels->bias_relu,
+        [FASTOPT_NORM_SIGMOID] = kernels->bias_sigmoid,
+        [FASTOPT_NORM_TANH] = kernels->bias_tanh,
+    };
+    void (*const without[])(const void *, void *, size_t) = {
+        [FASTOPT_NORM_RELU] = kernels->relu,
+        [FASTOPT_NORM_SIGMOID] = kernels->sigmoid,
+        [FASTOPT_NORM_TANH] = kernels->tanh,
+    };
+    matmul_parts t = {.kernels = kernels, .bias = bias, .item = item_size(dtype), .one_column = n == 1};
+    if (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)bias) % t.item)
+        return -1;
+    if (m == 0 || n == 0)
+        return 0;
+    t.with_bias = bias ? with_bias[activation] : NULL;
+    t.without = bias ? NULL : without[activation];
+    b_column = n == 1 || k == 0 ? 1 : b_column; /* strides that lead nowhere */
+    if (k == 0)
+        memset(c, 0, m * n * t.item);
+    if (n == 1) /* vectors go along rows: one column is one row of the product of the transposes */
+        t.product = (matmul_task){b, a, c, 1, b_k, a_k, m == 1 ? 1 : a_row, 1, m, k};
+    else
+        t.product = (matmul_task){a, b, c, a_row, a_k, b_k, b_column, m, n, k};
+    m = t.product.m;
+    n = t.product.n;
+
+    t.rows = m;
+    t.columns = n;
+    const size_t threads = (size_t)fastopt_threads_get();
+    if (threads > 1 && (double)m * (double)n * (double)k >= SERIAL_PRODUCT) {
+        const size_t parts = PARTS_PER_THREAD * threads;
+        if (n >= 2 * threads * COLUMNS_TOGETHER || m < threads * ROWS_TOGETHER)
+            t.columns = blocks_of(blocks_of(n, parts), COLUMNS_TOGETHER) * COLUMNS_TOGETHER;
+        else
+            t.rows = blocks_of(blocks_of(m, parts), ROWS_TOGETHER) * ROWS_TOGETHER;
+    }
+    t.parts_in_row = blocks_of(n, t.columns);
+    const size_t count = blocks_of(m, t.rows) * t.parts_in_row;
+    if (count == 1)
+        matmul_part(&t, 0);
+    else
+        fastopt_for_each(count, matmul_part, &t);
+    return 0;
+}

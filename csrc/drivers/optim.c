@@ -1,0 +1,386 @@
+/* optim.c: one step of an optimizer over all its tensors, whatever the rule. */
+#include "internal.h"
+#include <float.h>
+#include <stdatomic.h>
+#include <math.h>
+#include <string.h>
+
+#define real double
+#define SQRT sqrt
+#define FABS fabs
+#define SMALLEST_NORMAL DBL_MIN
+#define TYPED(name) name
+#include "kernels/rules.h"
+
+#define COUNT(type) ((int)(sizeof(type) / sizeof(double)))
+
+/* Of a rule's scalars the last `trust` are those of its trust ratio. */
+static const struct {
+    const char *name;
+    int states, scalars, trust;
+} rules[RULE_COUNT] = {
+#define RULE(name, states) {#name, states, COUNT(struct prepare) + COUNT(struct name), 0},
+#define TRUST_RULE(name, states)                                                                              \
+    {#name, states, COUNT(struct prepare) + COUNT(struct name) + COUNT(trust), COUNT(trust)},
+#include "kernels/rules.def"
+#undef RULE
+#undef TRUST_RULE
+};
+
+int fastopt_rule_index(const char *name)
+{
+    for (int i = 0; i < RULE_COUNT; i++)
+        if (strcmp(rules[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+int fastopt_rule_states(int rule)
+{
+    return rules[rule].states;
+}
+
+int fastopt_rule_scalars(int rule)
+{
+    return rules[rule].scalars;
+}
+
+/* Below this many elements in all, waking a thread costs more than it saves. */
+enum { SERIAL_BELOW = 32768 };
+
+static size_t item_size(const fastopt_tensor *tensor)
+{
+    return tensor->dtype == FASTOPT_FLOAT32 ? sizeof(float) : sizeof(double);
+}
+
+static size_t blocks_of(size_t size)
+{
+    return (size + BLOCK - 1) / BLOCK;
+}
+
+void fastopt_plan_blocks(fastopt_plan *plan)
+{
+    plan->elements = plan->blocks = 0;
+    for (size_t t = 0; t < plan->count; t++) {
+        plan->tensors[t].first_block = plan->blocks;
+        plan->elements += plan->tensors[t].size;
+        plan->blocks += blocks_of(plan->tensors[t].size);
+        plan->groups[plan->tensors[t].group].has_float |= plan->tensors[t].dtype == FASTOPT_FLOAT32;
+    }
+}
+
+/* The number behind the last block of the tensors before t. */
+static size_t end_block(const fastopt_plan *plan, size_t t)
+{
+    return t < plan->count ? plan->tensors[t].first_block : plan->blocks;
+}
+
+/* The tensor that block i belongs to; i becomes the block's number within it. */
+static const fastopt_tensor *find_block(const fastopt_plan *plan, size_t *i)
+{
+    size_t low = 0, high = plan->count;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (plan->tensors[middle].first_block <= *i)
+            low = middle;
+        else
+            high = middle;
+    }
+    *i -= plan->tensors[low].first_block;
+    return &plan->tensors[low];
+}
+
+/* One step: the kernels of both types, the limit that gradients are compared with, and whether something is beyond it. */
+typedef struct {
+    const fastopt_plan *plan;
+    const kernel_table *kernels[2];
+    double limit[2];
+    atomic_int beyond;
+} step;
+
+static void found_beyond(step *s)
+{
+    atomic_store_explicit(&s->beyond, 1, memory_order_relaxed);
+}
+
+/* Works on elements begin <= i < end, so far as there are, of each of `count` tensors of one group and type. */
+typedef void range_function(step *s, const fastopt_tensor *tensors, size_t count, size_t begin, size_t end);
+
+static void check_range(step *s, const fastopt_tensor *tensors, size_t count, size_t begin, size_t end)
+{
+    const fastopt_group *group = &s->plan->groups[tensors->group];
+    for (const fastopt_tensor *tensor = tensors; tensor < tensors + count; tensor++) {
+        const char *grad = (const char *)tensor->grad + begin * item_size(tensor);
+        const size_t n = (end < tensor->size ? end : tensor->size) - begin;
+        const double scale = group->scalars[0] * tensor->grad_factor;
+        if (s->kernels[tensor->dtype]->any_beyond(grad, n, scale, s->limit[tensor->dtype]))
+            found_beyond(s);
+    }
+}
+
+static void update_range(step *s, const fastopt_tensor *tensors, size_t count, size_t begin, size_t end)
+{
+    const fastopt_group *group = &s->plan->groups[tensors->group];
+    if (s->kernels[tensors->dtype]->update[group->rule](tensors, count, group, begin, end))
+        found_beyond(s);
+}
+
+/* Whether parameters and states are ordinary, as they mostly are: for ORDINARY_STEPS steps that need not be asked again. */
+static void look_range(step *s, const fastopt_tensor *tensors, size_t count, size_t begin, size_t end)
+{
+    static const double large[] = {LARGE_float, LARGE_double}, large_square[] = {LARGE_SQUARE_float, LARGE_SQUARE_double};
+    const fastopt_group *group = &s->plan->groups[tensors->group];
+    for (const fastopt_tensor *tensor = tensors; tensor < tensors + count; tensor++) {
+        const size_t n = (end < tensor->size ? end : tensor->size) - begin, offset = begin * item_size(tensor);
+        const kernel_table *kernels = s->kernels[tensor->dtype];
+        if (kernels->any_beyond((const char *)tensor->param + offset, n, 1, large[tensor->dtype]))
+            found_beyond(s);
+        for (int k = 0; k < rules[group->rule].states; k++)
+            if (kernels->any_beyond((const char *)tensor->state[k] + offset, n, 1,
+                                    (group->squares >> k & 1 ? large_square : large)[tensor->dtype]))
+                found_beyond(s);
+    }
+}
+
+/* A sweep over consecutive tensors, whose blocks begin with number first_block. */
+typedef struct {
+    step *step;
+    range_function *visit;
+    size_t first_block;
+} sweep;
+
+/* Blocks begin on a cache line of the parameter: 512-bit loops lose up to a quarter off it. */
+static void visit_block(void *context, size_t i)
+{
+    const sweep *s = context;
+    i += s->first_block;
+    const fastopt_tensor *tensor = find_block(s->step->plan, &i);
+    const size_t ahead = (size_t)(-(uintptr_t)tensor->param % 64) / item_size(tensor);
+    const size_t begin = i ? i * BLOCK + ahead : 0;
+    const size_t end = (i + 1) * BLOCK + ahead;
+    if (begin < tensor->size)
+        s->visit(s->step, tensor, 1, begin, end);
+}
+
+/* Tensors begin <= t < end: in the calling thread as a whole, all of a kind at once, or, if there is enough to do,
+ * block by block on the pool. */
+static void visit_tensors(step *s, range_function *visit, size_t begin, size_t end, size_t elements)
+{
+    const fastopt_tensor *tensors = s->plan->tensors;
+    if (elements < SERIAL_BELOW) {
+        for (size_t t = begin, next; t < end; t = next) {
+            for (next = t + 1; next < end && tensors[next].group == tensors[t].group; next++)
+                if (tensors[next].dtype != tensors[t].dtype)
+                    break;
+            visit(s, &tensors[t], next - t, 0, SIZE_MAX);
+        }
+    } else {
+        sweep blocks = {s, visit, tensors[begin].first_block};
+        fastopt_for_each(end_block(s->plan, end) - blocks.first_block, visit_block, &blocks);
+    }
+}
+
+/* ---- trust ratios ----------------------------------------------------------------------------- */
+
+static int has_trust_ratio(const fastopt_plan *plan, const fastopt_tensor *tensor)
+{
+    return rules[plan->groups[tensor->group].rule].trust > 0;
+}
+
+/* Whole blocks here, wherever the arrays lie: the sums depend on the cut. */
+static void measure_block(void *context, size_t i)
+{
+    const sweep *s = context;
+    const fastopt_plan *plan = s->step->plan;
+    const size_t block = i += s->first_block;
+    const fastopt_tensor *tensor = find_block(plan, &i);
+    const fastopt_group *group = &plan->groups[tensor->group];
+    const size_t begin = i * BLOCK, end = begin + BLOCK < tensor->size ? begin + BLOCK : tensor->size;
+    if (has_trust_ratio(plan, tensor))
+        s->step->kernels[tensor->dtype]->measure[group->rule](tensor, group, begin, end, &plan->block_sums[2 * block]);
+}
+
+/* 1 where a norm is 0 or not finite; else within floor and cap. It is finite in the tensor's type: of an ordinary weight and
+ * a subnormal gradient it would be infinite in float, and infinity times an element that is 0 is NaN. */
+static double trust_ratio(trust h, double param_norm, double direction_norm)
+{
+    if (!(param_norm > 0 && param_norm < INFINITY && direction_norm > 0 && direction_norm < INFINITY))
+        return 1;
+    double ratio = h.coefficient * param_norm / (direction_norm + h.decay * param_norm + h.eps);
+    ratio = h.scale * ratio;
+    ratio = ratio > h.floor ? ratio : h.floor;
+    return ratio < h.cap ? ratio : h.cap;
+}
+
+static void finish_trust_ratio(const fastopt_plan *plan, fastopt_tensor *tensor)
+{
+    const fastopt_group *group = &plan->groups[tensor->group];
+    double param = 0, direction = 0;
+    trust h;
+    memcpy(&h, group->scalars + rules[group->rule].scalars - COUNT(trust), sizeof h);
+    for (size_t i = tensor->first_block; i < tensor->first_block + blocks_of(tensor->size); i++) {
+        param += plan->block_sums[2 * i];
+        direction += plan->block_sums[2 * i + 1];
+    }
+    const double most = tensor->dtype == FASTOPT_FLOAT32 ? FLT_MAX : DBL_MAX;
+    h.cap = h.cap < most ? h.cap : most;
+    tensor->trust_ratio = trust_ratio(h, sqrt(param), sqrt(direction));
+}
+
+static void measure_tensors(step *s, size_t begin, size_t end, size_t elements)
+{
+    sweep blocks = {s, NULL, s->plan->tensors[begin].first_block};
+    const size_t count = end_block(s->plan, end) - blocks.first_block;
+    if (elements < SERIAL_BELOW)
+        for (size_t i = 0; i < count; i++)
+            measure_block(&blocks, i);
+    else
+        fastopt_for_each(count, measure_block, &blocks);
+    for (size_t t = begin; t < end; t++)
+        if (has_trust_ratio(s->plan, &s->plan->tensors[t]))
+            finish_trust_ratio(s->plan, &s->plan->tensors[t]);
+}
+
+/* Both sweeps over one run of tensors after the other, so that the second finds in cache what the first has read. */
+static void update_in_runs(step *s)
+{
+    enum { ELEMENTS_IN_CACHE = 1 << 20 };
+    const fastopt_plan *plan = s->plan;
+    for (size_t begin = 0, end; begin < plan->count; begin = end) {
+        size_t elements = plan->tensors[begin].size;
+        for (end = begin + 1; end < plan->count && elements + plan->tensors[end].size <= ELEMENTS_IN_CACHE; end++)
+            elements += plan->tensors[end].size;
+        measure_tensors(s, begin, end, elements);
+        visit_tensors(s, update_range, begin, end, elements);
+    }
+}
+
+/* ---- what Python calls ------------------------------------------------------------------------ */
+
+static void square_sum_block(void *context, size_t i)
+{
+    const fastopt_plan *plan = context;
+    const size_t block = i;
+    const fastopt_tensor *tensor = find_block(plan, &i);
+    const size_t begin = i * BLOCK, n = tensor->size - begin < BLOCK ? tensor->size - begin : BLOCK;
+    const char *grad = (const char *)tensor->grad + begin * item_size(tensor);
+    plan->block_sums[block] = fastopt_kernels(tensor->dtype)->square_sum(grad, n);
+}
+
+/* Whether the plan's arrays are as they were pinned, and the objects at these addresses, unless they are 0, the same. They
+ * are a tuple's, which nobody else has: it does not change while this runs. */
+static int still_fits(const fastopt_plan *plan, uintptr_t params, uintptr_t grads)
+{
+    return plan->given &&
+           fastopt_pins_fit(plan->own, plan->own_count, (const uintptr_t *)params, plan->count, plan->header) &&
+           fastopt_pins_fit(plan->given, plan->given_count, (const uintptr_t *)grads, plan->count, plan->header);
+}
+
+int fastopt_grad_square_sums(const fastopt_plan *plan, uintptr_t params, uintptr_t grads, double *sums)
+{
+    if (!still_fits(plan, params, grads))
+        return FASTOPT_MOVED;
+    if (plan->elements >= SERIAL_BELOW)
+        fastopt_for_each(plan->blocks, square_sum_block, (void *)plan);
+    else
+        for (size_t i = 0; i < plan->blocks; i++)
+            square_sum_block((void *)plan, i);
+    for (size_t t = 0; t < plan->count; t++) {
+        const size_t first = plan->tensors[t].first_block;
+        sums[t] = 0;
+        for (size_t i = first; i < first + blocks_of(plan->tensors[t].size); i++)
+            sums[t] += plan->block_sums[i];
+    }
+    return FASTOPT_DONE;
+}
+
+/* Rounds the scalars, and says whether they are finite in the types of the group's tensors; those of the trust ratio are not
+ * rounded. clip_value and the last of the trust ratio, its cap, may be infinite. */
+static int round_scalars(fastopt_group *group)
+{
+    const int count = rules[group->rule].scalars, trust = rules[group->rule].trust;
+    double zero = 0, rounded_zero = 0; /* x - x is 0, or NaN if x is not finite */
+    for (int i = 0; i < count; i++)
+        group->rounded[i] = (float)group->scalars[i];
+    for (int i = 0; i < count - (trust > 0); i++)
+        if (i != offsetof(struct prepare, clip_value) / sizeof(double)) {
+            zero += group->scalars[i] - group->scalars[i];
+            rounded_zero += i < count - trust ? group->rounded[i] - group->rounded[i] : 0;
+        }
+    return zero == 0 && (!group->has_float || rounded_zero == 0);
+}
+
+static int has_ordinary_scalars(const fastopt_group *group)
+{
+    for (int i = 0; i < rules[group->rule].scalars; i++) {
+        const double size = fabs(group->scalars[i]);
+        if (!(size >= group->smallest[i] && size <= group->largest[i]))
+            return 0;
+    }
+    if (group->eps < 0)
+        return 1;
+    const double tiny = group->has_float ? TINY_float : TINY_double;
+    return group->scalars[group->eps] >= tiny
+           || (group->eps_root >= 0 && group->scalars[group->eps_root] >= tiny * tiny);
+}
+
+/* Whether what is added to a parameter grows with it: by L2 decay, or by a trust ratio. */
+static int grows_with_parameters(const fastopt_group *group)
+{
+    return rules[group->rule].trust > 0 || group->scalars[offsetof(struct prepare, l2) / sizeof(double)] != 0;
+}
+
+/* Whether a gradient, scaled, reaches the limits of the two types. */
+static int gradients_reach(step *s, double of_float, double of_double)
+{
+    s->limit[FASTOPT_FLOAT32] = of_float;
+    s->limit[FASTOPT_FLOAT64] = of_double;
+    visit_tensors(s, check_range, 0, s->plan->count, s->plan->elements);
+    return atomic_exchange(&s->beyond, 0);
+}
+
+int fastopt_update(fastopt_plan *plan, uintptr_t params, uintptr_t grads, const double *factors, double grad_norm,
+                   int check_finite, int certain)
+{
+    step s = {plan, {fastopt_kernels(FASTOPT_FLOAT32), fastopt_kernels(FASTOPT_FLOAT64)}, {0}, 0};
+    int two_sweeps = 0;
+    if (!still_fits(plan, params, grads))
+        return FASTOPT_MOVED;
+    for (size_t t = 0; t < plan->count; t++)
+        plan->tensors[t].grad_factor = factors ? factors[t] : 1;
+    for (size_t g = 0; g < plan->group_count; g++) {
+        fastopt_group *group = &plan->groups[g];
+        if (!round_scalars(group))
+            return FASTOPT_BAD_SCALAR;
+        const int watched = grows_with_parameters(group);
+        if (watched && !group->watched) /* what its parameters have become meanwhile is not known */
+            plan->ordinary = 0;
+        group->watched = watched;
+        two_sweeps |= rules[group->rule].trust > 0;
+    }
+    if (check_finite && gradients_reach(&s, LARGE_float, LARGE_double)) {
+        if (gradients_reach(&s, INFINITY, INFINITY))
+            return FASTOPT_NONFINITE;
+        if (!certain)
+            return FASTOPT_UNCERTAIN;
+    }
+    if (!certain) {
+        for (size_t g = 0; g < plan->group_count; g++)
+            if (!has_ordinary_scalars(&plan->groups[g]))
+                return FASTOPT_UNCERTAIN;
+        if (!plan->ordinary) {
+            visit_tensors(&s, look_range, 0, plan->count, plan->elements);
+            plan->ordinary = atomic_exchange(&s.beyond, 0) ? 0 : ORDINARY_STEPS;
+        }
+        if (!plan->ordinary)
+            return FASTOPT_UNCERTAIN;
+    }
+    if (two_sweeps)
+        update_in_runs(&s);
+    else
+        visit_tensors(&s, update_range, 0, plan->count, plan->elements);
+    plan->ordinary = certain || atomic_load(&s.beyond) ? 0 : plan->ordinary - 1;
+    ++*plan->step_count;
+    plan->grad_norm = grad_norm;
+    return FASTOPT_DONE;
+}

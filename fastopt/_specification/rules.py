@@ -1,0 +1,276 @@
+"""The specification of the optimizers: the update of one parameter, one function per rule.
+
+A rule takes its finished scalars ``h``, the parameter ``p``, the gradient ``g`` and its state, and returns the
+new parameter and state. It works on arrays, as the NumPy reference, and, compiled by Numba, on scalars: one
+text serves both, so their bits agree. ``csrc/kernels/rules.h`` says the same in C, with every operation in the same
+order; only ``+ - * /``, the square root, comparison and selection occur.
+
+A factor of 0 that stands for something not asked for, such as decay, is told apart: 0 times an infinite weight is NaN.
+"""
+
+import math
+from collections import namedtuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+def prepare(h, p, g):
+    """What every rule shares: the gradient scaled, clipped and with L2 decay; the parameter after decoupled decay."""
+    g = h.grad_scale * g
+    g = np.minimum(np.maximum(g, -h.clip_value), h.clip_value)
+    return h.keep * p, plus(g, h.l2, p)
+
+
+def plus(x, factor, y):
+    """x + factor y, or x where the factor is 0, whatever y is."""
+    if factor != 0:
+        return x + factor * y
+    return x
+
+
+def flush(x):
+    """What is stored of every rule's states: 0 in place of a subnormal number.
+
+    So a state that fades away ends at 0, and no step computes slowly with it.
+    """
+    return np.where(np.abs(x) < np.finfo(x.dtype).smallest_normal, x.dtype.type(0), x)
+
+
+def sgd(h, p, g):
+    """Gradient descent."""
+    return (p - h.lr * g,)
+
+
+def momentum(h, p, g, momentum_buffer):
+    """Momentum (Polyak 1964), and Nesterov's form (Sutskever et al. 2013, eq. 3-4; variables of Bengio et al. 2013).
+
+    Heavy ball has from_grad = 0 and from_buffer = 1; Nesterov's 1 and momentum.
+    """
+    momentum_buffer = h.momentum * momentum_buffer + h.grad_weight * g
+    return p - h.lr * plus(h.from_buffer * momentum_buffer, h.from_grad, g), momentum_buffer
+
+
+def adagrad(h, p, g, sum):
+    """AdaGrad (Duchi et al. 2011, eq. 1 with the diagonal of section 1.3)."""
+    sum = sum + g * g
+    return p - h.lr * g / (np.sqrt(sum + h.eps_root) + h.eps), sum
+
+
+def adadelta(h, p, g, square_avg, acc_delta):
+    """AdaDelta (Zeiler 2012, Algorithm 1)."""
+    square_avg = h.rho * square_avg + h.one_minus_rho * g * g
+    delta = np.sqrt((acc_delta + h.eps) / (square_avg + h.eps)) * g
+    acc_delta = h.rho * acc_delta + h.one_minus_rho * delta * delta
+    return p - h.lr * delta, square_avg, acc_delta
+
+
+def rmsprop(h, p, g, square_avg):
+    """RMSProp (Tieleman & Hinton 2012, lecture 6.5): the gradient over the root of its running mean square."""
+    square_avg = h.alpha * square_avg + h.one_minus_alpha * g * g
+    return p - h.lr * g / (np.sqrt(square_avg + h.eps_root) + h.eps), square_avg
+
+
+def rmsprop_centered(h, p, g, square_avg, grad_avg):
+    """Centred (Graves 2013, eq. 38-40): the variance for the mean square; rounding must not make it negative."""
+    square_avg = h.alpha * square_avg + h.one_minus_alpha * g * g
+    grad_avg = h.alpha * grad_avg + h.one_minus_alpha * g
+    square = grad_avg * grad_avg
+    variance = np.maximum(square_avg, square) - square
+    return p - h.lr * g / (np.sqrt(variance + h.eps_root) + h.eps), square_avg, grad_avg
+
+
+def rmsprop_momentum(h, p, g, square_avg, momentum_buffer):
+    """RMSProp with momentum on the scaled gradient; from_step and from_buffer as in ``momentum``.
+
+    With the learning rate in the buffer, step_weight and from_step are lr, and lr is 1.
+    """
+    square_avg = h.alpha * square_avg + h.one_minus_alpha * g * g
+    step = g / (np.sqrt(square_avg + h.eps_root) + h.eps)
+    momentum_buffer = h.momentum * momentum_buffer + h.step_weight * step
+    return p - h.lr * plus(h.from_buffer * momentum_buffer, h.from_step, step), square_avg, momentum_buffer
+
+
+def rmsprop_centered_momentum(h, p, g, square_avg, grad_avg, momentum_buffer):
+    """Centred RMSProp with momentum."""
+    square_avg = h.alpha * square_avg + h.one_minus_alpha * g * g
+    grad_avg = h.alpha * grad_avg + h.one_minus_alpha * g
+    square = grad_avg * grad_avg
+    variance = np.maximum(square_avg, square) - square
+    step = g / (np.sqrt(variance + h.eps_root) + h.eps)
+    momentum_buffer = h.momentum * momentum_buffer + h.step_weight * step
+    return p - h.lr * plus(h.from_buffer * momentum_buffer, h.from_step, step), square_avg, grad_avg, momentum_buffer
+
+
+def adam(h, p, g, exp_avg, exp_avg_sq):
+    """Adam (Kingma & Ba 2015, Algorithm 1); step_size = lr / (1 - beta1**t), root_correction2 = 1 / sqrt(1 - beta2**t).
+
+    The correction stands outside the root, where it cannot overflow; eps_root is divided by its square instead.
+    """
+    exp_avg = h.beta1 * exp_avg + h.one_minus_beta1 * g
+    exp_avg_sq = h.beta2 * exp_avg_sq + h.one_minus_beta2 * g * g
+    return (
+        p - h.step_size * exp_avg / (np.sqrt(exp_avg_sq + h.eps_root) * h.root_correction2 + h.eps),
+        exp_avg,
+        exp_avg_sq,
+    )
+
+
+def adam_amsgrad(h, p, g, exp_avg, exp_avg_sq, max_exp_avg_sq):
+    """AMSGrad (Reddi et al. 2018, Algorithm 2): the largest second moment so far.
+
+    Of v (before = 1) as in PyTorch, or of the corrected v (root_after = 1).
+    """
+    exp_avg = h.beta1 * exp_avg + h.one_minus_beta1 * g
+    exp_avg_sq = h.beta2 * exp_avg_sq + h.one_minus_beta2 * g * g
+    max_exp_avg_sq = np.maximum(exp_avg_sq * h.before, max_exp_avg_sq)
+    denominator = np.sqrt(max_exp_avg_sq + h.eps_root) * h.root_after + h.eps
+    return p - h.step_size * exp_avg / denominator, exp_avg, exp_avg_sq, max_exp_avg_sq
+
+
+def nadam(h, p, g, exp_avg, exp_avg_sq):
+    """NAdam (Dozat 2016, Algorithm 2): Adam with Nesterov's look-ahead in the numerator."""
+    exp_avg = h.beta1 * exp_avg + h.one_minus_beta1 * g
+    exp_avg_sq = h.beta2 * exp_avg_sq + h.one_minus_beta2 * g * g
+    numerator = h.grad_step * g + h.avg_step * exp_avg
+    return p - numerator / (np.sqrt(exp_avg_sq + h.eps_root) * h.root_correction2 + h.eps), exp_avg, exp_avg_sq
+
+
+# ---- rules with a trust ratio per tensor: first a direction is measured, then the update follows -------------
+
+
+def lars_direction(h, p, g, momentum_buffer):
+    """What LARS measures: g, or g + decay p (norm_decay = decay)."""
+    return plus(g, h.norm_decay, p), momentum_buffer
+
+
+def lars(h, p, g, momentum_buffer):
+    """LARS (You, Gitman & Ginsburg 2017, eq. 6 and Algorithm 1)."""
+    g = h.trust_ratio * plus(g, h.decay, p)
+    momentum_buffer = h.momentum * momentum_buffer + h.grad_weight * g
+    return p - h.lr * plus(h.from_buffer * momentum_buffer, h.from_grad, g), momentum_buffer
+
+
+def lamb_step(h, p, exp_avg, exp_avg_sq):
+    """What LAMB multiplies with the learning rate and the trust ratio."""
+    direction = h.correction1 * exp_avg / (np.sqrt(exp_avg_sq + h.eps_root) * h.root_correction2 + h.eps)
+    return plus(direction, h.decay, p)
+
+
+def lamb_direction(h, p, g, exp_avg, exp_avg_sq):
+    """The moments, and Adam's direction with decay: what LAMB measures."""
+    exp_avg = h.beta1 * exp_avg + h.grad_weight * g
+    exp_avg_sq = h.beta2 * exp_avg_sq + h.one_minus_beta2 * g * g
+    return lamb_step(h, p, exp_avg, exp_avg_sq), exp_avg, exp_avg_sq
+
+
+def lamb(h, p, g, exp_avg, exp_avg_sq):
+    """LAMB (You et al. 2020, Algorithm 2), the moments being those of this step already."""
+    return p - h.lr * (h.trust_ratio * lamb_step(h, p, exp_avg, exp_avg_sq)), exp_avg, exp_avg_sq
+
+
+def trust_ratio(h, param_norm, direction_norm):
+    """The trust ratio of a tensor, in double: 1 where a norm is 0 or not finite; else within floor and cap.
+
+    The caller puts the largest number of the tensor's type in place of a cap beyond it: the ratio of an ordinary weight
+    and a subnormal gradient is infinite in float32, and infinity times an element that is 0 is NaN.
+    """
+    if not (0 < param_norm < math.inf and 0 < direction_norm < math.inf):
+        return 1.0
+    ratio = h.trust_coefficient * param_norm / (direction_norm + h.trust_decay * param_norm + h.trust_eps)
+    ratio = h.trust_scale * ratio
+    ratio = ratio if ratio > h.trust_floor else h.trust_floor
+    return ratio if ratio < h.trust_cap else h.trust_cap
+
+
+# The states that may be negative; all others are sums or means of squares, and like them.
+SIGNED = frozenset({"exp_avg", "grad_avg", "momentum_buffer"})
+
+
+class Overflow(ArithmeticError):
+    """A step would make something finite inf or NaN; nothing was written."""
+
+
+class Rule(NamedTuple):
+    """A rule, the names of the scalars it reads from ``h`` (those of ``prepare`` first) and of its states.
+
+    One with a trust ratio has a ``direction`` too, and scalars for `trust_ratio` behind its own.
+    """
+
+    update: Callable[..., tuple[Any, ...]]
+    scalars: Any
+    states: tuple[str, ...]
+    direction: Callable[..., tuple[Any, ...]] | None = None
+
+
+def _rule(update, scalars, direction=None):
+    names = f"grad_scale clip_value l2 keep {scalars}"
+    if direction is not None:
+        names += " trust_ratio trust_coefficient trust_decay trust_eps trust_scale trust_floor trust_cap"
+    states = update.__code__.co_varnames[3 : update.__code__.co_argcount]
+    return Rule(update, namedtuple(update.__name__, names), states, direction)
+
+
+# A step from ordinary numbers overflows in no rule, so nobody has to look: gradients and parameters below LARGE, states
+# too, or if they are squares below LARGE**2, denominators from TINY on, and scalars between those of _SMALLEST and
+# _LARGEST. The limits of csrc/internal.h, where the reasons are.
+LARGE = {np.dtype(np.float32): 2.0**40, np.dtype(np.float64): 2.0**300}
+TINY = {np.dtype(np.float32): 2.0**-50, np.dtype(np.float64): 2.0**-300}
+SQUARES = {"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"}
+_ANY = ("grad_scale", "clip_value", "trust_eps", "trust_scale", "trust_floor", "trust_cap")
+_LARGEST = {
+    "l2": 1.0,
+    "keep": 1.0,
+    "lr": 2.0**8,
+    "step_weight": 2.0**8,
+    "momentum": 1.0,
+    **dict.fromkeys(_ANY, math.inf),
+}
+_SMALLEST = {"one_minus_rho": 2.0**-24, "one_minus_alpha": 2.0**-24}  # steps stay moderate
+
+
+def scalar_limits(rule: Rule) -> tuple[list[float], list[float]]:
+    """Between which sizes the scalars of a rule are ordinary."""
+    names = rule.scalars._fields
+    return [_SMALLEST.get(name, 0.0) for name in names], [_LARGEST.get(name, 2.0**16) for name in names]
+
+
+def refuse_scalars(rule: Rule, scalars: tuple[float, ...], dtypes: set[Any]) -> None:
+    """Raise ValueError if a scalar is not finite in the type of the arrays; two limits may be infinite.
+
+    Trust ratios are computed in double.
+    """
+    for name, value in zip(rule.scalars._fields, scalars, strict=True):
+        if name in ("clip_value", "trust_cap"):
+            continue
+        for dtype in (np.dtype(np.float64),) if name.startswith("trust_") else dtypes:
+            if not np.isfinite(dtype.type(value)):
+                raise ValueError(f"these hyperparameters give numbers beyond {dtype}: {name} of {value}")
+
+
+_ADAM = "beta1 one_minus_beta1 beta2 one_minus_beta2"
+_RMSPROP = "alpha one_minus_alpha eps_root eps"
+
+RULES = {
+    rule.update.__name__: rule
+    for rule in (
+        _rule(sgd, "lr"),
+        _rule(momentum, "momentum grad_weight from_grad from_buffer lr"),
+        _rule(adagrad, "eps_root eps lr"),
+        _rule(adadelta, "rho one_minus_rho eps lr"),
+        _rule(rmsprop, f"{_RMSPROP} lr"),
+        _rule(rmsprop_centered, f"{_RMSPROP} lr"),
+        _rule(rmsprop_momentum, f"{_RMSPROP} momentum step_weight from_step from_buffer lr"),
+        _rule(rmsprop_centered_momentum, f"{_RMSPROP} momentum step_weight from_step from_buffer lr"),
+        _rule(adam, f"{_ADAM} root_correction2 eps_root eps step_size"),
+        _rule(adam_amsgrad, f"{_ADAM} before root_after eps_root eps step_size"),
+        _rule(nadam, f"{_ADAM} root_correction2 eps_root eps grad_step avg_step"),
+        _rule(lars, "decay norm_decay momentum grad_weight from_grad from_buffer lr", lars_direction),
+        _rule(
+            lamb,
+            "beta1 grad_weight beta2 one_minus_beta2 correction1 root_correction2 eps_root eps decay lr",
+            lamb_direction,
+        ),
+    )
+}

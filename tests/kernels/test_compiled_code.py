@@ -1,0 +1,166 @@
+"""That the compiled kernels are as wide as the instruction set, and do no more work than they did: nothing here looks
+at a clock. Run it with: pytest -m guard
+
+What is executed is found by running every function in single steps (instruction_counts.py), what stands in the library
+by reading its object code (object_code.py). After a change that is meant, record the counts anew:
+
+    python tests/golden/record_instruction_counts.py
+"""
+
+import json
+from pathlib import Path
+
+import instruction_counts
+import object_code
+import pytest
+
+import fastopt as fo
+from fastopt._specification.rules import RULES
+
+pytestmark = [
+    pytest.mark.guard,
+    pytest.mark.skipif(bool(object_code.why_not()), reason=object_code.why_not()),
+]
+SINGLE_STEPS = pytest.mark.skipif(bool(instruction_counts.why_not()), reason=instruction_counts.why_not())
+SETS = [] if object_code.why_not() else list(object_code.REGISTER)
+CASES = [] if object_code.why_not() or instruction_counts.why_not() else instruction_counts.cases()
+RECORDED = json.loads(Path(__file__).parents[1].joinpath("golden").joinpath("instruction_counts.json").read_text())
+
+# Functions whose steady state is not wholly made of full vectors in every instruction set, and why.
+BROADCAST = "the baseline loads the channel's coefficients anew for every vector, one number at a time"
+EMULATED = ("sigmoid", "tanh")  # beside so many instructions those do not count
+NOT_FULL = {
+    **{f"batch_norm of planes{mode}": BROADCAST for mode in instruction_counts.NORMS if not mode.endswith(EMULATED)},
+    **{f"batch_norm_backward of planes{mode}": BROADCAST for mode in instruction_counts.NORMS},
+    "column_sums": "columns.c adds up the blocks' sums, and is compiled for the baseline only",
+    "dropout": "the baseline selects one by one, and multiplies half of a vector at a time",
+    "matmul": "a vector of the baseline is one number, as it has no fused multiply-add",
+    "softmax of few classes": "rows are transposed one number at a time",
+    "softmax_cross_entropy of few classes": "rows are transposed one number at a time",
+}
+# Kernels without any loop over full vectors, and why.
+NO_FULL_LOOP = {
+    "begin_channels": "gathers one element per channel",
+    "matmul": "calls the functions that have them",
+    "finish_channels": "a few operations per channel",
+    "round": "a copy, done by memcpy or in two halves",
+}
+# Kernels with a multiply-add rounded once (math.inc), by parts of their names.
+TRANSCENDENTAL = (
+    *("exp_", "log1p_", "sigmoid_loop", "tanh_loop", "softplus_", "log_sigmoid_", "bias_sigmoid", "bias_tanh"),
+    *("forward_sigmoid_", "forward_tanh_", "logistic_loss", "softmax_"),
+)
+
+# The parts of matrix products (matmul.inc), which are made of them.
+PRODUCTS = ("matmul_", "add_tile_", "add_row_by_columns_")
+
+
+def is_fused(instruction):
+    return instruction.mnemonic.startswith(("vfmadd", "vfmsub", "vfnmadd", "vfnmsub"))
+
+
+def is_full(profile):
+    """Hardly any scalar instructions, by element or, where an element takes very many, among all."""
+    return profile.scalar <= max(0.1, 0.03 * profile.instructions) and profile.full_width >= 0.5
+
+
+def available(isa):
+    if isa not in fo.instruction_sets():
+        pytest.skip(f"this CPU has no {isa}")
+
+
+# ---- what is executed -----------------------------------------------------------------------------
+
+
+@SINGLE_STEPS
+@pytest.mark.parametrize("isa", SETS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_steady_state_is_full_vectors(case, isa):
+    available(isa)
+    found = instruction_counts.profile(case, isa)
+    if case.name in NOT_FULL and not is_full(found):
+        pytest.skip(f"known: {NOT_FULL[case.name]}")
+    assert is_full(found), (
+        f"{case} with {isa}: {found.scalar:.2f} scalar floating-point instructions per element,"
+        f" and {found.full_width:.0%} of the vector instructions use {object_code.REGISTER[isa]} registers"
+    )
+
+
+@SINGLE_STEPS
+@pytest.mark.parametrize("name", NOT_FULL)
+def test_what_is_known_not_to_be_full_is_so(name):
+    """An entry of the table is taken out when its kernel has become better."""
+    found = [
+        instruction_counts.profile(case, isa) for case in CASES if case.name == name for isa in fo.instruction_sets()
+    ]
+    assert found, f"there is no case {name!r}: take it out of NOT_FULL"
+    assert not all(map(is_full, found)), f"{name} is full vectors everywhere now: take it out of NOT_FULL"
+
+
+@SINGLE_STEPS
+@pytest.mark.parametrize("isa", SETS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_no_more_instructions_per_element_than_recorded(case, isa):
+    available(isa)
+    if object_code.compiler() != RECORDED["compiler"]:
+        pytest.skip(f"the core was compiled by {object_code.compiler()}, the counts are for {RECORDED['compiler']}")
+    recorded = RECORDED["instructions per element"][isa].get(str(case))
+    found = instruction_counts.profile(case, isa).instructions
+    assert recorded is not None, f"{case} is not recorded for {isa}: run golden/record_instruction_counts.py"
+    assert found <= 1.1 * recorded, f"{case} with {isa}: {found:.2f} instructions per element; recorded are {recorded}"
+
+
+@SINGLE_STEPS
+@pytest.mark.parametrize("isa", SETS)
+def test_every_kernel_is_reached(isa):
+    available(isa)
+    reached = {name for case in CASES for name in instruction_counts.profile(case, isa).kernels}
+    missed = object_code.kernels(isa).keys() - reached
+    assert not missed, f"no case of instruction_counts.py calls {', '.join(sorted(missed))}"
+
+
+# ---- what stands in the object code ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("isa", SETS)
+def test_every_kernel_has_a_loop_over_full_vectors(isa):
+    missing = []
+    for name, address in object_code.kernels(isa).items():
+        loops = object_code.loops(object_code.functions()[address])
+        if not any(i.register == object_code.REGISTER[isa] and not i.scalar for loop in loops for i in loop):
+            missing.append(name)
+    unknown = [name for name in missing if name.rpartition("_")[0] not in NO_FULL_LOOP]
+    assert not unknown, f"{isa}: no loop of {', '.join(unknown)} uses {object_code.REGISTER[isa]} registers"
+
+
+@pytest.mark.parametrize("isa", SETS)
+def test_only_where_math_inc_asks_for_it_is_a_multiply_add_fused(isa):
+    """One that the compiler had contracted would round once where NumPy rounds twice."""
+    code = object_code.functions()
+    kernels = {n: a for n, a in object_code.kernels(isa).items() if not n.startswith(PRODUCTS)}
+    products = [i for n, f in object_code.functions_of(isa).items() if n.startswith(PRODUCTS) for i in f]
+    meant = {address for name, address in kernels.items() if any(part in name for part in TRANSCENDENTAL)}
+    fused = {name for name, address in kernels.items() if any(map(is_fused, code[address]))}
+    assert {name for name in fused if kernels[name] not in meant} == set()
+    assert len(fused) == (0 if isa == "baseline" else len(meant))
+    expected = sum(is_fused(i) for address in meant for i in code[address]) + sum(map(is_fused, products))
+    assert sum(map(is_fused, object_code.code_of(isa))) == expected
+    assert any(map(is_fused, products)) == (isa != "baseline")
+
+
+@pytest.mark.parametrize("isa", SETS)
+def test_kernels_do_not_leave_the_library(isa):
+    """The bits of expf depend on the platform, and where fma is a call, it is slow (matrix products may)."""
+    code = {name: {i.called for i in f if "@plt" in i.operands} for name, f in object_code.functions_of(isa).items()}
+    assert len(object_code.code_of(isa)) > 1000
+    known = {None, "memcpy", "memmove", "memset"}
+    products = known | ({"fma", "fmaf"} if isa == "baseline" else set())
+    outside = set().union(*(code[name] - (products if name.startswith(PRODUCTS) else known) for name in code))
+    assert not outside, f"{isa}: calls of {', '.join(sorted(outside))}"
+
+
+def test_the_tables_are_read():
+    """The guard of the guard: the kernels of every rule and type are in every table."""
+    for isa in SETS:
+        names = {f"{rule}_update_{real}" for rule in RULES for real in ("float", "double")}
+        assert names <= object_code.kernels(isa).keys()

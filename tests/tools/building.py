@@ -1,0 +1,49 @@
+"""Builds a copy of the package whose core is made of changed C sources."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from helpers import CSRC
+
+import fastopt as fo
+
+COMPILER = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
+
+
+def c_sources(csrc):
+    """What is compiled, with the kernels of the baseline alone."""
+    return [path for path in csrc.rglob("*.c") if path.parent.name != "isa" or path.stem == "baseline"]
+
+
+# The core as a plain shared library, through cffi's ABI mode: a second to build, and no Python headers.
+CORE = """
+from pathlib import Path
+from cffi import FFI
+
+here = Path(__file__).parent
+ffi = FFI()
+ffi.cdef("\\n".join(line for line in (here / "fastopt.h").read_text().splitlines() if not line.startswith("#")))
+lib = ffi.dlopen(str(here / "core.so"))
+"""
+
+
+def build(folder, change=None, *, package=Path(fo.__file__).parent, csrc=CSRC):
+    """A copy of the package in ``folder`` whose core is made of the sources with one change in them."""
+    original, sources_of_core = package, csrc
+    package, csrc = folder / "fastopt", folder / "csrc"
+    shutil.copytree(original, package, ignore=shutil.ignore_patterns("_core*", "__pycache__"))
+    shutil.copytree(sources_of_core, csrc)
+    if change:
+        name, old, new = change
+        path = next(csrc.rglob(name))
+        text = path.read_text()
+        assert old in text, f"{old!r} no longer stands in csrc/{name}: change the table of perturbations"
+        path.write_text(text.replace(old, new, 1))
+    sources = map(str, c_sources(csrc))
+    flags = ["-std=gnu11", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-pthread", "-w"]
+    command = [COMPILER, *flags, "-I", str(csrc), *sources, "-lm", "-o", str(package / "core.so")]
+    subprocess.run(command, check=True, timeout=120)
+    shutil.copy(csrc / "fastopt.h", package)
+    (package / "_core.py").write_text(CORE)
+    return folder
