@@ -37,7 +37,7 @@ def test_a_race_is_found():
             ("reduce.inc", "= 4 * quarter; i < n;", "= 4 * quarter; i <= n;"),
             "AddressSanitizer: heap-buffer-overflow",
         ),
-        (("reduce.inc", "+ carry;", "+ carry + (1 << (32 + (int)(i & 1)));"), "runtime error: shift exponent"),
+        (("reduce.inc", "+ carry;", "+ carry + (1 << (32 + (int)(carry & 1)));"), "runtime error: shift exponent"),
     ],
 )
 def test_what_is_planted_in_the_core_is_found(change, finding, capfd):
