@@ -24,6 +24,48 @@ void fastopt_pins_take(fastopt_pin *pins, const uintptr_t *heads, size_t count);
 /* Whether all arrays are as they were taken. */
 int fastopt_pins_hold(const fastopt_pin *pins, size_t count);
 
+/* ---- tensors of PyTorch -------------------------------------------------------------------------- */
+
+/* Functions of PyTorch's C interface, which answer 0 or an error, and where in a Python object there is what they take for a
+ * tensor, and its type; the number of the layout whose elements are in memory one by one, and the type of a plain tensor. */
+typedef struct {
+    int32_t (*layout)(void *tensor, int32_t *layout);
+    int32_t (*data)(void *tensor, void **data);
+    int32_t (*dtype)(void *tensor, int32_t *dtype);
+    int32_t (*dimensions)(void *tensor, int64_t *dimensions);
+    int32_t (*lengths)(void *tensor, int64_t **lengths);
+    int32_t (*strides)(void *tensor, int64_t **strides);
+    size_t cell, type_at;
+    uintptr_t type;
+    int32_t strided;
+} fastopt_torch_interface;
+
+/* What of a tensor can be changed in place beside its elements; `layout` stands for its type, lengths and strides. */
+typedef struct {
+    uintptr_t object;
+    const void *data;
+    uint64_t layout;
+} fastopt_torch_tensor;
+
+/* A number in a tensor that each step sets: it is *before, and becomes *after. */
+typedef struct {
+    void *at;
+    const double *before, *after;
+    int32_t is_double;
+} fastopt_torch_counter;
+
+/* All that a step works on: the objects that the optimizer's groups hold, and what was seen of the plan's parameters, then of
+ * all else that is written to. */
+typedef struct {
+    const fastopt_torch_interface *of;
+    const uintptr_t *params;
+    const fastopt_torch_tensor *seen;
+    const fastopt_torch_counter *counters;
+    size_t param_count, count, counter_count;
+} fastopt_torch_tensors;
+
+void fastopt_torch_look(const fastopt_torch_interface *of, const uintptr_t *objects, size_t count, fastopt_torch_tensor *seen);
+
 /* ---- optimizers ------------------------------------------------------------------------------ */
 
 /* One tensor of an optimizer: `size` elements each of param, grad and the rule's states. grad_factor
@@ -54,7 +96,7 @@ typedef struct {
 /* Everything a step works on. fastopt_plan_blocks fills in elements, blocks and every first_block and has_float, once,
  * after the sizes are set; block_sums is then to have room for two numbers per block. `own` pins the parameters and
  * then whatever else is written to, `given` (NULL: there are none) the gradients and then what they are views of. An
- * object's head lies `header` bytes behind its address. What a step leaves beside the tensors: step_count, one more,
+ * object's head lies `header` bytes behind its address. With `torch`, these tensors take the place of all arrays. What a step leaves beside the tensors: step_count, one more,
  * and grad_norm. For so many steps as `ordinary` says, parameters and states are known not to be too large; 0 once they are
  * written to. */
 typedef struct {
@@ -63,6 +105,7 @@ typedef struct {
     double *block_sums;
     size_t count, group_count, elements, blocks;
     const fastopt_pin *own, *given;
+    const fastopt_torch_tensors *torch;
     size_t own_count, given_count, header;
     int64_t *step_count;
     double grad_norm;
@@ -89,7 +132,7 @@ int fastopt_update(fastopt_plan *plan, uintptr_t params, uintptr_t grads, const 
                    int check_finite, int certain);
 
 /* sums[t] = the sum of the squares of tensor t's gradient; or FASTOPT_MOVED, as above. */
-int fastopt_grad_square_sums(const fastopt_plan *plan, uintptr_t params, uintptr_t grads, double *sums);
+int fastopt_grad_square_sums(fastopt_plan *plan, uintptr_t params, uintptr_t grads, double *sums);
 
 /* The sum of the squares of n elements, in double. */
 double fastopt_square_sum(int dtype, const void *x, size_t n);

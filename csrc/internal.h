@@ -108,6 +108,12 @@ extern const double fastopt_exp_min_double, fastopt_exp_max_double, fastopt_sigm
  * `header` bytes behind its object's address (pins.c). */
 int fastopt_pins_fit(const fastopt_pin *pins, size_t count, const uintptr_t *objects, size_t object_count, size_t header);
 
+/* The same for a plan of PyTorch's tensors, into which it puts where the gradients are (torch.c); objects may be NULL here, too. */
+int fastopt_torch_fit(fastopt_plan *plan, const uintptr_t *params, const uintptr_t *grads);
+
+/* A step is done: sets the counters. */
+void fastopt_torch_count(const fastopt_plan *plan);
+
 /* The kernels in use for a dtype. */
 const kernel_table *fastopt_kernels(int dtype);
 

@@ -269,22 +269,24 @@ static void square_sum_block(void *context, size_t i)
 
 /* Whether the plan's arrays are as they were pinned, and the objects at these addresses, unless they are 0, the same. They
  * are a tuple's, which nobody else has: it does not change while this runs. */
-static int still_fits(const fastopt_plan *plan, uintptr_t params, uintptr_t grads)
+static int still_fits(fastopt_plan *plan, uintptr_t params, uintptr_t grads)
 {
+    if (plan->torch)
+        return fastopt_torch_fit(plan, (const uintptr_t *)params, (const uintptr_t *)grads);
     return plan->given &&
            fastopt_pins_fit(plan->own, plan->own_count, (const uintptr_t *)params, plan->count, plan->header) &&
            fastopt_pins_fit(plan->given, plan->given_count, (const uintptr_t *)grads, plan->count, plan->header);
 }
 
-int fastopt_grad_square_sums(const fastopt_plan *plan, uintptr_t params, uintptr_t grads, double *sums)
+int fastopt_grad_square_sums(fastopt_plan *plan, uintptr_t params, uintptr_t grads, double *sums)
 {
     if (!still_fits(plan, params, grads))
         return FASTOPT_MOVED;
     if (plan->elements >= SERIAL_BELOW)
-        fastopt_for_each(plan->blocks, square_sum_block, (void *)plan);
+        fastopt_for_each(plan->blocks, square_sum_block, plan);
     else
         for (size_t i = 0; i < plan->blocks; i++)
-            square_sum_block((void *)plan, i);
+            square_sum_block(plan, i);
     for (size_t t = 0; t < plan->count; t++) {
         const size_t first = plan->tensors[t].first_block;
         sums[t] = 0;
@@ -381,6 +383,8 @@ int fastopt_update(fastopt_plan *plan, uintptr_t params, uintptr_t grads, const 
         visit_tensors(&s, update_range, 0, plan->count, plan->elements);
     plan->ordinary = certain || atomic_load(&s.beyond) ? 0 : plan->ordinary - 1;
     ++*plan->step_count;
+    if (plan->torch)
+        fastopt_torch_count(plan);
     plan->grad_norm = grad_norm;
     return FASTOPT_DONE;
 }

@@ -285,21 +285,24 @@ class Optimizer:
         """All scalars of every group for the step after ``done`` steps."""
         if done >= MOST_STEPS:
             raise ValueError(f"step_count is {done}: steps are counted to 2**53")
-        finished = []
-        for group in self._groups:
-            h = self._at(group, done)
-            decay, mode = h["weight_decay"], h["weight_decay_mode"]
-            l2, keep = 0.0, 1.0
-            if decay:
-                if mode == "l2":
-                    l2 = decay
-                elif mode != "direction":
-                    keep = 1.0 - (h["lr"] * decay if mode == "decoupled" else decay)
-            own = self.scalars(group.rule, h, done + 1)
-            scale = -grad_scale if h["maximize"] else grad_scale
-            trust = self.trust(h) if group.adapts else ()
-            finished.append((scale, limit, l2, keep, *own, *trust))
-        return finished
+        of = self._finished
+        return [of(g.rule, g.adapts, self._at(g, done), done + 1, grad_scale, limit) for g in self._groups]
+
+    @classmethod
+    def _finished(
+        cls, rule: str, adapts: bool, h: Mapping[str, Any], t: int, grad_scale: float, limit: float
+    ) -> tuple[float, ...]:
+        """All scalars of ``rule`` for step ``t``: the driver's, its own, and those of its trust ratio."""
+        decay, mode = h["weight_decay"], h["weight_decay_mode"]
+        l2, keep = 0.0, 1.0
+        if decay:
+            if mode == "l2":
+                l2 = decay
+            elif mode != "direction":
+                keep = 1.0 - (h["lr"] * decay if mode == "decoupled" else decay)
+        trust = cls.trust(h) if adapts else ()
+        scale = -grad_scale if h["maximize"] else grad_scale
+        return scale, limit, l2, keep, *cls.scalars(rule, h, t), *trust
 
     def _at(self, group: Group, done: int) -> Mapping[str, Any]:
         """The hyperparameters of a group after ``done`` steps, and whatever else `scalars` looks at."""

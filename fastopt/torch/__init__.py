@@ -1,0 +1,17 @@
+"""fastopt's optimizers for PyTorch's tensors on the CPU: ``from fastopt.torch import AdamW``."""
+
+from typing import Any
+
+from .. import optim
+from .._hints import unknown_names
+from ._optimizer import made
+
+__all__ = [name for name in optim.__all__ if isinstance(getattr(optim, name), type) and name != "Optimizer"]
+
+globals().update({name: made(name, __name__) for name in __all__})
+
+_unknown = unknown_names(__name__)
+
+
+def __getattr__(name: str) -> Any:  # the classes are not written down, so that a type checker asks here
+    return _unknown(name)

@@ -1,0 +1,89 @@
+"""What fastopt's optimizers are in PyTorch's words: their arguments, and the numbers that stand in their state."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from .. import optim
+from ..optim.hyperparameters import Group
+from ..optim.momenta import mu
+from .._specification.rules import RULES
+
+# PyTorch's options of how to compute, not what.
+_HOW = {"foreach", "capturable", "differentiable", "fused"}
+# PyTorch counts no steps of these: the first is that which finds no buffer.
+_UNCOUNTED = {"SGD"}
+
+
+class Kind:
+    """One of fastopt's optimizers, and PyTorch's of the same name, if there is one."""
+
+    def __init__(self, name: str):
+        self.name, self.ours = name, getattr(optim, name)
+        self.theirs = getattr(torch.optim, name, None)
+        parameters = list(inspect.signature(self.ours.__init__).parameters.values())[2:]
+        self.defaults = {p.name: p.default for p in parameters}
+        shared = {} if self.theirs is None else dict(inspect.signature(self.theirs.__init__).parameters)
+        self.options = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters if self.theirs and p.name not in shared]
+        given = [p for n, p in shared.items() if n not in ("self", "params", "kwargs")] or parameters
+        self.parameters = [*given, *self.options]
+        self.numbers = () if name in _UNCOUNTED else ("step", *(["mu_product"] if name == "NAdam" else []))
+
+    def hyperparameters(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of a group, as fastopt knows them."""
+        h = {name: _number(group[name]) if name in group else value for name, value in self.defaults.items()}
+        if group.get("decoupled_weight_decay") and "weight_decay_mode" not in group:
+            h["weight_decay_mode"] = "decoupled"
+        return h
+
+    def check(self, group: Mapping[str, Any]) -> None:
+        """Raise TypeError or ValueError for a value that an option of fastopt cannot have."""
+        if group.get("differentiable"):
+            raise ValueError("differentiable=True: a step of fastopt.torch cannot be differentiated")
+        h = self.hyperparameters(group)
+        for name, value in h.items():
+            if callable(value):
+                raise TypeError(
+                    f"{name} must be a number, not {value!r}: schedules are torch.optim.lr_scheduler's here"
+                )
+        given = {option.name for option in self.options} & group.keys()
+        if self.theirs is None:
+            Group(self.ours, [], h)
+        elif given:  # the others are PyTorch's, who lets more through
+            usual = Group(self.ours, [], self.defaults)
+            for name in given:
+                usual.checked(name, h[name])
+        self.ours.rule(h)
+
+    def first(self, group: Mapping[str, Any], name: str) -> torch.Tensor:
+        """A new number of the state."""
+        wide = torch.get_default_dtype() == torch.float64 and not group.get("fused")
+        return torch.tensor(1.0 if name == "mu_product" else 0.0, dtype=torch.float64 if wide else torch.float32)
+
+    def after(
+        self, h: Mapping[str, Any], numbers: Mapping[str, tuple[float, Any]], t: int
+    ) -> tuple[list[float], dict[str, float]]:
+        """What the numbers of the state, each with its type, become in step ``t``; and what `scalars` needs of them."""
+        then, more = [], {}
+        for name, (value, real) in numbers.items():
+            if name == "step":
+                then.append(float(real(value) + real(1)))
+            else:
+                then.append(float(real(value) * real(mu(h["betas"][0], h["momentum_decay"], t))))
+                more["product"] = then[-1]
+        return then, more
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.item()
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_number, value))
+    return value
+
+
+def elementwise(rule: str) -> bool:
+    """Whether a rule looks at one element at a time, and so may be given a part of a tensor."""
+    return RULES[rule].direction is None

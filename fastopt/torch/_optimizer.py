@@ -1,0 +1,279 @@
+"""What every optimizer of fastopt.torch does in place of PyTorch's own step."""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from threading import RLock
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch.autograd import _profiler_enabled
+from torch.optim import optimizer as _torch
+
+from .._backends.numpy import NO_NORM
+from .._checks import one_of, positive, some
+from ..optim.clip import clip_factor
+from .._specification.rules import Overflow
+from ._binding import Binding
+from ._kinds import Kind, elementwise
+from ._state import Changes, State, as_plain
+from ._tensors import refuse
+
+_CLIP_EPS = 1e-6  # what torch.nn.utils.clip_grad_norm_ adds to the norm
+_on_nonfinite = one_of("ignore", "raise", "skip")
+
+
+class Fused(torch.optim.Optimizer):
+    """The part of an optimizer that is the same for all; `made` puts it before PyTorch's class."""
+
+    _kind: ClassVar[Kind]
+    _binding: Binding | None
+    _given: dict[str, Any]  # fastopt's options that the constructor was given
+    clip_norm: float | None
+    on_nonfinite: str
+    skipped_steps: int
+    grad_norm: float | None
+    _step_supports_amp_scaling = True
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        self = super().__new__(cls)
+        self._lock, self._changes, self._binding = RLock(), Changes(), None
+        self.on_nonfinite, self.clip_norm, self.skipped_steps, self.grad_norm = "ignore", None, 0, None
+        self._given = {}
+        return self
+
+    def __init__(
+        self, params: Any, *args: Any, on_nonfinite: str = "ignore", clip_norm: float | None = None, **kwargs: Any
+    ):
+        self.on_nonfinite = _on_nonfinite("on_nonfinite", on_nonfinite)
+        self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
+        kind = self._kind
+        self._given = {option.name: kwargs.pop(option.name) for option in kind.options if option.name in kwargs}
+        if kind.theirs is not None:
+            super().__init__(params, *args, **kwargs)
+        else:
+            bound = inspect.Signature(kind.parameters).bind(*args, **kwargs)
+            bound.apply_defaults()
+            super().__init__(params, bound.arguments)
+        self.defaults.update(self._given)
+
+    # -- groups and state --
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with hyperparameters of their own; see `torch.optim.Optimizer.add_param_group`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter is sparse, complex, of a type other than float32 and float64 or not on the CPU, or a
+            hyperparameter is out of range; nothing has been added then.
+        """
+        if isinstance(param_group, dict):
+            param_group = {**self._given, **param_group}
+        super().add_param_group(param_group)
+        group = self.param_groups.pop()
+        self._check(group, len(self.param_groups))
+        self.param_groups.append(group)
+
+    def _check(self, group: Mapping[str, Any], g: int) -> None:
+        self._kind.check(group)
+        whole = elementwise(self._kind.ours.rule(self._kind.hyperparameters(group)))
+        for i, param in enumerate(group["params"]):
+            name = group["param_names"][i] if "param_names" in group else f"{i} of group {g}"
+            refuse(f"parameter {name}", param)
+            if hasattr(param, "to_local") and (self.clip_norm is not None or not whole):
+                raise ValueError(
+                    f"parameter {name} is a DTensor, of which this process has a part, and {self._kind.name}"
+                    f"{' with clip_norm' if whole else ''} needs the norm of the whole: it works on plain tensors only"
+                )
+
+    @property
+    def state(self) -> State:
+        """Of every parameter, what the optimizer remembers; see `torch.optim.Optimizer`."""
+        return self._state
+
+    @state.setter
+    def state(self, state: Mapping[Any, Any]) -> None:
+        self._state: State = State(state, self._changes)
+        self._changes.some = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = {
+            name: getattr(self, name) for name in ("on_nonfinite", "clip_norm", "skipped_steps", "grad_norm", "_given")
+        }
+        return {**super().__getstate__(), "state": self._state.plain(), **own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        if "state" in state:
+            self.state = state.pop("state")
+        super().__setstate__(state)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As `torch.optim.Optimizer.state_dict`, whose optimizer of the same name can load it."""
+        state_dict = super().state_dict()
+        if isinstance(state_dict.get("state"), dict):
+            state_dict["state"] = {key: as_plain(value) for key, value in state_dict["state"].items()}
+        return state_dict
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As `torch.optim.Optimizer.load_state_dict`, of a state dict of PyTorch's optimizer, too; state is copied.
+
+        Options that PyTorch's optimizer does not have stay as they are if the state dict does not say them.
+        """
+        own = [
+            {option.name: group[option.name] for option in self._kind.options if option.name in group}
+            for group in self.param_groups
+        ]
+        super().load_state_dict(state_dict)
+        for group, options in zip(self.param_groups, own, strict=True):
+            for name, value in options.items():
+                group.setdefault(name, value)
+        for state in self._state.values():
+            for key, value in list(state.items()) if isinstance(state, dict) else ():
+                if isinstance(value, torch.Tensor):
+                    state[key] = value.clone()
+
+    # -- the step --
+
+    def step(self, closure: Callable[[], Any] | None = None, *, clip_norm: float | None = None) -> Any:
+        """Update the parameters that have gradients.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            Computes the loss and the gradients anew; called first.
+        clip_norm : float, optional
+            As `torch.nn.utils.clip_grad_norm_` before the step, but the gradients stay as they are; in place of the
+            optimizer's own ``clip_norm``. The norm is then in ``grad_norm``.
+
+        Returns
+        -------
+        What the closure returned.
+
+        Raises
+        ------
+        FloatingPointError
+            With ``on_nonfinite="raise"``, if a gradient holds an inf or NaN; nothing was updated.
+        """
+        if (
+            self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+            or _torch._global_optimizer_pre_hooks
+            or _torch._global_optimizer_post_hooks
+            or _profiler_enabled()
+        ):
+            args = () if closure is None else (closure,)
+            return _observed_step(self, *args, **({} if clip_norm is None else {"clip_norm": clip_norm}))
+        return _step(self, closure, clip_norm=clip_norm)
+
+    step.hooked = True  # type: ignore[attr-defined]
+
+    def _advance(self, clip_norm: float | None) -> None:
+        scale = 1.0
+        if "found_inf" in self.__dict__ or "grad_scale" in self.__dict__:  # from torch.amp.GradScaler
+            found_inf, grad_scale = getattr(self, "found_inf", None), getattr(self, "grad_scale", None)
+            if found_inf is not None and float(found_inf):
+                return
+            scale = 1.0 if grad_scale is None else 1.0 / float(grad_scale)
+        clip_norm = self.clip_norm if clip_norm is None else positive("clip_norm", clip_norm)
+        with self._lock:
+            for _ in range(3):
+                binding = self._current_binding()
+                if binding.plan is None:
+                    return
+                try:
+                    answer = self._try(binding, scale, clip_norm)
+                finally:
+                    binding.plan.release()
+                if answer is not None:
+                    return
+                self._changes.some = True
+            raise RuntimeError(
+                "tensors were changed by another thread while the optimizer looked at them; nothing was updated"
+            )
+
+    def _current_binding(self) -> Binding:
+        binding = self._binding
+        if binding is None or self._changes.some or not binding.current(self.param_groups):
+            self._binding = None
+            awkward = set() if binding is None else binding.awkward()
+            for g, group in enumerate(self.param_groups):
+                self._check(group, g)
+            with torch.no_grad():
+                binding = Binding(self._kind, self.param_groups, self._state, awkward)
+            self._changes.some = False
+            self._binding = binding
+            binding.current(self.param_groups)
+        return binding
+
+    def _try(self, binding: Binding, scale: float, clip_norm: float | None) -> bool | None:
+        """A step, if all is as it was bound; None if not."""
+        params, grads = binding.tensors(self.param_groups)
+        factors, norm = None, NO_NORM
+        check = None if self.on_nonfinite == "ignore" else True
+        if clip_norm is not None:
+            sums = binding.plan.grad_square_sums(params, grads)
+            if sums is None:
+                return None
+            norm = math.sqrt(sum(sums)) * abs(scale)
+            if not norm < math.inf and check:
+                return self._refuse(binding)
+            factor = clip_factor(clip_norm, norm, _CLIP_EPS)
+            if norm == norm:
+                scale *= factor
+            else:
+                factors = [factor] * len(grads)
+        binding.enter()
+        try:
+            answer = binding.plan.update(binding.scalars(scale), check, factors, norm, params, grads)
+        except Overflow:
+            return self._refuse(binding)
+        if answer is None:
+            return None
+        if not answer:
+            return self._refuse(binding)
+        binding.done(self._state)
+        self._changes.some = False
+        self.grad_norm = None if clip_norm is None else norm
+        return True
+
+    def _refuse(self, binding: Binding) -> bool:
+        if self.on_nonfinite == "skip":
+            self.skipped_steps += 1
+            return False
+        names = [
+            name for name, grad in zip(binding.names, binding.plan.grads, strict=True) if not np.isfinite(grad).all()
+        ]
+        what = f"gradients of parameters hold inf or NaN: {some(names)}" if names else "the step would overflow"
+        raise FloatingPointError(f"{what}; nothing was updated")
+
+
+def _step(self: Any, closure: Callable[[], Any] | None = None, *, clip_norm: float | None = None) -> Any:
+    loss = None
+    if closure is not None:
+        with torch.enable_grad():
+            loss = closure()
+    self._advance(clip_norm)
+    return loss
+
+
+_observed_step = torch.optim.Optimizer.profile_hook_step(_step)
+
+
+def made(name: str, module: str) -> type:
+    """The class of fastopt's optimizer ``name``: PyTorch's, if it has one, with fastopt's step."""
+    kind = Kind(name)
+    bases = (Fused,) if kind.theirs is None else (Fused, kind.theirs)
+    more = [
+        inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=d)
+        for n, d in (("on_nonfinite", "ignore"), ("clip_norm", None))
+    ]
+    params = inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    signature = inspect.Signature([params, *kind.parameters, *more])
+    return type(name, bases, {"__module__": module, "__signature__": signature, "_kind": kind, "__doc__": _doc(kind)})
+
+
+def _doc(kind: Kind) -> str:
+    return kind.name

@@ -1,0 +1,97 @@
+"""What a step works on, and a plan of it for any backend."""
+
+from operator import is_
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from .. import _backends
+from ._interface import INTERFACE, look
+from ._tensors import dense, flat, layout
+
+
+class Tensors(NamedTuple):
+    """All that a step works on; behind the parameters stand the states of each, in order."""
+
+    objects: tuple[torch.Tensor, ...]  # what the optimizer's groups hold
+    params: list[torch.Tensor]
+    states: list[list[torch.Tensor]]
+    rules: list[str]
+    groups: list[int]
+    counters: list[torch.Tensor]  # numbers in tensors that each step sets ...
+    places: list[int]  # ... and where in `before` and `after` theirs is
+    before: np.ndarray
+    after: np.ndarray
+
+    @property
+    def written(self) -> list[torch.Tensor]:
+        return [*self.params, *(state for states in self.states for state in states), *self.counters]
+
+    def plan(self) -> Any:
+        """What the backend in use makes of it."""
+        params, states = list(map(flat, self.params)), [list(map(flat, each)) for each in self.states]
+        backend = _backends.active
+        if INTERFACE is not None and backend.__name__.endswith(".c") and (seen := look(self.written)) is not None:
+            from ._core_plan import CorePlan  # there is a core
+
+            return CorePlan(self, seen, self.rules, params, states, self.groups)
+        return Portable(self, backend.Plan(self.rules, params, states, self.groups))
+
+
+class Portable:
+    """Any backend's plan, and the same looks in Python."""
+
+    def __init__(self, tensors: Tensors, plan: Any):
+        self._tensors, self._plan, self._params = tensors, plan, list(map(flat, tensors.params))
+        self._seen = list(map(_look, tensors.written))
+
+    def _fits(self, params: tuple[Any, ...], grads: tuple[Any, ...]) -> bool:
+        t = self._tensors
+        return (
+            all(map(is_, params, t.objects))
+            and list(map(_look, t.written)) == self._seen
+            and all(number.item() == t.before[i] for number, i in zip(t.counters, t.places, strict=True))
+            and all(type(g) is torch.Tensor and g.layout == torch.strided and dense(g) for g in grads)
+            and all(layout(g) == layout(p) for g, p in zip(grads, t.params, strict=True))
+        )
+
+    @property
+    def grads(self) -> list[np.ndarray]:
+        return self._plan.grads
+
+    @property
+    def trust_ratios(self) -> list[float]:
+        return self._plan.trust_ratios
+
+    def update(
+        self,
+        scalars: Any,
+        check: bool | None,
+        factors: Any,
+        norm: float,
+        params: tuple[Any, ...],
+        grads: tuple[Any, ...],
+    ) -> bool | None:
+        if not self._fits(params, grads):
+            return None
+        self._plan.bind_all(list(map(flat, grads)))
+        answer: bool | None = self._plan.update(scalars, check, factors, norm)
+        if answer:
+            for number, i in zip(self._tensors.counters, self._tensors.places, strict=True):
+                number.fill_(self._tensors.after[i])
+        return answer
+
+    def grad_square_sums(self, params: tuple[Any, ...], grads: tuple[Any, ...]) -> list[float] | None:
+        if not self._fits(params, grads):
+            return None
+        self._plan.bind_all(list(map(flat, grads)))
+        return self._plan.grad_square_sums()
+
+    def release(self) -> None:
+        """Keep no gradients alive."""
+        self._plan.bind_all(self._params)
+
+
+def _look(tensor: torch.Tensor) -> tuple[Any, ...]:
+    return tensor.data_ptr(), layout(tensor)

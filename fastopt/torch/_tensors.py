@@ -1,0 +1,64 @@
+"""Tensors as the kernels need them: on the CPU, of float32 or float64, their elements in one piece."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+DTYPES = (torch.float32, torch.float64)
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """What of a tensor is on this process: all of it, or a DTensor's shard."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def refuse(what: str, tensor: torch.Tensor) -> None:
+    """TypeError or ValueError for a parameter that cannot be updated here."""
+    if tensor.layout != torch.strided:
+        raise TypeError(f"{what} is sparse (layout {tensor.layout}): fastopt.torch updates dense parameters")
+    if tensor.device.type != "cpu":
+        raise ValueError(f"{what} is on the device {tensor.device}: fastopt.torch works on the CPU")
+    if tensor.dtype not in DTYPES:
+        kind = "complex, " if tensor.is_complex() else ""
+        raise TypeError(f"{what} is {kind}{tensor.dtype}: fastopt.torch updates torch.float32 and torch.float64")
+    if any(stride == 0 and n > 1 for stride, n in zip(tensor.stride(), tensor.shape, strict=True)):
+        raise ValueError(
+            f"{what} is expanded: several of its elements are one in memory, and cannot be updated in place"
+        )
+
+
+def dense(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's elements fill a piece of memory without gaps, in whatever order."""
+    if tensor.is_neg() or tensor._is_zerotensor():  # elements that are not in memory as they are
+        return False
+    expected = 1
+    for stride, length in sorted((s, n) for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n != 1):
+        if stride != expected:
+            return tensor.numel() == 0
+        expected *= length
+    return tensor.data_ptr() % tensor.element_size() == 0
+
+
+def layout(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """What two tensors share whose elements lie in the same order."""
+    return tensor.dtype, tensor.shape, [s for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n != 1]
+
+
+def like(tensor: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """A copy of values whose elements lie as those of a dense tensor do."""
+    return torch.empty_like(tensor, requires_grad=False).copy_(values.detach())
+
+
+def flat(tensor: torch.Tensor) -> np.ndarray:
+    """A dense tensor's elements, as they lie in memory."""
+    return torch.as_strided(tensor.detach(), (tensor.numel(),), (1,)).numpy()
+
+
+def refuse_overlap(named: list[tuple[str, torch.Tensor]]) -> None:
+    """ValueError if two of what a step writes share memory: threads would write to it at once."""
+    spans = sorted((t.data_ptr(), t.data_ptr() + t.nbytes, name) for name, t in named if t.numel())
+    for (_, end, name), (begin, _, other) in pairwise(spans):
+        if begin < end:
+            raise ValueError(f"{name} and {other} share memory: each element can be updated only once in a step")
