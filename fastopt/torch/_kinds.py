@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from .. import optim
+from .._specification.rules import RULES
 from ..optim.hyperparameters import Group
 from ..optim.momenta import mu
-from .._specification.rules import RULES
 
 # PyTorch's options of how to compute, not what.
 _HOW = {"foreach", "capturable", "differentiable", "fused"}

@@ -13,8 +13,8 @@ from torch.optim import optimizer as _torch
 
 from .._backends.numpy import NO_NORM
 from .._checks import one_of, positive, some
-from ..optim.clip import clip_factor
 from .._specification.rules import Overflow
+from ..optim.clip import clip_factor
 from ._binding import Binding
 from ._kinds import Kind, elementwise
 from ._state import Changes, State, as_plain
