@@ -1,0 +1,76 @@
+"""One of the processes that test_torch_distributed.py starts: trains with PyTorch's engines, and writes down what came out.
+
+Run as ``python one_of_two.py RANK FOLDER``.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.optim import ZeroRedundancyOptimizer
+from torch.nn.parallel import DistributedDataParallel
+
+import fastopt.torch as ft
+
+STEPS = 4
+OPTIONS = {"AdamW": {"lr": 0.05}, "NAdam": {"lr": 0.05}, "SGD": {"lr": 0.05, "momentum": 0.9}, "LAMB": {"lr": 0.05}}
+
+
+def net():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3, bias=False)).double()
+
+
+def data():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(STEPS, 6, 5, dtype=torch.float64, generator=generator)
+
+
+def train(model, optimizer, rank=0, processes=1):
+    """The mean over processes of the gradients of each one's rows."""
+    for x in data():
+        optimizer.zero_grad()
+        model(x[rank::processes]).square().mean().backward()
+        optimizer.step()
+
+
+def whole(model):
+    return {n: p.full_tensor() if hasattr(p, "full_tensor") else p.detach() for n, p in model.named_parameters()}
+
+
+def main(rank, folder):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    results = {}
+    for name, options in OPTIONS.items():
+        model = net()
+        train(DistributedDataParallel(model), getattr(ft, name)(model.parameters(), **options), rank, 2)
+        results["ddp", name] = whole(model)
+
+        model = net()
+        optimizer = ZeroRedundancyOptimizer(model.parameters(), getattr(ft, name), **options)
+        train(DistributedDataParallel(model), optimizer, rank, 2)
+        results["zero", name] = whole(model)
+        optimizer.consolidate_state_dict(to=0)
+        if rank == 0:
+            results["zero state", name] = optimizer.state_dict()["state"]
+
+        model = net()
+        mesh = dist.device_mesh.init_device_mesh("cpu", (2,))
+        for layer in (model[0], model[2], model):
+            fully_shard(layer, mesh=mesh)
+        try:
+            optimizer = getattr(ft, name)(model.parameters(), **options)
+        except ValueError as error:
+            results["fsdp", name] = str(error)
+            continue
+        train(model, optimizer, rank, 2)
+        results["fsdp", name] = whole(model)
+        assert hasattr(optimizer.state[model[0].weight][("exp_avg", "momentum_buffer")[name == "SGD"]], "full_tensor")
+    torch.save(results, Path(folder, f"{rank}.pt"))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])
