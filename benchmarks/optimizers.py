@@ -74,7 +74,7 @@ def problem(shapes: Sequence[Shape]) -> tuple[list[np.ndarray], list[np.ndarray]
     return [np.resize(numbers, shape) for shape in shapes], [np.resize(numbers[::-1], shape) for shape in shapes]
 
 
-def _options(name: str) -> dict[str, Any]:
+def options_of(name: str) -> dict[str, Any]:
     return {"lr": 1e-2, **OPTIONS.get(name, {})}
 
 
@@ -88,6 +88,16 @@ def _on_numpy() -> Iterator[None]:
         fo.set_backend(before)
 
 
+def exact_steps(name: str, start: list[np.ndarray], grads: list[np.ndarray], calls: int) -> list[np.ndarray]:
+    """How far so many steps in float64 move parameters."""
+    params = [p.astype(np.float64) for p in start]
+    with _on_numpy():
+        opt = getattr(fo.optim, name)(params, **options_of(name))
+        for _ in range(calls):
+            opt.step([g.astype(np.float64) for g in grads])
+    return [param - p for param, p in zip(params, start, strict=True)]
+
+
 def _step_case(name: str, shapes: Sequence[Shape], setup: Setup) -> Case:
     start, grads = problem(shapes)
     compared = [shapes.index(shape) for shape in dict.fromkeys(shapes)]  # one tensor of every shape
@@ -98,19 +108,11 @@ def _step_case(name: str, shapes: Sequence[Shape], setup: Setup) -> Case:
         """How far the compared tensors are from where they began."""
         return [np.asarray(arrays[i], np.float64) - start[i] for i in compared]
 
-    def reference() -> list[np.ndarray]:
-        params = [start[i].astype(np.float64) for i in compared]
-        exact = [grads[i].astype(np.float64) for i in compared]
-        with _on_numpy():
-            opt = getattr(fo.optim, name)(params, **_options(name))
-            for _ in range(calls):
-                opt.step(exact)
-        return [param - start[i] for param, i in zip(params, compared, strict=True)]
-
+    reference = partial(exact_steps, name, [start[i] for i in compared], [grads[i] for i in compared], calls)
     params = [p.copy() for p in start]
-    opt = getattr(fo.optim, name)(params, **_options(name))
+    opt = getattr(fo.optim, name)(params, **options_of(name))
     sides = [Side(FASTOPT, partial(opt.step, grads), lambda: moved(params), fastopt_settings(setup))]
-    for side in (_numpy_sides, _torch_sides, _timm_sides, _deepspeed_sides, _optax_sides):
+    for side in (_numpy_sides, torch_sides, _timm_sides, _deepspeed_sides, _optax_sides):
         for made, call, arrays, settings in side(name, start, grads, setup):
             nothing: dict[str, Callable[[], object]] = {"": lambda: None}
             sides.append(Side(made, call, partial(_moved_of, moved, arrays), settings or nothing))
@@ -138,7 +140,7 @@ def _bounds(opt: fo.optim.Optimizer, params: list[np.ndarray], grads: list[np.nd
 Made = tuple[str, Callable[[], object], Callable[[], Sequence[Any]], dict[str, Callable[[], object]]]
 
 
-def _torch_parameters(torch: Any, start: list[np.ndarray], grads: list[np.ndarray]) -> list[Any]:
+def torch_parameters(torch: Any, start: list[np.ndarray], grads: list[np.ndarray]) -> list[Any]:
     """The gradients may be ours, as neither changes them."""
     params = [torch.tensor(p, requires_grad=True) for p in start]
     for param, grad in zip(params, grads, strict=True):
@@ -150,7 +152,7 @@ def _made(name: str, optimizer: Any, params: list[Any], settings: dict[str, Call
     return name, optimizer.step, lambda: [param.detach().numpy() for param in params], settings
 
 
-def _torch_sides(name: str, start: list[np.ndarray], grads: list[np.ndarray], setup: Setup) -> Iterator[Made]:
+def torch_sides(name: str, start: list[np.ndarray], grads: list[np.ndarray], setup: Setup) -> Iterator[Made]:
     torch = setup.peers.get("torch")
     optimizer = getattr(torch.optim, name, None) if torch else None
     if optimizer is None:
@@ -158,8 +160,8 @@ def _torch_sides(name: str, start: list[np.ndarray], grads: list[np.ndarray], se
     settings = torch_settings(setup)
     for options in ({"fused": True}, {"foreach": True}, {"foreach": False}):
         with suppress(TypeError, RuntimeError):
-            params = _torch_parameters(torch, start, grads)
-            made = optimizer(params, **_options(name), **options)
+            params = torch_parameters(torch, start, grads)
+            made = optimizer(params, **options_of(name), **options)
             how = "fused" if "fused" in options else "foreach" if options["foreach"] else "single"
             yield _made("torch", made, params, {f"{how}, {threads}": set_to for threads, set_to in settings.items()})
             if "fused" in options:
@@ -174,17 +176,17 @@ def _timm_sides(name: str, start: list[np.ndarray], grads: list[np.ndarray], set
     }
     options = forms.get(name)
     if timm and "torch" in setup.peers and options:
-        params = _torch_parameters(setup.peers["torch"], start, grads)
-        made = getattr(timm, name.capitalize())(params, **{**_options(name), **options})
+        params = torch_parameters(setup.peers["torch"], start, grads)
+        made = getattr(timm, name.capitalize())(params, **{**options_of(name), **options})
         yield _made("timm", made, params, torch_settings(setup))
 
 
 def _deepspeed_sides(name: str, start: list[np.ndarray], grads: list[np.ndarray], setup: Setup) -> Iterator[Made]:
     deepspeed = setup.peers.get("deepspeed")
     if deepspeed and "torch" in setup.peers and name in ("Adam", "AdamW"):
-        params = _torch_parameters(setup.peers["torch"], start, grads)
+        params = torch_parameters(setup.peers["torch"], start, grads)
         decay = {"weight_decay": 1e-2 if name == "AdamW" else 0.0, "adamw_mode": name == "AdamW"}
-        made = deepspeed.DeepSpeedCPUAdam(params, **_options(name), **decay)
+        made = deepspeed.DeepSpeedCPUAdam(params, **options_of(name), **decay)
         yield _made("deepspeed", made, params, torch_settings(setup))
 
 
@@ -204,7 +206,7 @@ def _optax_sides(name: str, start: list[np.ndarray], grads: list[np.ndarray], se
     jax, optax = setup.peers.get("jax"), setup.peers.get("optax")
     if not (jax and optax and name in OPTAX) or len(start) > len(TINY):  # 194 tensors compile for minutes
         return
-    optimizer = OPTAX[name](optax, _options(name))
+    optimizer = OPTAX[name](optax, options_of(name))
 
     def update(params: Any, state: Any, gradients: Any) -> Any:
         updates, state = optimizer.update(gradients, state, params)
@@ -233,7 +235,7 @@ def _numpy_sides(name: str, start: list[np.ndarray], grads: list[np.ndarray], se
 
 def _plain(name: str, start: list[np.ndarray], grads: list[np.ndarray]) -> Made:
     """The formula of the rule, on arrays."""
-    opt = getattr(fo.optim, name)([p.copy() for p in start], **_options(name))
+    opt = getattr(fo.optim, name)([p.copy() for p in start], **options_of(name))
     rule, done = RULES[opt.groups[0].rule], 0
     now = [[p.copy(), *(s.copy() for s in state.values())] for p, state in zip(start, opt.state.values(), strict=True)]
 
@@ -316,7 +318,7 @@ IN_PLACE: dict[str, tuple[Callable[..., None], int]] = {
 
 def _in_place(name: str, start: list[np.ndarray], grads: list[np.ndarray]) -> Made:
     function, count = IN_PLACE[name]
-    options = _options(name)
+    options = options_of(name)
     arrays = [(p.copy(), g, *(np.zeros_like(p) for _ in range(count))) for p, g in zip(start, grads, strict=True)]
     t = 0
 
@@ -341,7 +343,7 @@ def _clip_case(shapes: list[Shape], setup: Setup) -> Case:
     sides = [Side(FASTOPT, partial(opt.step, grads, clip_norm=1.0), lambda: [params[last] - start[last]],
                   fastopt_settings(setup))]  # fmt: skip
     if torch := setup.peers.get("torch"):
-        theirs = _torch_parameters(torch, start, [g.copy() for g in grads])
+        theirs = torch_parameters(torch, start, [g.copy() for g in grads])
         adamw = torch.optim.AdamW(theirs, lr=1e-2, fused=True)
 
         def step() -> None:

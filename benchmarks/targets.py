@@ -51,6 +51,13 @@ TARGETS = [
         Target(f"{name}, BERT-base's 194 tensors (1.1·10⁸)", "torch", 2.5, (f"{name}, {BERT}",))
         for name in ("NAdam", "RMSprop", "Adadelta")
     ),
+    Target("fastopt.torch, the 6 tensors of an MLP", "torch", 4.0, ("torch: AdamW, 6 tensors of an MLP",)),
+    Target("fastopt.torch, 64 tensors of 8", "torch", 15.0, ("torch: AdamW, 64 tensors of 8",)),
+    Target("fastopt.torch, ResNet-18's 62 tensors", "torch", 1.2, ("torch: AdamW, ResNet-18's 62 tensors",)),
+    *(
+        Target("fastopt.torch, BERT-base's 194 tensors", "torch", limit, tuple(f"torch: {n}, {BERT}" for n in names))
+        for limit, names in ((1.0, ("AdamW", "SGD", "Adagrad")), (2.5, ("NAdam", "RMSprop", "Adadelta")))
+    ),
     Target("batch norm forward + backward, five shapes, geometric mean", "torch", 3.0, _NORM_CASES, mean=True),
     Target("batch norm forward + backward, every one of the five", "torch", 1.2, _NORM_CASES),
     Target("logistic loss and gradient, 4096 to 1.6·10⁷", "torch", 5.0, _EVERY_LOGISTIC),

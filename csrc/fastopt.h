@@ -27,9 +27,8 @@ int fastopt_pins_hold(const fastopt_pin *pins, size_t count);
 /* ---- tensors of PyTorch -------------------------------------------------------------------------- */
 
 /* Functions of PyTorch's C interface, which answer 0 or an error, and where in a Python object there is what they take for a
- * tensor, and its type; the number of the layout whose elements are in memory one by one, and the type of a plain tensor. */
+ * tensor, and its type; `type` is that of a plain tensor. */
 typedef struct {
-    int32_t (*layout)(void *tensor, int32_t *layout);
     int32_t (*data)(void *tensor, void **data);
     int32_t (*dtype)(void *tensor, int32_t *dtype);
     int32_t (*dimensions)(void *tensor, int64_t *dimensions);
@@ -37,7 +36,6 @@ typedef struct {
     int32_t (*strides)(void *tensor, int64_t **strides);
     size_t cell, type_at;
     uintptr_t type;
-    int32_t strided;
 } fastopt_torch_interface;
 
 /* What of a tensor can be changed in place beside its elements; `layout` stands for its type, lengths and strides. */
@@ -47,10 +45,11 @@ typedef struct {
     uint64_t layout;
 } fastopt_torch_tensor;
 
-/* A number in a tensor that each step sets: it is *before, and becomes *after. */
+/* A number in a tensor that each step sets: it is *before, and becomes *after, and *before with it; several may share these. */
 typedef struct {
     void *at;
-    const double *before, *after;
+    double *before;
+    const double *after;
     int32_t is_double;
 } fastopt_torch_counter;
 

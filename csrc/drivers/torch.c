@@ -11,16 +11,16 @@ static uint64_t mixed(uint64_t layout, int64_t number)
     return (layout ^ (uint64_t)number) * 0x9e3779b97f4a7c15u + (layout >> 29);
 }
 
-/* What there is to know of a tensor; data is NULL where PyTorch answers with an error, or the elements are not in memory one
- * by one. */
+/* What there is to know of a tensor; data is NULL where PyTorch answers with an error, as it does where the elements are not
+ * in memory one by one. */
 static fastopt_torch_tensor look(const fastopt_torch_interface *of, uintptr_t object)
 {
     fastopt_torch_tensor seen = {object, NULL, 0};
     void *tensor = (void *)(object + of->cell), *data;
     int64_t dimensions, *lengths, *strides;
-    int32_t layout, dtype;
-    if (of->layout(tensor, &layout) || layout != of->strided || of->data(tensor, &data) || of->dtype(tensor, &dtype) ||
-        of->dimensions(tensor, &dimensions) || of->lengths(tensor, &lengths) || of->strides(tensor, &strides))
+    int32_t dtype;
+    if (of->data(tensor, &data) || of->dtype(tensor, &dtype) || of->dimensions(tensor, &dimensions) ||
+        of->lengths(tensor, &lengths) || of->strides(tensor, &strides))
         return seen;
     seen.layout = mixed((uint64_t)dtype, dimensions);
     for (int64_t i = 0; i < dimensions; i++) {
@@ -56,9 +56,14 @@ int fastopt_torch_fit(fastopt_plan *plan, const uintptr_t *params, const uintptr
     for (size_t i = 0; params && i < tensors->param_count; i++)
         if (params[i] != tensors->params[i])
             return 0;
-    for (size_t i = 0; i < tensors->count; i++) {
+    for (size_t i = 0; i < plan->count; i++) {
         const fastopt_torch_tensor *before = &tensors->seen[i], now = look(of, before->object);
         if (now.data != before->data || now.layout != before->layout)
+            return 0;
+    }
+    for (size_t i = plan->count; i < tensors->count; i++) { /* few have them: it is enough that they are where they were */
+        void *data;
+        if (of->data((void *)(tensors->seen[i].object + of->cell), &data) || data != tensors->seen[i].data)
             return 0;
     }
     for (size_t i = 0; i < tensors->counter_count; i++)
@@ -80,6 +85,7 @@ void fastopt_torch_count(const fastopt_plan *plan)
 {
     for (size_t i = 0; i < plan->torch->counter_count; i++) {
         const fastopt_torch_counter *counter = &plan->torch->counters[i];
+        *counter->before = *counter->after;
         if (counter->is_double)
             *(double *)counter->at = *counter->after;
         else

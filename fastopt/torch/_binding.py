@@ -1,5 +1,6 @@
 """The tensors of an optimizer that have gradients, bound to a plan: what stays from step to step."""
 
+from array import array
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from operator import attrgetter, itemgetter
@@ -13,25 +14,18 @@ from ._kinds import Kind, elementwise
 from ._plans import Tensors
 from ._tensors import dense, layout, like, local, refuse_overlap
 
-_grad, _params = attrgetter("grad"), itemgetter("params")
+_grad, _params, _NO_LIMIT = attrgetter("grad"), itemgetter("params"), float("inf")
 Groups = Sequence[Mapping[str, Any]]
 
 
 class Cohort:
     """Tensors of one group that have come equally far, and so share their scalars."""
 
-    def __init__(self, group: int, rule: str, numbers: Mapping[str, tuple[float, Any]], fresh: bool):
-        self.group, self.rule, self.numbers, self.fresh = group, rule, numbers, fresh
-        self.adapts = not elementwise(rule)
-
-    def advance(self, then: Sequence[float]) -> None:
-        self.numbers = {n: (v, real) for (n, (_, real)), v in zip(self.numbers.items(), then, strict=True)}
-        self.fresh = False
-
-    @property
-    def t(self) -> int:
-        """The number of the next step, counted from 1; where no steps are counted, 1 or more than that."""
-        return int(self.numbers["step"][0]) + 1 if "step" in self.numbers else 1 if self.fresh else 2
+    def __init__(self, group: int, rule: str, numbers: Sequence[torch.Tensor], fresh: bool):
+        self.group, self.rule, self.adapts = group, rule, not elementwise(rule)
+        self.reals = [np.float64 if number.dtype == torch.float64 else np.float32 for number in numbers]
+        # the number of the next step, counted from 1; where no steps are counted, 1 or more than that
+        self.t = int(numbers[0].item()) + 1 if numbers else 1 if fresh else 2
 
 
 class Binding:
@@ -50,6 +44,7 @@ class Binding:
         self._shards: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._pending: list[tuple[torch.Tensor, str, torch.Tensor]] = []  # states that begin with this step
         self.cohorts: list[Cohort] = []
+        self._before = array("d")  # the numbers of every cohort's states, and what this step makes of them
         self.plan: Any = None
         states: list[list[torch.Tensor]] = []
         members: list[int] = []
@@ -67,23 +62,19 @@ class Binding:
                 found = state.get(param) or {}
                 numbers = self._numbers(group, param, found)
                 states.append(self._states(g, param, name, found))
-                fresh = all(found.get(key) is None for key in RULES[self._rules[g]].states)
-                values = {
-                    n: (t.item(), np.float64 if t.dtype == torch.float64 else np.float32) for n, t in numbers.items()
-                }
-                members.append(cohorts.setdefault((g, fresh and not numbers, *values.items()), len(cohorts)))
+                fresh = not numbers and all(found.get(key) is None for key in RULES[self._rules[g]].states)
+                values = [(number.item(), number.dtype) for number in numbers]
+                members.append(cohorts.setdefault((g, fresh, *values), len(cohorts)))
                 if len(cohorts) > len(self.cohorts):
-                    self.cohorts.append(Cohort(g, self._rules[g], values, fresh))
-                counters += numbers.values()
+                    self.cohorts.append(Cohort(g, self._rules[g], numbers, fresh))
+                    self._before.extend(value for value, _ in values)
+                counters += numbers
         if not self.params:
             return
         named = [(f"parameter {n}", p) for n, p in zip(self.names, self._work, strict=True)]
         named += [(f"state of parameter {n}", s) for n, of in zip(self.names, states, strict=True) for s in of]
         refuse_overlap(named)
-        count = len(self.kind.numbers)
-        self._before, self._after = np.zeros((2, len(self.cohorts), count))
-        for cohort, row in zip(self.cohorts, self._before, strict=True):
-            row[:] = [value for value, _ in cohort.numbers.values()]
+        count, self._after = len(kind.numbers), self._before[:]
         tensors = Tensors(
             objects=tuple(chain.from_iterable(self._lists)),
             params=self._work,
@@ -92,8 +83,8 @@ class Binding:
             groups=members,
             counters=counters,
             places=[member * count + k for member in members for k in range(count)],
-            before=self._before.reshape(-1),
-            after=self._after.reshape(-1),
+            before=self._before,
+            after=self._after,
         )
         self._count = len(tensors.objects)
         self._awkward = {
@@ -132,10 +123,8 @@ class Binding:
             states.append(own)
         return states
 
-    def _numbers(
-        self, group: Mapping[str, Any], param: torch.Tensor, found: Mapping[str, Any]
-    ) -> dict[str, torch.Tensor]:
-        numbers = {}
+    def _numbers(self, group: Mapping[str, Any], param: torch.Tensor, found: Mapping[str, Any]) -> list[torch.Tensor]:
+        numbers = []
         for name in self.kind.numbers:
             first = self.kind.first(group, name)
             number = found.get(name, first)
@@ -145,7 +134,7 @@ class Binding:
                 number = first.fill_(value) if first.fill_(value).item() == value or not wide else number
             if number is not found.get(name):
                 self._pending.append((param, name, number))
-            numbers[name] = number
+            numbers.append(number)
         return numbers
 
     def _conforming(self, i: int) -> Any:
@@ -178,7 +167,8 @@ class Binding:
                 self.h[g] = self.kind.hyperparameters(group)
                 if self.kind.ours.rule(self.h[g]) != self._rules[g]:
                     return False
-                moving = any(isinstance(v, torch.Tensor) for values in group.values() for v in _each(values))
+                options = (value for name, value in group.items() if name != "params")
+                moving = any(isinstance(v, torch.Tensor) for value in options for v in _each(value))
                 self._seen[g] = None if moving else dict(group)
         if self._absent and any(param.grad is not None for param in self._absent):
             return False
@@ -197,14 +187,16 @@ class Binding:
 
     def scalars(self, scale: float) -> list[tuple[float, ...]]:
         """Those of every cohort for the next step, which `done` ends."""
-        finished = []
+        finished, of, count = [], self.kind.ours._finished, len(self.kind.numbers)
         for i, cohort in enumerate(self.cohorts):
             h, t = self.h[cohort.group], cohort.t
-            if cohort.numbers:
-                then, more = self.kind.after(h, cohort.numbers, t)
-                self._after[i] = then
-                h = {**h, **more} if more else h
-            finished.append(self.kind.ours._finished(cohort.rule, cohort.adapts, h, t, scale, np.inf))
+            if count:
+                first, end = i * count, (i + 1) * count
+                then = self.kind.after(h, self._before[first:end], cohort.reals, t)
+                self._after[first:end] = array("d", then)
+                if count > 1:
+                    h = {**h, "product": then[1]}
+            finished.append(of(cohort.rule, cohort.adapts, h, t, scale, _NO_LIMIT))
         return finished
 
     def enter(self) -> None:
@@ -215,9 +207,8 @@ class Binding:
         """What follows from a step that was done."""
         for own, work in self._shadows:
             own.copy_(work)
-        for cohort, then in zip(self.cohorts, self._after.tolist(), strict=True):
-            cohort.advance(then)
-        self._before[...] = self._after
+        for cohort in self.cohorts:
+            cohort.t += 1
         for param, key, tensor in self._pending:
             state[param][key] = tensor
         self._pending.clear()

@@ -10,7 +10,6 @@ import torch
 from .._pins import HEADER, ffi, lib
 
 _FUNCTIONS = {
-    "layout": "get_layout",
     "data": "get_data_ptr",
     "dtype": "get_dtype",
     "dimensions": "get_dim",
@@ -34,7 +33,6 @@ def _interface() -> Any:
             name: ctypes.cast(getattr(library, f"aoti_torch_{function}"), ctypes.c_void_p).value
             for name, function in _FUNCTIONS.items()
         }
-        strided = library.aoti_torch_layout_strided()
     except (OSError, AttributeError):
         return None
     base = torch.arange(24.0).reshape(4, 6)
@@ -48,7 +46,7 @@ def _interface() -> Any:
     interface = ffi.new("fastopt_torch_interface *")
     for name, where in address.items():
         setattr(interface, name, ffi.cast(ffi.typeof(getattr(interface, name)), where))
-    interface.cell, interface.type_at, interface.type, interface.strided = cells[0], type_at, id(torch.Tensor), strided
+    interface.cell, interface.type_at, interface.type = cells[0], type_at, id(torch.Tensor)
     return interface if all(_is_seen(interface, t) for t in tensors) else None
 
 

@@ -1,7 +1,7 @@
 """What fastopt's optimizers are in PyTorch's words: their arguments, and the numbers that stand in their state."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from .._specification.rules import RULES
 from ..optim.hyperparameters import Group
 from ..optim.momenta import mu
 
+EXACT = 2**24  # a step count beyond is no float32
 # PyTorch's options of how to compute, not what.
 _HOW = {"foreach", "capturable", "differentiable", "fused"}
 # PyTorch counts no steps of these: the first is that which finds no buffer.
@@ -62,18 +63,12 @@ class Kind:
         wide = torch.get_default_dtype() == torch.float64 and not group.get("fused")
         return torch.tensor(1.0 if name == "mu_product" else 0.0, dtype=torch.float64 if wide else torch.float32)
 
-    def after(
-        self, h: Mapping[str, Any], numbers: Mapping[str, tuple[float, Any]], t: int
-    ) -> tuple[list[float], dict[str, float]]:
-        """What the numbers of the state, each with its type, become in step ``t``; and what `scalars` needs of them."""
-        then, more = [], {}
-        for name, (value, real) in numbers.items():
-            if name == "step":
-                then.append(float(real(value) + real(1)))
-            else:
-                then.append(float(real(value) * real(mu(h["betas"][0], h["momentum_decay"], t))))
-                more["product"] = then[-1]
-        return then, more
+    def after(self, h: Mapping[str, Any], values: Sequence[float], reals: Sequence[Any], t: int) -> list[float]:
+        """What the numbers of the state, each in its type, become in step ``t``."""
+        then = [float(t) if t <= EXACT else float(reals[0](values[0]) + reals[0](1))]
+        if len(values) > 1:
+            then.append(float(reals[1](values[1]) * reals[1](mu(h["betas"][0], h["momentum_decay"], t))))
+        return then
 
 
 def _number(value: Any) -> Any:

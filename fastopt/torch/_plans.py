@@ -1,5 +1,6 @@
 """What a step works on, and a plan of it for any backend."""
 
+from array import array
 from operator import is_
 from typing import Any, NamedTuple
 
@@ -21,8 +22,8 @@ class Tensors(NamedTuple):
     groups: list[int]
     counters: list[torch.Tensor]  # numbers in tensors that each step sets ...
     places: list[int]  # ... and where in `before` and `after` theirs is
-    before: np.ndarray
-    after: np.ndarray
+    before: "array[float]"
+    after: "array[float]"
 
     @property
     def written(self) -> list[torch.Tensor]:
@@ -80,6 +81,7 @@ class Portable:
         if answer:
             for number, i in zip(self._tensors.counters, self._tensors.places, strict=True):
                 number.fill_(self._tensors.after[i])
+            self._tensors.before[:] = self._tensors.after
         return answer
 
     def grad_square_sums(self, params: tuple[Any, ...], grads: tuple[Any, ...]) -> list[float] | None:

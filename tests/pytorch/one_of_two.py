@@ -1,4 +1,4 @@
-"""One of the processes that test_torch_distributed.py starts: trains with PyTorch's engines, and writes down what came out.
+"""One of the processes that test_torch_distributed.py starts: trains with PyTorch's engines, and keeps what came out.
 
 Run as ``python one_of_two.py RANK FOLDER``.
 """

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from beside import ft, torch
 
 one_of_two = pytest.importorskip("one_of_two", reason="this PyTorch has no distributed package", exc_type=ImportError)
@@ -16,7 +15,9 @@ def results(tmp_path_factory):
     """What both processes found."""
     folder = tmp_path_factory.mktemp("processes")
     command = [sys.executable, "-W", "ignore", Path(__file__).with_name("one_of_two.py")]
-    running = [subprocess.Popen([*command, str(rank), str(folder)], stderr=subprocess.PIPE, text=True) for rank in (0, 1)]
+    running = [
+        subprocess.Popen([*command, str(rank), str(folder)], stderr=subprocess.PIPE, text=True) for rank in (0, 1)
+    ]
     errors = [process.communicate(timeout=120)[1] for process in running]
     assert [process.returncode for process in running] == [0, 0], "\n".join(errors)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
