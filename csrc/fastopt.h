@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 enum { FASTOPT_FLOAT32 = 0, FASTOPT_FLOAT64 = 1 };
-enum { FASTOPT_MAX_STATES = 3, FASTOPT_MAX_SCALARS = 24 };
+enum { FASTOPT_MAX_STATES = 4, FASTOPT_MAX_SCALARS = 24 };
 
 /* ---- arrays whose addresses are kept ------------------------------------------------------------ */
 

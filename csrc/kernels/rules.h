@@ -12,6 +12,12 @@ static inline real TYPED(plus)(real x, real factor, real y)
     return factor != 0 ? x + factor * y : x;
 }
 
+/* A size with the sign of x: 0 where x is 0, NaN where it is NaN. */
+static inline real TYPED(with_sign_of)(real size, real x)
+{
+    return x > 0 ? size : x < 0 ? -size : x;
+}
+
 /* What is stored of every rule's states: 0 in place of a subnormal number. So a state that fades away ends at 0, and no step
  * computes slowly with it. */
 static inline real TYPED(flush)(real x)
@@ -176,6 +182,109 @@ static inline real TYPED(nadam_rule)(struct TYPED(nadam) h, real p, real g, real
     *exp_avg_sq = h.beta2 * *exp_avg_sq + h.one_minus_beta2 * g * g;
     real numerator = h.grad_step * g + h.avg_step * *exp_avg;
     return p - numerator / (SQRT(*exp_avg_sq + h.eps_root) * h.root_correction2 + h.eps);
+}
+
+/* Adamax (Kingma & Ba 2015, Algorithm 2); step_size = lr / (1 - beta1^t). With eps inside the largest gradient (inside = 1)
+ * as in PyTorch, or outside (outside = 1) as in Keras. */
+struct TYPED(adamax) {
+    real beta1, one_minus_beta1, beta2, inside, outside, eps, step_size;
+};
+
+static inline real TYPED(adamax_rule)(struct TYPED(adamax) h, real p, real g, real *exp_avg, real *exp_inf)
+{
+    *exp_avg = h.beta1 * *exp_avg + h.one_minus_beta1 * g;
+    real before = h.beta2 * *exp_inf, size = TYPED(plus)(FABS(g), h.inside, h.eps);
+    size = before > size ? before : size;
+    *exp_inf = before != before ? before : size; /* a NaN stays */
+    return p - h.step_size * *exp_avg / TYPED(plus)(*exp_inf, h.outside, h.eps);
+}
+
+/* RAdam (Liu et al. 2020, Algorithm 2): as long as the variance of the step is not known, a step of momentum. adaptive_step
+ * is 0 then, and otherwise plain_step; the rectification is a factor of adaptive_step. */
+struct TYPED(radam) {
+    real beta1, one_minus_beta1, beta2, one_minus_beta2, root_correction2, eps, plain_step, adaptive_step;
+};
+
+static inline real TYPED(radam_rule)(struct TYPED(radam) h, real p, real g, real *exp_avg, real *exp_avg_sq)
+{
+    *exp_avg = h.beta1 * *exp_avg + h.one_minus_beta1 * g;
+    *exp_avg_sq = h.beta2 * *exp_avg_sq + h.one_minus_beta2 * g * g;
+    real direction = *exp_avg / (SQRT(*exp_avg_sq) * h.root_correction2 + h.eps);
+    return p - TYPED(plus)(h.plain_step * *exp_avg, h.adaptive_step, direction);
+}
+
+/* AdaBelief (Zhuang et al. 2020, Algorithm 2): Adam by the variance around the mean; steps as in RAdam. */
+struct TYPED(adabelief) {
+    real beta1, one_minus_beta1, beta2, one_minus_beta2, eps_root, root_correction2, eps, plain_step, adaptive_step;
+};
+
+static inline real TYPED(adabelief_rule)(struct TYPED(adabelief) h, real p, real g, real *exp_avg, real *exp_avg_var)
+{
+    *exp_avg = h.beta1 * *exp_avg + h.one_minus_beta1 * g;
+    real surprise = g - *exp_avg;
+    *exp_avg_var = h.beta2 * *exp_avg_var + h.one_minus_beta2 * surprise * surprise + h.eps_root;
+    real direction = *exp_avg / (SQRT(*exp_avg_var) * h.root_correction2 + h.eps);
+    return p - TYPED(plus)(h.plain_step * *exp_avg, h.adaptive_step, direction);
+}
+
+/* Adan (Xie et al. 2024, Algorithm 1); known = 0 in the first step, which has no gradient before it. */
+struct TYPED(adan) {
+    real beta1, one_minus_beta1, beta2, one_minus_beta2, beta3, one_minus_beta3, known, eps_root, root_correction3, eps,
+        step_size, diff_step, shrink;
+};
+
+static inline real TYPED(adan_rule)(struct TYPED(adan) h, real p, real g, real *exp_avg, real *exp_avg_diff,
+                                    real *exp_avg_sq, real *pre_grad)
+{
+    real difference = h.known * (g - *pre_grad);
+    real ahead = g + h.beta2 * difference;
+    *exp_avg = h.beta1 * *exp_avg + h.one_minus_beta1 * g;
+    *exp_avg_diff = h.beta2 * *exp_avg_diff + h.one_minus_beta2 * difference;
+    *exp_avg_sq = h.beta3 * *exp_avg_sq + h.one_minus_beta3 * ahead * ahead;
+    *pre_grad = g;
+    real direction = h.step_size * *exp_avg + h.diff_step * *exp_avg_diff;
+    return h.shrink * (p - direction / (SQRT(*exp_avg_sq + h.eps_root) * h.root_correction3 + h.eps));
+}
+
+/* Lion (Chen et al. 2023, Algorithm 2): the sign of an average of gradient and momentum. */
+struct TYPED(lion) {
+    real beta1, one_minus_beta1, beta2, one_minus_beta2, lr;
+};
+
+static inline real TYPED(lion_rule)(struct TYPED(lion) h, real p, real g, real *exp_avg)
+{
+    real direction = h.beta1 * *exp_avg + h.one_minus_beta1 * g;
+    *exp_avg = h.beta2 * *exp_avg + h.one_minus_beta2 * g;
+    return p - TYPED(with_sign_of)(h.lr, direction);
+}
+
+/* Rprop (Riedmiller & Braun 1993; without backtracking: Igel & Huesken 2000, iRprop-): a step size of each element's own,
+ * which grows while the gradient keeps its sign. */
+struct TYPED(rprop) {
+    real eta_minus, eta_plus, smallest_step, largest_step;
+};
+
+static inline real TYPED(rprop_rule)(struct TYPED(rprop) h, real p, real g, real *prev, real *step_size)
+{
+    real agreement = g * *prev;
+    real shorter = agreement < 0 ? h.eta_minus * *step_size : *step_size;
+    real size = agreement > 0 ? h.eta_plus * *step_size : shorter;
+    size = size < h.smallest_step ? h.smallest_step : size;
+    *step_size = size > h.largest_step ? h.largest_step : size;
+    *prev = agreement < 0 ? g - g : g;
+    return p - TYPED(with_sign_of)(*step_size, *prev);
+}
+
+/* Averaged SGD (Polyak & Juditsky 1992; Bottou 2010): descent, and from some step on the mean of the positions. */
+struct TYPED(asgd) {
+    real shrink, lr, mu;
+};
+
+static inline real TYPED(asgd_rule)(struct TYPED(asgd) h, real p, real g, real *ax)
+{
+    p = h.shrink * p - h.lr * g;
+    *ax = h.mu != 1 ? *ax + h.mu * (p - *ax) : p;
+    return p;
 }
 
 /* ---- rules with a trust ratio per tensor -------------------------------------------------------

@@ -12,7 +12,19 @@ import numpy as np
 
 from .._specification import order as _order
 from .._specification import philox, transcendental
-from .._specification.rules import LARGE, RULES, SQUARES, TINY, flush, lamb_step, plus, prepare, scalar_limits
+from .._specification.rules import (
+    LARGE,
+    RULES,
+    SQUARES,
+    TINY,
+    flush,
+    lamb_step,
+    plus,
+    prepare,
+    scalar_limits,
+    select,
+    with_sign_of,
+)
 from . import _numba_matmul
 from . import memory as _memory
 from . import numpy as reference
@@ -23,7 +35,8 @@ from ._jit import select as _select
 from ._numba_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
 from .environment import isolated
 
-for shared in (plus, lamb_step):
+numba.extending.overload(select)(lambda condition, x, y: lambda condition, x, y: x if condition else y)
+for shared in (plus, lamb_step, with_sign_of):
     numba.extending.register_jitable(shared)
 _prepare = _compiled(prepare)
 
@@ -75,7 +88,14 @@ def _update_loop(rule_name):
             param[i], s0, s1, s2 = rule(h, p, g, state0[i], state1[i], state2[i])
             state0[i], state1[i], state2[i] = flush(s0), flush(s1), flush(s2)
 
-    return kept(f"update_{rule_name}")((loop0, loop1, loop2, loop3)[len(RULES[rule_name].states)])
+    def loop4(scalars, param, grad, state0, state1, state2, state3):
+        h = named(*scalars)
+        for i in range(param.size):
+            p, g = _prepare(h, param[i], grad[i])
+            param[i], s0, s1, s2, s3 = rule(h, p, g, state0[i], state1[i], state2[i], state3[i])
+            state0[i], state1[i], state2[i], state3[i] = flush(s0), flush(s1), flush(s2), flush(s3)
+
+    return kept(f"update_{rule_name}")((loop0, loop1, loop2, loop3, loop4)[len(RULES[rule_name].states)])
 
 
 @cache

@@ -30,6 +30,16 @@ def plus(x, factor, y):
     return x
 
 
+def select(condition, x, y):
+    """x where the condition holds, y elsewhere."""
+    return np.where(condition, x, y)
+
+
+def with_sign_of(size, x):
+    """A size with the sign of x: 0 where x is 0, NaN where it is NaN."""
+    return select(x > 0, size, select(x < 0, -size, x))
+
+
 def flush(x):
     """What is stored of every rule's states: 0 in place of a subnormal number.
 
@@ -137,6 +147,75 @@ def nadam(h, p, g, exp_avg, exp_avg_sq):
     return p - numerator / (np.sqrt(exp_avg_sq + h.eps_root) * h.root_correction2 + h.eps), exp_avg, exp_avg_sq
 
 
+def adamax(h, p, g, exp_avg, exp_inf):
+    """Adamax (Kingma & Ba 2015, Algorithm 2); step_size = lr / (1 - beta1**t).
+
+    With eps inside the largest gradient (inside = 1) as in PyTorch, or outside (outside = 1) as in Keras.
+    """
+    exp_avg = h.beta1 * exp_avg + h.one_minus_beta1 * g
+    exp_inf = np.maximum(h.beta2 * exp_inf, plus(np.abs(g), h.inside, h.eps))
+    return p - h.step_size * exp_avg / plus(exp_inf, h.outside, h.eps), exp_avg, exp_inf
+
+
+def radam(h, p, g, exp_avg, exp_avg_sq):
+    """RAdam (Liu et al. 2020, Algorithm 2): as long as the variance of the step is not known, a step of momentum.
+
+    adaptive_step is 0 then, and otherwise plain_step; the rectification is a factor of adaptive_step.
+    """
+    exp_avg = h.beta1 * exp_avg + h.one_minus_beta1 * g
+    exp_avg_sq = h.beta2 * exp_avg_sq + h.one_minus_beta2 * g * g
+    direction = exp_avg / (np.sqrt(exp_avg_sq) * h.root_correction2 + h.eps)
+    return p - plus(h.plain_step * exp_avg, h.adaptive_step, direction), exp_avg, exp_avg_sq
+
+
+def adabelief(h, p, g, exp_avg, exp_avg_var):
+    """AdaBelief (Zhuang et al. 2020, Algorithm 2): Adam by the variance around the mean; steps as in ``radam``."""
+    exp_avg = h.beta1 * exp_avg + h.one_minus_beta1 * g
+    surprise = g - exp_avg
+    exp_avg_var = h.beta2 * exp_avg_var + h.one_minus_beta2 * surprise * surprise + h.eps_root
+    direction = exp_avg / (np.sqrt(exp_avg_var) * h.root_correction2 + h.eps)
+    return p - plus(h.plain_step * exp_avg, h.adaptive_step, direction), exp_avg, exp_avg_var
+
+
+def adan(h, p, g, exp_avg, exp_avg_diff, exp_avg_sq, pre_grad):
+    """Adan (Xie et al. 2024, Algorithm 1); known = 0 in the first step, which has no gradient before it."""
+    difference = h.known * (g - pre_grad)
+    ahead = g + h.beta2 * difference
+    exp_avg = h.beta1 * exp_avg + h.one_minus_beta1 * g
+    exp_avg_diff = h.beta2 * exp_avg_diff + h.one_minus_beta2 * difference
+    exp_avg_sq = h.beta3 * exp_avg_sq + h.one_minus_beta3 * ahead * ahead
+    direction = h.step_size * exp_avg + h.diff_step * exp_avg_diff
+    p = p - direction / (np.sqrt(exp_avg_sq + h.eps_root) * h.root_correction3 + h.eps)
+    return h.shrink * p, exp_avg, exp_avg_diff, exp_avg_sq, g
+
+
+def lion(h, p, g, exp_avg):
+    """Lion (Chen et al. 2023, Algorithm 2): the sign of an average of gradient and momentum."""
+    direction = h.beta1 * exp_avg + h.one_minus_beta1 * g
+    return p - with_sign_of(h.lr, direction), h.beta2 * exp_avg + h.one_minus_beta2 * g
+
+
+def rprop(h, p, g, prev, step_size):
+    """Rprop (Riedmiller & Braun 1993; without backtracking: Igel & Huesken 2000, iRprop-).
+
+    A step size of each element's own, which grows while the gradient keeps its sign.
+    """
+    agreement = g * prev
+    shorter = select(agreement < 0, h.eta_minus * step_size, step_size)
+    step_size = select(agreement > 0, h.eta_plus * step_size, shorter)
+    step_size = np.minimum(np.maximum(step_size, h.smallest_step), h.largest_step)
+    g = select(agreement < 0, g - g, g)
+    return p - with_sign_of(step_size, g), g, step_size
+
+
+def asgd(h, p, g, ax):
+    """Averaged SGD (Polyak & Juditsky 1992; Bottou 2010): descent, and from some step on the mean of the positions."""
+    p = h.shrink * p - h.lr * g
+    if h.mu != 1:
+        return p, ax + h.mu * (p - ax)
+    return p, p
+
+
 # ---- rules with a trust ratio per tensor: first a direction is measured, then the update follows -------------
 
 
@@ -185,7 +264,7 @@ def trust_ratio(h, param_norm, direction_norm):
 
 
 # The states that may be negative; all others are sums or means of squares, and like them.
-SIGNED = frozenset({"exp_avg", "grad_avg", "momentum_buffer"})
+SIGNED = frozenset({"ax", "exp_avg", "exp_avg_diff", "grad_avg", "momentum_buffer", "pre_grad", "prev"})
 
 
 class Overflow(ArithmeticError):
@@ -217,7 +296,7 @@ def _rule(update, scalars, direction=None):
 # _LARGEST. The limits of csrc/internal.h, where the reasons are.
 LARGE = {np.dtype(np.float32): 2.0**40, np.dtype(np.float64): 2.0**300}
 TINY = {np.dtype(np.float32): 2.0**-50, np.dtype(np.float64): 2.0**-300}
-SQUARES = {"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"}
+SQUARES = {"exp_avg_sq", "exp_avg_var", "max_exp_avg_sq", "square_avg", "sum"}
 _ANY = ("grad_scale", "clip_value", "trust_eps", "trust_scale", "trust_floor", "trust_cap")
 _LARGEST = {
     "l2": 1.0,
@@ -225,6 +304,7 @@ _LARGEST = {
     "lr": 2.0**8,
     "step_weight": 2.0**8,
     "momentum": 1.0,
+    "shrink": 1.0,
     **dict.fromkeys(_ANY, math.inf),
 }
 _SMALLEST = {"one_minus_rho": 2.0**-24, "one_minus_alpha": 2.0**-24}  # steps stay moderate
@@ -266,6 +346,16 @@ RULES = {
         _rule(adam, f"{_ADAM} root_correction2 eps_root eps step_size"),
         _rule(adam_amsgrad, f"{_ADAM} before root_after eps_root eps step_size"),
         _rule(nadam, f"{_ADAM} root_correction2 eps_root eps grad_step avg_step"),
+        _rule(adamax, "beta1 one_minus_beta1 beta2 inside outside eps step_size"),
+        _rule(radam, f"{_ADAM} root_correction2 eps plain_step adaptive_step"),
+        _rule(adabelief, f"{_ADAM} eps_root root_correction2 eps plain_step adaptive_step"),
+        _rule(
+            adan,
+            f"{_ADAM} beta3 one_minus_beta3 known eps_root root_correction3 eps step_size diff_step shrink",
+        ),
+        _rule(lion, f"{_ADAM} lr"),
+        _rule(rprop, "eta_minus eta_plus smallest_step largest_step"),
+        _rule(asgd, "shrink lr mu"),
         _rule(lars, "decay norm_decay momentum grad_weight from_grad from_buffer lr", lars_direction),
         _rule(
             lamb,

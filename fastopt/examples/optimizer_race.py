@@ -65,6 +65,13 @@ RACERS = [
     ("Adam", "Adam", {"betas": (0.9, 0.99)}, (0.1, 0.1, 0.2), "#D55E00", "-"),
     ("AdamW", "AdamW", {"betas": (0.9, 0.99), "weight_decay": 0.05}, (0.1, 0.1, 0.2), "#D55E00", "--"),
     ("NAdam", "NAdam", {"betas": (0.9, 0.99)}, (0.1, 0.1, 0.2), "#E69F00", "-"),
+    ("RAdam", "RAdam", {"betas": (0.9, 0.9)}, (0.01, 0.05, 0.05), "#E69F00", "--"),
+    ("Adamax", "Adamax", {"betas": (0.9, 0.99)}, (0.1, 0.1, 0.2), "#D55E00", ":"),
+    ("AdaBelief", "AdaBelief", {"betas": (0.9, 0.99), "rectify": False}, (0.1, 0.1, 0.1), "#E69F00", ":"),
+    ("Adan", "Adan", {}, (0.1, 0.1, 0.2), "#E69F00", "-."),
+    ("Lion", "Lion", {}, (0.02, 0.05, 0.1), "#56B4E9", "--"),
+    ("Rprop", "Rprop", {}, (0.05, 0.05, 0.05), "#56B4E9", ":"),
+    ("ASGD", "ASGD", {"lambd": 0.0}, (0.01, 0.05, 0.02), "black", "--"),
     ("LARS", "LARS", {"trust_coefficient": 1.0}, (0.005, 0.02, 0.01), "#CC79A7", "-"),
     ("LAMB", "LAMB", {"betas": (0.9, 0.99), "weight_decay": 0.0}, (0.05, 0.05, 0.05), "#CC79A7", "--"),
 ]
@@ -115,9 +122,9 @@ def draw_losses(plot, surface, runs):
         losses = np.maximum(surface.loss(*positions.T), FLOOR)
         plot.semilogy(losses, **style)
         ends.append(np.log(losses[-1] / FLOOR) / np.log(top / FLOOR))
-    for end, height, (_, label, style) in zip(ends, spread(ends, 0.057), runs, strict=True):
+    for end, height, (_, label, style) in zip(ends, spread(ends, 0.046), runs, strict=True):
         plot.plot([1, 1.06, 1.1], [end, height, height], transform=plot.transAxes, clip_on=False, **style)
-        plot.text(1.115, height, label, transform=plot.transAxes, va="center", color=style["color"], fontsize=12)
+        plot.text(1.115, height, label, transform=plot.transAxes, va="center", color=style["color"], fontsize=10)
     plot.set(title="Loss at every step; the learning rates", xlabel="step", ylabel="loss above the minimum")
     plot.set(xlim=(0, surface.steps), ylim=(FLOOR, top))
     plot.grid(color="0.92")
@@ -134,8 +141,8 @@ def draw(plt):
         draw_losses(axes[i, 1], surface, runs)
     figure.suptitle("Every optimizer from one start, each with a learning rate that suits it (star: minimum)\n")
     figure.supxlabel(
-        "\nMomentum of Momentum, Nesterov and LARS: 0.9. Averages of RMSProp: 0.9; of Adam, AdamW, NAdam and LAMB:"
-        " 0.9 and 0.99. AdamW's weight decay: 0.05.",
+        "\nMomentum of Momentum, Nesterov and LARS: 0.9. Averages of RMSProp: 0.9; of RAdam: 0.9 and 0.9; of Adam,"
+        " AdamW, NAdam, Adamax, AdaBelief and LAMB: 0.9 and 0.99. AdamW's weight decay: 0.05.",
         fontsize="medium",
     )
     return figure

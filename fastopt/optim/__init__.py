@@ -6,23 +6,33 @@ Names, defaults and results are those of ``torch.optim`` where that has the opti
 from .._hints import unknown_names
 from .adam import Adam, AdamW, NAdam
 from .adaptive import Adadelta, Adagrad, RMSprop
+from .averaging import ASGD
 from .base import Optimizer
 from .clip import clip_grad_norm, global_norm
 from .groups import decay_groups
+from .moments import AdaBelief, Adamax, Adan, RAdam
 from .sgd import SGD
+from .signs import Lion, Rprop
 from .trust import LAMB, LARS
 
 __all__ = [
+    "ASGD",
     "LAMB",
     "LARS",
     "SGD",
+    "AdaBelief",
     "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
+    "Adan",
+    "Lion",
     "NAdam",
     "Optimizer",
+    "RAdam",
     "RMSprop",
+    "Rprop",
     "clip_grad_norm",
     "decay_groups",
     "global_norm",

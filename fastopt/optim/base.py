@@ -125,7 +125,7 @@ class Optimizer:
 
     # -- what a subclass says --
 
-    # Checks of fixed hyperparameters that mean something else here than in other optimizers.
+    # Checks of hyperparameters that mean something else here than in other optimizers.
     checks: ClassVar[dict[str, Callable[[str, Any], Any]]] = {}
 
     @classmethod
@@ -298,7 +298,7 @@ class Optimizer:
         if decay:
             if mode == "l2":
                 l2 = decay
-            elif mode != "direction":
+            elif mode in ("decoupled", "independent"):
                 keep = 1.0 - (h["lr"] * decay if mode == "decoupled" else decay)
         trust = cls.trust(h) if adapts else ()
         scale = -grad_scale if h["maximize"] else grad_scale

@@ -1,5 +1,6 @@
 """The hyperparameters: what values each may have, and the groups that hold them."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from functools import partial
 from typing import Any
@@ -15,33 +16,43 @@ def _fraction(name: str, value: Any) -> float:
     return float(value)
 
 
-def _betas(name: str, value: Any) -> tuple[float, float]:
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise TypeError(f"{name} must be a pair of numbers, not {value!r}")
-    return a_number(f"{name}[0]", value[0], 0, 1), a_number(f"{name}[1]", value[1], 0, 1)
+def numbers(count: int, low: float = 0.0, below: float = 1.0) -> Callable[[str, Any], tuple[float, ...]]:
+    """A check of so many numbers in [low, below)."""
+
+    def check(name: str, value: Any) -> tuple[float, ...]:
+        if not isinstance(value, (tuple, list)) or len(value) != count:
+            what = "a pair of" if count == 2 else f"{count}"
+            raise TypeError(f"{name} must be {what} numbers, not {value!r}")
+        return tuple(a_number(f"{name}[{i}]", each, low, below) for i, each in enumerate(value))
+
+    return check
 
 
 def or_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
     return lambda name, value: None if value is None else check(name, value)
 
 
-_not_negative = partial(a_number, low=0)
+not_negative = partial(a_number, low=0)
 yes_or_no = one_of(False, True)
 
 # Numbers, which may change from step to step, or be given by a schedule (in a pair, each by its own).
 _NUMBERS: dict[str, Callable[[str, Any], Any]] = {
     "alpha": _fraction,
-    "betas": _betas,
+    "betas": numbers(2),
     "dampening": a_number,
-    "eps": _not_negative,
-    "eps_root": _not_negative,
-    "lr": _not_negative,
-    "lr_decay": _not_negative,
-    "momentum": _not_negative,
-    "momentum_decay": or_none(_not_negative),
+    "eps": not_negative,
+    "eps_root": not_negative,
+    "etas": numbers(2, below=math.inf),
+    "lambd": not_negative,
+    "lr": not_negative,
+    "lr_decay": not_negative,
+    "momentum": not_negative,
+    "momentum_decay": or_none(not_negative),
     "rho": _fraction,
-    "trust_coefficient": _not_negative,
-    "weight_decay": _not_negative,
+    "step_sizes": numbers(2, below=math.inf),
+    "t0": not_negative,
+    "trust_coefficient": not_negative,
+    "weight_decay": not_negative,
 }
 
 # What chooses a rule, its form or its first state: fixed once the optimizer is made.
@@ -52,20 +63,22 @@ FIXED: dict[str, Callable[[str, Any], Any]] = {
     "centered": yes_or_no,
     "denominator": one_of("separate", "sum"),
     "eps_hat": yes_or_no,
+    "eps_outside": yes_or_no,
     "grad_averaging": yes_or_no,
-    "initial_accumulator_value": _not_negative,
-    "initial_square_avg": _not_negative,
+    "initial_accumulator_value": not_negative,
+    "initial_square_avg": not_negative,
     "lr_in_buffer": yes_or_no,
     "maximize": yes_or_no,
     "mu_product": one_of("float32", "float64", "beta1"),
     "nesterov": yes_or_no,
+    "rectify": yes_or_no,
     "trust_clip": or_none(positive),
     "weight_decay_mode": one_of("l2", "decoupled", "independent"),
 }
 
 
 class Pair(tuple[Any, ...]):
-    """A pair of which one or both are schedules, as a schedule of pairs."""
+    """A pair, or three numbers, of which some are schedules, as a schedule of pairs."""
 
     def __call__(self, step: int) -> tuple[Any, ...]:
         return tuple(v(step) if callable(v) else v for v in self)
@@ -92,17 +105,21 @@ class Group(MutableMapping[str, Any]):
             raise AttributeError(f"a group has no attribute {name!r} to set; hyperparameters: group[{name!r}] = ...")
         super().__setattr__(name, value)
 
+    def _check(self, name: str) -> Callable[[str, Any], Any]:
+        own = self._optimizer.checks.get(name)
+        return own or FIXED.get(name) or _NUMBERS[name]
+
     def checked(self, name: str, value: Any) -> Any:
         """``value`` if ``name`` may have it, or an error; a schedule's values are checked when it is called."""
         if name in FIXED:
-            return self._optimizer.checks.get(name, FIXED[name])(name, value)
+            return self._check(name)(name, value)
         for each in value if isinstance(value, (tuple, list)) else [value]:
             if isinstance(each, type):
                 raise TypeError(f"{name} must be a number or a schedule: {each.__name__}(...), not the class")
         if isinstance(value, (tuple, list)) and any(map(callable, value)):
-            _NUMBERS[name](name, [0.0 if callable(v) else v for v in value])
+            self._check(name)(name, [0.0 if callable(v) else v for v in value])
             return Pair(value)
-        return value if callable(value) else _NUMBERS[name](name, value)
+        return value if callable(value) else self._check(name)(name, value)
 
     def replace(self, changed: dict[str, Any]) -> None:
         """Take over hyperparameters that have been checked."""
@@ -117,14 +134,14 @@ class Group(MutableMapping[str, Any]):
         """The hyperparameters after ``step`` steps, schedules evaluated."""
         if not self._scheduled:
             return self._values
-        now = {n: _NUMBERS[n](f"{n} at step {step}", v(step)) if callable(v) else v for n, v in self.items()}
+        now = {n: self._check(n)(f"{n} at step {step}", v(step)) if callable(v) else v for n, v in self.items()}
         self._optimizer.check(now)
         return now
 
     def one_at(self, name: str, step: int) -> Any:
         """One hyperparameter after ``step`` steps."""
         value = self._values[name]
-        return _NUMBERS[name](f"{name} at step {step}", value(step)) if callable(value) else value
+        return self._check(name)(f"{name} at step {step}", value(step)) if callable(value) else value
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]

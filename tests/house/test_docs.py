@@ -67,8 +67,10 @@ def test_every_public_name_is_on_a_page(monkeypatch):
 
 def test_every_option_for_another_library_is_in_a_recorded_run():
     """A row's options are among those that give a recorded run of that library's optimizer: test_optimizer_options."""
-    with np.load(ROOT / "tests" / "golden" / "other_libraries.npz") as recorded:
-        cases = json.loads(str(recorded["cases"]))
+    cases = []
+    for name in ("other_libraries", "recent_optimizers"):
+        with np.load(ROOT / "tests" / "golden" / f"{name}.npz") as recorded:
+            cases += json.loads(str(recorded["cases"]))
     page = (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([\w, -]+): (\w+) \| .* \| `(.*)` \|$", page, re.MULTILINE)
     assert len(rows) == len(re.findall(r"^\| .* \| `.*` \|$", page, re.MULTILINE)) > 0

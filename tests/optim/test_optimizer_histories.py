@@ -47,10 +47,13 @@ HYPERPARAMETERS = {
     "denominator": st.sampled_from(["separate", "sum"]),
     "eps": number(1e-8, 1e-3),
     "eps_hat": yes_or_no,
+    "eps_outside": yes_or_no,
     "eps_root": number(0.0, 1e-6),
+    "etas": number((0.5, 1.2), (0.1, 3.0)),
     "grad_averaging": yes_or_no,
     "initial_accumulator_value": st.sampled_from([0.0, 0.1]),
     "initial_square_avg": st.sampled_from([0.0, 1.0]),
+    "lambd": number(0.0, 1e-4, 1.0),
     "lr": number(0.0, 1e-3, 0.1, 3.0),
     "lr_decay": number(0.0, 0.1),
     "lr_in_buffer": yes_or_no,
@@ -59,11 +62,22 @@ HYPERPARAMETERS = {
     "momentum_decay": st.sampled_from([None, 4e-3, 1.0]),
     "mu_product": st.sampled_from(["float32", "float64", "beta1"]),
     "nesterov": yes_or_no,
+    "rectify": yes_or_no,
     "rho": fraction,
+    "step_sizes": number((1e-6, 50.0), (0.0, 0.1)),
+    "t0": number(1e6, 2.0, 0.0),
     "trust_coefficient": number(1e-3, 1.0, 0.0),
     "trust_clip": st.sampled_from([None, False, True, 1.0, 10.0]),
     "weight_decay": number(0.0, 1e-2, 0.5),
     "weight_decay_mode": st.sampled_from(["l2", "decoupled", "independent", "direction"]),
+}
+
+# What means something else in one optimizer than in the others.
+OF_ONE = {
+    "Adan": {
+        "betas": number((0.98, 0.92, 0.99), (0.0, 0.5, 0.9), (0.5, 0.0, 0.0)),
+        "weight_decay_mode": st.sampled_from(["l2", "decoupled", "independent", "proximal"]),
+    },
 }
 
 
@@ -114,8 +128,9 @@ class Histories(RuleBasedStateMachine):
     @initialize(data=st.data(), seed=st.integers(0, 2**32))
     def make(self, data, seed):
         rng = np.random.default_rng(seed)
-        allowed = hyperparameters_of(self.name)
-        drawn = st.fixed_dictionaries({}, optional={h: HYPERPARAMETERS[h] for h in allowed}).map(compatible)
+        values = {**HYPERPARAMETERS, **OF_ONE.get(self.name, {})}
+        allowed = {h: values[h] for h in hyperparameters_of(self.name)}
+        drawn = st.fixed_dictionaries({}, optional=allowed).map(compatible)
         self.groups = []
         for _ in range(data.draw(st.integers(1, 2), label="groups")):
             tensors = data.draw(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import recent_formulas
 
 import fastopt as fo
 
@@ -137,19 +138,19 @@ def lamb(p, g, s, t, lr, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.01, bias_c
 
 
 FORMULAS = {"SGD": sgd, "Adagrad": adagrad, "Adadelta": adadelta, "RMSprop": rmsprop, "Adam": adam, "AdamW": adam,
-            "NAdam": nadam, "LARS": lars, "LAMB": lamb}  # fmt: skip
+            "NAdam": nadam, "LARS": lars, "LAMB": lamb, **recent_formulas.FORMULAS}  # fmt: skip
 
 
 def formula_step(optimizer, p, g, s, t, lr, options):
     """One step of an optimizer: ascent and decay as all optimizers have them, then its formula."""
-    options = dict(options)
-    direction = "weight_decay" in inspect.signature(FORMULAS[optimizer]).parameters  # LARS and LAMB
-    mode = options.pop("weight_decay_mode", "direction" if direction else "decoupled" if optimizer == "AdamW" else "l2")
+    options, made = dict(options), getattr(fo.optim, optimizer)
+    direction = "weight_decay" in inspect.signature(FORMULAS[optimizer]).parameters
+    mode = options.pop("weight_decay_mode", inspect.signature(made).parameters["weight_decay_mode"].default)
     if options.pop("maximize", False):
         g = -g
-    if mode == "direction":
+    if mode in ("direction", "proximal"):
         return FORMULAS[optimizer](p, g, s, t, lr, **options)
-    decay = options.pop("weight_decay", 0.01 if optimizer == "AdamW" else 0.0)
+    decay = options.pop("weight_decay", inspect.signature(made).parameters["weight_decay"].default)
     if mode == "l2":
         g = g + decay * p
     elif mode == "decoupled":
@@ -268,6 +269,7 @@ OPTIONS = [
     ("LAMB", {"weight_decay": 0.0}),
     ("LAMB", {"weight_decay": 0.0, "always_adapt": False}),
     ("LAMB", {"weight_decay": 0.1, "always_adapt": False}),
+    *recent_formulas.OPTIONS,
 ]
 
 
@@ -281,14 +283,20 @@ def test_option(optimizer, options):
     compare(optimizer, options)
 
 
-@pytest.mark.parametrize("mode", ["l2", "decoupled", "independent", "direction"])
+WITH_OWN_MODE = {"LARS": "direction", "LAMB": "direction", "Adan": "proximal"}
+
+
+@pytest.mark.parametrize("mode", ["l2", "decoupled", "independent", "of its own"])
 @pytest.mark.parametrize("maximize", [False, True])
 @pytest.mark.parametrize("optimizer", FORMULAS)
 def test_weight_decay_modes_and_ascent(optimizer, mode, maximize):
-    if mode == "direction" and optimizer not in ("LARS", "LAMB"):
-        with pytest.raises(ValueError, match="weight_decay_mode must be one of"):
-            getattr(fo.optim, optimizer)(np.ones(2), weight_decay_mode=mode)
-        return
+    if mode == "of its own":
+        mode = WITH_OWN_MODE.get(optimizer, "direction")
+        for other in {"direction", "proximal"} - {WITH_OWN_MODE.get(optimizer)}:
+            with pytest.raises(ValueError, match="weight_decay_mode must be one of"):
+                getattr(fo.optim, optimizer)(np.ones(2), weight_decay_mode=other)
+        if optimizer not in WITH_OWN_MODE:
+            return
     compare(optimizer, {"weight_decay": 0.02, "weight_decay_mode": mode, "maximize": maximize})
 
 
@@ -304,30 +312,36 @@ def test_every_option_is_tested():
 
 # ---- other libraries ------------------------------------------------------------------------------
 
-RECORDED = np.load(Path(__file__).parents[1] / "golden" / "other_libraries.npz")
-CASES = json.loads(str(RECORDED["cases"]))
+OTHERS = [
+    np.load(Path(__file__).parents[1] / "golden" / f"{name}.npz") for name in ("other_libraries", "recent_optimizers")
+]
+CASES = [
+    (recorded, case, trajectory)
+    for recorded in OTHERS
+    for case, trajectory in zip(json.loads(str(recorded["cases"])), recorded["trajectories"], strict=True)
+]
 
 
-def split(flat):
-    shapes = json.loads(str(RECORDED["shapes"]))
+def split(flat, recorded):
+    shapes = json.loads(str(recorded["shapes"]))
     ends = np.cumsum([math.prod(shape) for shape in shapes])
     return [part.reshape(shape).copy() for part, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)]
 
 
 @pytest.mark.parametrize(
-    ("case", "trajectory"), list(zip(CASES, RECORDED["trajectories"], strict=True)),
-    ids=[f"{case['library']}-" + name_of((case["optimizer"], case["kwargs"])) for case in CASES],
+    ("recorded", "case", "trajectory"), CASES,
+    ids=[f"{case['library']}-" + name_of((case["optimizer"], case["kwargs"])) for _, case, _ in CASES],
 )  # fmt: skip
-def test_other_library(case, trajectory):
+def test_other_library(recorded, case, trajectory):
     lr = case["lr"]
-    params = split(RECORDED["x0"])
+    params = split(recorded["x0"], recorded)
     # Keras keeps the product of the momenta in the parameters' type.
     more = {"mu_product": "float64"} if case["optimizer"] == "Nadam" else {}
     opt = getattr(fo.optim, case["here"])(
         params, lr=lr.__getitem__ if isinstance(lr, list) else lr, **case["arguments"], **more
     )
-    for grads, expected in zip(RECORDED["grads"], trajectory, strict=True):
-        opt.step(split(grads))
+    for grads, expected in zip(recorded["grads"], trajectory, strict=True):
+        opt.step(split(grads, recorded))
         np.testing.assert_allclose(np.concatenate([p.reshape(-1) for p in params]), expected, rtol=1e-12, atol=1e-14)
 
 

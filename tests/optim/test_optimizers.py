@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+import recent_formulas
 from helpers import BACKENDS, DTYPES, OPTIMIZERS, bits
 from recorded import CASES, GOLDEN, RECORDED, flat, make, tensors
 
@@ -15,7 +16,8 @@ from fastopt._specification.rules import RULES
 
 # How many of the 47 recorded cases each optimizer takes. All of them: SGD 9, Adam 5, AdamW 5, NAdam 7, Adagrad 7,
 # Adadelta 6, RMSprop 8. An optimizer that PyTorch has not stands here with 0 and in PLAIN below.
-COVERED = {"SGD": 9, "Adam": 5, "AdamW": 5, "NAdam": 7, "Adagrad": 7, "Adadelta": 6, "RMSprop": 8, "LARS": 0, "LAMB": 0}
+COVERED = {"SGD": 9, "Adam": 5, "AdamW": 5, "NAdam": 7, "Adagrad": 7, "Adadelta": 6, "RMSprop": 8, "LARS": 0, "LAMB": 0,
+           **dict.fromkeys(recent_formulas.FORMULAS, 0)}  # fmt: skip
 
 # ---- recorded trajectories ------------------------------------------------------------------------
 
@@ -135,6 +137,7 @@ PLAIN = [
     ("LAMB", plain_lamb, {"lr": 0.1, "trust_clip": 0.8, "eps_root": 0.01, "eps": 0.1, "betas": (0.7, 0.9)}),
     ("LAMB", plain_lamb, {"lr": 0.1, "bias_correction": False, "grad_averaging": False, "trust_clip": None}),
     ("LAMB", plain_lamb, {"lr": 0.1, "always_adapt": False}),
+    *recent_formulas.PLAIN,
 ]
 FORMULAS = pytest.mark.parametrize(
     ("name", "update", "h"), PLAIN, ids=[f"{n}-{'-'.join(k for k in h if k != 'lr')}" for n, _, h in PLAIN]

@@ -1,0 +1,63 @@
+"""Averages of the positions: ASGD."""
+
+from .base import Optimizer
+from .hyperparameters import not_negative
+
+
+class ASGD(Optimizer):
+    r"""Averaged stochastic gradient descent.
+
+    .. math::
+        \eta_t = \frac{\eta}{(1 + \lambda' \eta (t - 1))^\alpha}, \quad
+        \theta_t = (1 - \lambda' \eta_t) \theta_{t-1} - \eta_t g_t, \quad
+        a_t = a_{t-1} + \mu_t (\theta_t - a_{t-1}), \quad \mu_t = \frac{1}{\max(1, t - 1 - t_0)}
+
+    The mean a of the positions after :math:`t_0` steps is in ``opt.state[name]["ax"]``.
+
+    Parameters
+    ----------
+    params, lr, weight_decay, weight_decay_mode, maximize
+        As for `SGD`. A learning rate that changes does so at once here; PyTorch notices it one step later.
+    lambd : float
+        :math:`\lambda'`.
+    alpha : float
+        At least 0.
+    t0 : float
+        Averaging begins after so many steps.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `SGD`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = fo.optim.ASGD(w, lr=0.1, lambd=0.0, t0=0)
+    >>> for _ in range(3):
+    ...     opt.step(2 * w)
+    >>> w, opt.state["0"]["ax"]
+    (array([ 0.512, -1.024]), array([ 0.576, -1.152]))
+
+    References
+    ----------
+    Polyak & Juditsky, "Acceleration of stochastic approximation by averaging" (1992); Bottou, "Large-scale machine
+    learning with stochastic gradient descent" (2010). PyTorch: ``torch.optim.ASGD``.
+    """
+
+    checks = {"alpha": not_negative}  # noqa: RUF012
+
+    def __init__(self, params, lr=1e-2, lambd=1e-4, alpha=0.75, t0=1e6, weight_decay=0.0, *,
+                 weight_decay_mode="l2", maximize=False):  # fmt: skip
+        super().__init__(params, lr=lr, lambd=lambd, alpha=alpha, t0=t0, weight_decay=weight_decay,
+                         weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
+
+    @classmethod
+    def rule(cls, h):
+        return "asgd"
+
+    @classmethod
+    def scalars(cls, rule, h, t):
+        eta = h["lr"] * (1.0 + h["lambd"] * h["lr"] * (t - 1)) ** -h["alpha"]
+        return 1.0 - h["lambd"] * eta, eta, 1.0 / max(1.0, t - 1 - h["t0"])

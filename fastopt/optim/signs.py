@@ -1,0 +1,127 @@
+"""Steps by the sign of the gradient: Lion, Rprop."""
+
+from .base import Optimizer
+
+
+class Lion(Optimizer):
+    r"""The sign of an average of gradient and momentum: every element moves by the learning rate.
+
+    .. math::
+        \theta_t = \theta_{t-1} - \eta \operatorname{sign}(\beta_1 m_{t-1} + (1 - \beta_1) g_t), \quad
+        m_t = \beta_2 m_{t-1} + (1 - \beta_2) g_t
+
+    Parameters
+    ----------
+    params, lr, weight_decay, maximize
+        As for `SGD`. The learning rate is commonly a third to a tenth of that of `AdamW`, weight decay as many times
+        as large.
+    betas : pair of floats
+        In [0, 1); each may be a schedule.
+    weight_decay_mode : {"decoupled", "independent", "l2"}
+        As for `SGD`, but decoupled by default.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `SGD`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = fo.optim.Lion(w, lr=0.1)
+    >>> opt.step(2 * w)
+    >>> w
+    array([ 0.9, -1.9])
+
+    References
+    ----------
+    Chen et al., "Symbolic discovery of optimization algorithms" (2023), Algorithm 2. The authors' ``Lion``; optax:
+    ``lion``; Keras: ``Lion``.
+    """
+
+    def __init__(self, params, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0, *,
+                 weight_decay_mode="decoupled", maximize=False):  # fmt: skip
+        super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay,
+                         weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
+
+    @classmethod
+    def rule(cls, h):
+        return "lion"
+
+    @classmethod
+    def scalars(cls, rule, h, t):
+        beta1, beta2 = h["betas"]
+        return beta1, 1.0 - beta1, beta2, 1.0 - beta2, h["lr"]
+
+
+class Rprop(Optimizer):
+    r"""Resilient backpropagation: a step size of each element's own, which only signs of gradients change.
+
+    .. math::
+        \Delta_t = \begin{cases}
+        \min(\eta_+ \Delta_{t-1}, \Delta_{max}) & \text{if } g_t g_{t-1} > 0 \\
+        \max(\eta_- \Delta_{t-1}, \Delta_{min}) & \text{if } g_t g_{t-1} < 0 \text{, and then } g_t = 0 \\
+        \Delta_{t-1} & \text{otherwise,}
+        \end{cases} \qquad
+        \theta_t = \theta_{t-1} - \Delta_t \operatorname{sign}(g_t)
+
+    For whole data sets: between batches, signs change by chance.
+
+    Parameters
+    ----------
+    params, weight_decay, weight_decay_mode, maximize
+        As for `SGD`. PyTorch's has no weight decay.
+    lr : float or callable
+        :math:`\Delta_0`; the rate of later steps matters to decoupled weight decay only.
+    etas : pair of floats
+        :math:`\eta_-` in (0, 1) and :math:`\eta_+` above 1.
+    step_sizes : pair of floats
+        :math:`\Delta_{min}` and :math:`\Delta_{max}`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `SGD`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = fo.optim.Rprop(w, lr=0.1)
+    >>> opt.step(2 * w)
+    >>> opt.step(2 * w)
+    >>> w
+    array([ 0.78, -1.78])
+
+    References
+    ----------
+    Riedmiller & Braun, "A direct adaptive method for faster backpropagation learning: the RPROP algorithm" (1993);
+    without its backtracking, as in Igel & Huesken, "Improving the Rprop learning algorithm" (2000). PyTorch:
+    ``torch.optim.Rprop``.
+    """
+
+    def __init__(self, params, lr=1e-2, etas=(0.5, 1.2), step_sizes=(1e-6, 50.0), *,
+                 weight_decay=0.0, weight_decay_mode="l2", maximize=False):  # fmt: skip
+        super().__init__(params, lr=lr, etas=etas, step_sizes=step_sizes, weight_decay=weight_decay,
+                         weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
+
+    @classmethod
+    def check(cls, h):
+        known = (0.5, 1.2) if callable(h["etas"]) else h["etas"]
+        if not 0.0 < known[0] < 1.0 < known[1]:
+            raise ValueError(f"etas must be below and above 1, the first above 0, not {h['etas']}")
+        if not callable(h["step_sizes"]) and h["step_sizes"][0] > h["step_sizes"][1]:
+            raise ValueError(f"step_sizes must be the smallest and the largest, not {h['step_sizes']}")
+
+    @classmethod
+    def rule(cls, h):
+        return "rprop"
+
+    @classmethod
+    def scalars(cls, rule, h, t):
+        return *h["etas"], *h["step_sizes"]
+
+    @classmethod
+    def initial_state(cls, h, key):
+        return (h["lr"](0) if callable(h["lr"]) else h["lr"]) if key == "step_size" else 0.0

@@ -1,0 +1,94 @@
+"""Records recent_optimizers.npz: what PyTorch, optax, Keras and timm do in float64 with the optimizers that came after
+those of other_libraries.npz (see README.md).
+
+python tests/golden/record_recent_optimizers.py, where all are installed.
+"""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from record_other_libraries import FALLING, RUN, SHAPES, STEPS, flat, split
+
+torch.set_default_dtype(torch.float64)  # in which ASGD keeps its numbers
+
+# library, its optimizer, its arguments, the learning rate (one, or one per step), fastopt's optimizer, its arguments
+CASES = [
+    ("torch", "Adamax", {}, FALLING, "Adamax", {}),
+    ("torch", "Adamax", {"betas": (0.7, 0.9), "eps": 0.1, "weight_decay": 0.2, "maximize": True}, FALLING, "Adamax",
+     {"betas": (0.7, 0.9), "eps": 0.1, "weight_decay": 0.2, "maximize": True}),
+    ("optax", "adamax", {"eps": 0.1}, FALLING, "Adamax", {"eps": 0.1}),
+    ("optax", "adamaxw", {"weight_decay": 0.2}, FALLING, "Adamax",
+     {"weight_decay": 0.2, "weight_decay_mode": "decoupled"}),
+    ("keras", "Adamax", {"epsilon": 0.1}, FALLING, "Adamax", {"eps": 0.1, "eps_outside": True}),
+    ("torch", "RAdam", {}, FALLING, "RAdam", {}),
+    ("torch", "RAdam", {"betas": (0.7, 0.9), "eps": 0.1, "weight_decay": 0.2}, FALLING, "RAdam",
+     {"betas": (0.7, 0.9), "eps": 0.1, "weight_decay": 0.2}),
+    ("torch", "RAdam", {"weight_decay": 0.2, "decoupled_weight_decay": True, "maximize": True}, FALLING, "RAdam",
+     {"weight_decay": 0.2, "weight_decay_mode": "decoupled", "maximize": True}),
+    ("optax", "radam", {"eps": 0.1}, FALLING, "RAdam", {"eps": 0.1, "eps_hat": False}),
+    ("optax", "adabelief", {}, FALLING, "AdaBelief", {"rectify": False}),
+    ("optax", "adabelief", {"eps": 0.1, "eps_root": 1e-3, "b2": 0.8}, FALLING, "AdaBelief",
+     {"eps": 0.1, "eps_root": 1e-3, "betas": (0.9, 0.8), "rectify": False}),
+    ("timm", "AdaBelief", {}, FALLING, "AdaBelief", {}),
+    ("timm", "AdaBelief", {"eps": 1e-3, "weight_decay": 0.2}, FALLING, "AdaBelief",
+     {"eps": 1e-3, "eps_root": 1e-3, "weight_decay": 0.2}),
+    ("timm", "AdaBelief", {"eps": 1e-3, "weight_decay": 0.2, "decoupled_decay": False, "rectify": False}, FALLING,
+     "AdaBelief",
+     {"eps": 1e-3, "eps_root": 1e-3, "weight_decay": 0.2, "weight_decay_mode": "l2", "rectify": False}),
+    ("timm", "Adan", {}, FALLING, "Adan", {}),
+    ("timm", "Adan", {"betas": (0.9, 0.7, 0.8), "eps": 0.1, "weight_decay": 0.2}, FALLING, "Adan",
+     {"betas": (0.9, 0.7, 0.8), "eps": 0.1, "weight_decay": 0.2}),
+    ("timm", "Adan", {"weight_decay": 0.2, "no_prox": True}, FALLING, "Adan",
+     {"weight_decay": 0.2, "weight_decay_mode": "decoupled"}),
+    ("optax", "lion", {"weight_decay": 0.2}, FALLING, "Lion", {"weight_decay": 0.2}),
+    ("optax", "lion", {"b1": 0.7, "b2": 0.8, "weight_decay": 0.0}, FALLING, "Lion", {"betas": (0.7, 0.8)}),
+    ("keras", "Lion", {"weight_decay": 0.2}, FALLING, "Lion", {"weight_decay": 0.2}),
+    ("torch", "Rprop", {}, 0.1, "Rprop", {}),
+    ("torch", "Rprop", {"etas": (0.2, 2.0), "step_sizes": (0.05, 0.3), "maximize": True}, 0.1, "Rprop",
+     {"etas": (0.2, 2.0), "step_sizes": (0.05, 0.3), "maximize": True}),
+    ("torch", "ASGD", {}, 0.1, "ASGD", {}),
+    ("torch", "ASGD", {"lambd": 0.3, "alpha": 0.5, "t0": 4, "weight_decay": 0.2, "maximize": True}, 0.1, "ASGD",
+     {"lambd": 0.3, "alpha": 0.5, "t0": 4, "weight_decay": 0.2, "maximize": True}),
+]  # fmt: skip
+
+
+def run_torch(name, kwargs, rates, x0, grads):
+    params = [torch.tensor(array, requires_grad=True) for array in split(x0)]
+    optimizer = getattr(torch.optim, name)(params, lr=rates[0], foreach=False, **kwargs)
+    for rate, g in zip(rates, grads, strict=True):
+        optimizer.param_groups[0]["lr"] = rate
+        for param, grad in zip(params, split(g), strict=True):
+            param.grad = torch.tensor(grad)
+        optimizer.step()
+        yield flat([param.detach() for param in params])
+
+
+RUN = {**RUN, "torch": run_torch}
+
+
+def main():
+    rng = np.random.default_rng(2025)
+    size = sum(int(np.prod(shape)) for shape in SHAPES)
+    x0, grads = rng.standard_normal(size), rng.standard_normal((STEPS, size))
+    trajectories = []
+    for library, name, kwargs, lr, *_ in CASES:
+        rates = lr if isinstance(lr, list) else [lr] * STEPS
+        trajectories.append(list(RUN[library](name, kwargs, rates, x0, grads)))
+    names = ("library", "optimizer", "kwargs", "lr", "here", "arguments")
+    libraries = sorted({library for library, *_ in CASES} | {"jax"})
+    np.savez_compressed(
+        Path(__file__).with_name("recent_optimizers.npz"),
+        versions=json.dumps({library: version(library) for library in libraries}),
+        shapes=json.dumps(SHAPES),
+        cases=json.dumps([dict(zip(names, case, strict=True)) for case in CASES]),
+        x0=x0,
+        grads=grads,
+        trajectories=np.array(trajectories),
+    )
+
+
+if __name__ == "__main__":
+    main()
