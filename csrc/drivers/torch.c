@@ -5,7 +5,7 @@
  * relies on it, and keeps the objects alive. */
 #include "internal.h"
 
-/* Lengths and strides as one number; the stride of a dimension of one element does not matter. */
+/* Lengths and strides as one number. */
 static uint64_t mixed(uint64_t layout, int64_t number)
 {
     return (layout ^ (uint64_t)number) * 0x9e3779b97f4a7c15u + (layout >> 29);
@@ -23,11 +23,14 @@ static fastopt_torch_tensor look(const fastopt_torch_interface *of, uintptr_t ob
         of->lengths(tensor, &lengths) || of->strides(tensor, &strides))
         return seen;
     seen.layout = mixed((uint64_t)dtype, dimensions);
+    int64_t elements = 1;
     for (int64_t i = 0; i < dimensions; i++) {
         seen.layout = mixed(seen.layout, lengths[i]);
-        if (lengths[i] != 1)
-            seen.layout = mixed(seen.layout, strides[i]);
+        elements *= lengths[i];
     }
+    for (int64_t i = 0; elements && i < dimensions; i++)
+        if (lengths[i] != 1) /* else the stride does not matter */
+            seen.layout = mixed(seen.layout, strides[i]);
     seen.data = data;
     return seen;
 }

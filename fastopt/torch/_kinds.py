@@ -58,6 +58,15 @@ class Kind:
                 usual.checked(name, h[name])
         self.ours.rule(h)
 
+    def refuse_part(self, name: str, h: Mapping[str, Any], clip_norm: float | None) -> None:
+        """Raise ValueError if it takes more than a part of a parameter to update that part."""
+        whole = elementwise(self.ours.rule(h))
+        if not whole or clip_norm is not None:
+            raise ValueError(
+                f"parameter {name} is a DTensor, of which this process has a part, and {self.name}"
+                f"{' with clip_norm' if whole else ''} needs the norm of the whole: it works on plain tensors only"
+            )
+
     def first(self, group: Mapping[str, Any], name: str) -> torch.Tensor:
         """A new number of the state."""
         wide = torch.get_default_dtype() == torch.float64 and not group.get("fused")

@@ -16,7 +16,7 @@ from .._checks import one_of, positive, some
 from .._specification.rules import Overflow
 from ..optim.clip import clip_factor
 from ._binding import Binding
-from ._kinds import Kind, elementwise
+from ._kinds import Kind
 from ._state import Changes, State, as_plain
 from ._tensors import refuse
 
@@ -78,15 +78,11 @@ class Fused(torch.optim.Optimizer):
 
     def _check(self, group: Mapping[str, Any], g: int) -> None:
         self._kind.check(group)
-        whole = elementwise(self._kind.ours.rule(self._kind.hyperparameters(group)))
         for i, param in enumerate(group["params"]):
             name = group["param_names"][i] if "param_names" in group else f"{i} of group {g}"
             refuse(f"parameter {name}", param)
-            if hasattr(param, "to_local") and (self.clip_norm is not None or not whole):
-                raise ValueError(
-                    f"parameter {name} is a DTensor, of which this process has a part, and {self._kind.name}"
-                    f"{' with clip_norm' if whole else ''} needs the norm of the whole: it works on plain tensors only"
-                )
+            if hasattr(param, "to_local"):
+                self._kind.refuse_part(name, self._kind.hyperparameters(group), self.clip_norm)
 
     @property
     def state(self) -> State:
@@ -198,11 +194,8 @@ class Fused(torch.optim.Optimizer):
         binding = self._binding
         if binding is None or self._changes.some or not binding.current(self.param_groups):
             self._binding = None
-            awkward = set() if binding is None else binding.awkward()
-            for g, group in enumerate(self.param_groups):
-                self._check(group, g)
             with torch.no_grad():
-                binding = Binding(self._kind, self.param_groups, self._state, awkward)
+                binding = Binding(self._kind, self.param_groups, self._state, binding)
             self._changes.some = False
             self._binding = binding
             binding.current(self.param_groups)
@@ -214,6 +207,8 @@ class Fused(torch.optim.Optimizer):
         factors, norm = None, NO_NORM
         check = None if self.on_nonfinite == "ignore" else True
         if clip_norm is not None:
+            for place in binding.shards:
+                self._kind.refuse_part(place.name, binding.h[0], clip_norm)
             sums = binding.plan.grad_square_sums(params, grads)
             if sums is None:
                 return None
@@ -244,7 +239,9 @@ class Fused(torch.optim.Optimizer):
             self.skipped_steps += 1
             return False
         names = [
-            name for name, grad in zip(binding.names, binding.plan.grads, strict=True) if not np.isfinite(grad).all()
+            place.name
+            for place, grad in zip(binding.places, binding.plan.grads, strict=True)
+            if not np.isfinite(grad).all()
         ]
         what = f"gradients of parameters hold inf or NaN: {some(names)}" if names else "the step would overflow"
         raise FloatingPointError(f"{what}; nothing was updated")

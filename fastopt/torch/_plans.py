@@ -18,10 +18,11 @@ class Tensors(NamedTuple):
     objects: tuple[torch.Tensor, ...]  # what the optimizer's groups hold
     params: list[torch.Tensor]
     states: list[list[torch.Tensor]]
+    counters: list[torch.Tensor]  # numbers in tensors that each step sets ...
+    arrays: list[tuple[np.ndarray, list[np.ndarray]]]  # parameters and states as NumPy has them
     rules: list[str]
     groups: list[int]
-    counters: list[torch.Tensor]  # numbers in tensors that each step sets ...
-    places: list[int]  # ... and where in `before` and `after` theirs is
+    places: list[int]  # ... and where in `before` and `after` each has its own
     before: "array[float]"
     after: "array[float]"
 
@@ -31,7 +32,7 @@ class Tensors(NamedTuple):
 
     def plan(self) -> Any:
         """What the backend in use makes of it."""
-        params, states = list(map(flat, self.params)), [list(map(flat, each)) for each in self.states]
+        params, states = [param for param, _ in self.arrays], [state for _, state in self.arrays]
         backend = _backends.active
         if INTERFACE is not None and backend.__name__.endswith(".c") and (seen := look(self.written)) is not None:
             from ._core_plan import CorePlan  # there is a core
@@ -44,7 +45,7 @@ class Portable:
     """Any backend's plan, and the same looks in Python."""
 
     def __init__(self, tensors: Tensors, plan: Any):
-        self._tensors, self._plan, self._params = tensors, plan, list(map(flat, tensors.params))
+        self._tensors, self._plan, self._params = tensors, plan, [param for param, _ in tensors.arrays]
         self._seen = list(map(_look, tensors.written))
 
     def _fits(self, params: tuple[Any, ...], grads: tuple[Any, ...]) -> bool:

@@ -31,19 +31,31 @@ def refuse(what: str, tensor: torch.Tensor) -> None:
 
 def dense(tensor: torch.Tensor) -> bool:
     """Whether a tensor's elements fill a piece of memory without gaps, in whatever order."""
-    if tensor.is_neg() or tensor._is_zerotensor():  # elements that are not in memory as they are
-        return False
+    if tensor.data_ptr() % tensor.element_size() or tensor.is_neg() or tensor._is_zerotensor():
+        return False  # the latter are not in memory as they are
+    if tensor.is_contiguous():
+        return True
     expected = 1
     for stride, length in sorted((s, n) for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n != 1):
         if stride != expected:
             return tensor.numel() == 0
         expected *= length
-    return tensor.data_ptr() % tensor.element_size() == 0
+    return True
+
+
+def alike(tensor: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether a tensor's elements lie in the same order as those of another, which is dense."""
+    if tensor.layout != torch.strided or tensor.shape != other.shape or tensor.dtype != other.dtype:
+        return False
+    if tensor.is_contiguous() and other.is_contiguous():
+        return dense(tensor)
+    return layout(tensor) == layout(other) and dense(tensor)
 
 
 def layout(tensor: torch.Tensor) -> tuple[Any, ...]:
     """What two tensors share whose elements lie in the same order."""
-    return tensor.dtype, tensor.shape, [s for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n != 1]
+    strides = zip(tensor.stride(), tensor.shape, strict=True) if tensor.numel() else ()
+    return tensor.dtype, tensor.shape, [stride for stride, length in strides if length != 1]
 
 
 def like(tensor: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 Run as ``python one_of_two.py RANK FOLDER``.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -69,7 +70,8 @@ def main(rank, folder):
         results["fsdp", name] = whole(model)
         assert hasattr(optimizer.state[model[0].weight][("exp_avg", "momentum_buffer")[name == "SGD"]], "full_tensor")
     torch.save(results, Path(folder, f"{rank}.pt"))
-    dist.destroy_process_group()
+    dist.barrier()
+    os._exit(0)  # gloo's threads may still run when the interpreter takes things down, which then ends in an abort
 
 
 if __name__ == "__main__":
