@@ -59,5 +59,10 @@ class ASGD(Optimizer):
 
     @classmethod
     def scalars(cls, rule, h, t):
-        eta = h["lr"] * (1.0 + h["lambd"] * h["lr"] * (t - 1)) ** -h["alpha"]
-        return 1.0 - h["lambd"] * eta, eta, 1.0 / max(1.0, t - 1 - h["t0"])
+        eta, mu = h["rate_and_weight"] if "rate_and_weight" in h else rate_and_weight(h, t)
+        return 1.0 - h["lambd"] * eta, eta, mu
+
+
+def rate_and_weight(h, t):
+    """ASGD's learning rate in step t, and the weight of the position in the mean."""
+    return h["lr"] * (1.0 + h["lambd"] * h["lr"] * (t - 1)) ** -h["alpha"], 1.0 / max(1.0, t - 1 - h["t0"])

@@ -135,10 +135,10 @@ class Binding:
             h, t = self.h[cohort.group], cohort.t
             if count:
                 first, end = i * count, (i + 1) * count
-                then = self.kind.after(h, self._before[first:end], cohort.reals, t)
+                before = self._before[first:end]
+                then = self.kind.after(h, before, cohort.reals, t)
                 self._after[first:end] = array("d", then)
-                if count > 1:
-                    h = {**h, "product": then[1]}
+                h = self.kind.known(h, before, then)
             finished.append(of(cohort.rule, cohort.adapts, h, t, scale, _NO_LIMIT))
         return finished
 

@@ -8,14 +8,15 @@ import torch
 
 from .. import optim
 from .._specification.rules import RULES
+from ..optim.averaging import rate_and_weight
 from ..optim.hyperparameters import Group
 from ..optim.momenta import mu
 
 EXACT = 2**24  # a step count beyond is no float32
 # PyTorch's options of how to compute, not what.
 _HOW = {"foreach", "capturable", "differentiable", "fused"}
-# PyTorch counts no steps of these: the first is that which finds no buffer.
-_UNCOUNTED = {"SGD"}
+# The numbers in the state. PyTorch counts no steps of SGD: the first is that which finds no buffer.
+_NUMBERS = {"SGD": (), "NAdam": ("step", "mu_product"), "ASGD": ("step", "eta", "mu")}
 
 
 class Kind:
@@ -30,7 +31,7 @@ class Kind:
         self.options = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters if self.theirs and p.name not in shared]
         given = [p for n, p in shared.items() if n not in ("self", "params", "kwargs")] or parameters
         self.parameters = [*given, *self.options]
-        self.numbers = () if name in _UNCOUNTED else ("step", *(["mu_product"] if name == "NAdam" else []))
+        self.numbers: tuple[str, ...] = _NUMBERS.get(name, ("step",))
 
     def hyperparameters(self, group: Mapping[str, Any]) -> dict[str, Any]:
         """Those of a group, as fastopt knows them."""
@@ -70,14 +71,23 @@ class Kind:
     def first(self, group: Mapping[str, Any], name: str) -> torch.Tensor:
         """A new number of the state."""
         wide = torch.get_default_dtype() == torch.float64 and not group.get("fused")
-        return torch.tensor(1.0 if name == "mu_product" else 0.0, dtype=torch.float64 if wide else torch.float32)
+        value = {"mu_product": 1.0, "mu": 1.0, "eta": _number(group["lr"])}.get(name, 0.0)
+        return torch.tensor(value, dtype=torch.float64 if wide else torch.float32)
 
     def after(self, h: Mapping[str, Any], values: Sequence[float], reals: Sequence[Any], t: int) -> list[float]:
         """What the numbers of the state, each in its type, become in step ``t``."""
         then = [float(t) if t <= EXACT else float(reals[0](values[0]) + reals[0](1))]
-        if len(values) > 1:
+        if self.name == "NAdam":
             then.append(float(reals[1](values[1]) * reals[1](mu(h["betas"][0], h["momentum_decay"], t))))
+        if self.name == "ASGD":
+            then += (float(real(value)) for real, value in zip(reals[1:], rate_and_weight(h, t + 1), strict=True))
         return then
+
+    def known(self, h: dict[str, Any], before: Sequence[float], then: Sequence[float]) -> dict[str, Any]:
+        """The hyperparameters, and what else the scalars of the step between these numbers look at."""
+        if self.name == "NAdam":
+            return {**h, "product": then[1]}
+        return {**h, "rate_and_weight": tuple(before[1:])} if self.name == "ASGD" else h
 
 
 def _number(value: Any) -> Any:
