@@ -1,7 +1,6 @@
 """One small run in each of the frameworks that drive an optimizer themselves, beside PyTorch's own optimizer."""
 
 import pytest
-
 from beside import ft, torch
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, of what they deprecate
@@ -93,8 +92,8 @@ def test_transformers(tmp_path):
         model = Model()
         rows = [{"x": x, "labels": y} for x, y in zip(*data(), strict=True)]
         arguments = transformers.TrainingArguments(
-            str(tmp_path), num_train_epochs=3, per_device_train_batch_size=8, use_cpu=True, report_to=[], save_strategy="no",
-            logging_strategy="no", disable_tqdm=True, learning_rate=0.01,
+            str(tmp_path), num_train_epochs=3, per_device_train_batch_size=8, use_cpu=True, report_to=[],
+            save_strategy="no", logging_strategy="no", disable_tqdm=True, learning_rate=0.01,
         )  # fmt: skip
         given = (optimizer_class, {"lr": 0.01, "weight_decay": 0.1})
         transformers.Trainer(model, arguments, train_dataset=rows, optimizer_cls_and_kwargs=given).train()
