@@ -2,11 +2,10 @@
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from threading import RLock
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch.autograd import _profiler_enabled
 from torch.optim import optimizer as _torch
@@ -214,7 +213,7 @@ class Fused(torch.optim.Optimizer):
                 return None
             norm = math.sqrt(sum(sums)) * abs(scale)
             if not norm < math.inf and check:
-                return self._refuse(binding)
+                return self._refuse(binding, grads)
             factor = clip_factor(clip_norm, norm, _CLIP_EPS)
             if norm == norm:
                 scale *= factor
@@ -224,17 +223,17 @@ class Fused(torch.optim.Optimizer):
         try:
             answer = binding.plan.update(binding.scalars(scale), check, factors, norm, params, grads)
         except Overflow:
-            return self._refuse(binding)
+            return self._refuse(binding, grads)
         if answer is None:
             return None
         if not answer:
-            return self._refuse(binding)
+            return self._refuse(binding, grads)
         binding.done(self._state)
         self._changes.some = False
         self.grad_norm = None if clip_norm is None else norm
         return True
 
-    def _refuse(self, binding: Binding) -> bool:
+    def _refuse(self, binding: Binding, grads: Sequence[torch.Tensor]) -> bool:
         if self.on_nonfinite == "skip":
             self.skipped_steps += 1
             return False

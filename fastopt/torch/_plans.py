@@ -59,10 +59,6 @@ class Portable:
         )
 
     @property
-    def grads(self) -> list[np.ndarray]:
-        return self._plan.grads
-
-    @property
     def trust_ratios(self) -> list[float]:
         return self._plan.trust_ratios
 

@@ -204,6 +204,8 @@ def test_nonfinite_gradients(backend):
     optimizer = ft.AdamW(params, on_nonfinite="raise")
     with pytest.raises(FloatingPointError, match="parameters hold inf or NaN: 1 of group 0"):
         optimizer.step()
+    with pytest.raises(FloatingPointError, match="parameters hold inf or NaN: 1 of group 0"):
+        optimizer.step(clip_norm=1.0)
     assert optimizer.state == {}
     optimizer.on_nonfinite = "skip"
     optimizer.step()
