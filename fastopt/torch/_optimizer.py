@@ -237,11 +237,8 @@ class Fused(torch.optim.Optimizer):
         if self.on_nonfinite == "skip":
             self.skipped_steps += 1
             return False
-        names = [
-            place.name
-            for place, grad in zip(binding.places, binding.plan.grads, strict=True)
-            if not np.isfinite(grad).all()
-        ]
+        each = zip(binding.places, grads, strict=True)
+        names = [place.name for place, grad in each if not grad.isfinite().all()]
         what = f"gradients of parameters hold inf or NaN: {some(names)}" if names else "the step would overflow"
         raise FloatingPointError(f"{what}; nothing was updated")
 

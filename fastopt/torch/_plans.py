@@ -58,10 +58,6 @@ class Portable:
             and all(layout(g) == layout(p) for g, p in zip(grads, t.params, strict=True))
         )
 
-    @property
-    def trust_ratios(self) -> list[float]:
-        return self._plan.trust_ratios
-
     def update(
         self,
         scalars: Any,
