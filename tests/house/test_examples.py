@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-pytest.importorskip("sklearn")
+pytest.importorskip("sklearn.datasets")
 pytest.importorskip("matplotlib")
 
 

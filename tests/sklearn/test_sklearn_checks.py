@@ -1,0 +1,27 @@
+"""scikit-learn's own judge of an estimator, with no expected failures."""
+
+import warnings
+
+import pytest
+
+pytest.importorskip("sklearn.neural_network", reason="fastopt.sklearn is made for scikit-learn")
+
+from sklearn.utils.estimator_checks import check_estimator
+
+from fastopt.sklearn import MLPClassifier, MLPRegressor
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"batch_norm": True}, {"dropout": 0.3}, {"batch_norm": True, "dropout": 0.5}, {"dtype": None}],
+    ids=["plain", "batch norm", "dropout", "both", "float64"],
+)
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_every_check_of_check_estimator_passes(kind, options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results = check_estimator(kind(**options), on_fail=None)
+    assert len(results) > 50
+    failed = {result["check_name"]: result["exception"] for result in results if result["status"] == "failed"}
+    assert not failed
+    assert not any(result["expected_to_fail"] for result in results)
