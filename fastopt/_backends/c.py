@@ -90,9 +90,9 @@ class Plan:
         self._plan.given_count = len(self._given.arrays) if HEADER else 0
         self._plan.given = self._given.table if HEADER else _NO_PINS
 
-    def _moved(self, params: Objects, grads: Objects) -> bool:
-        """Whether the arrays are others than those bound, where C cannot look for itself."""
-        return self._plan.given == _NULL or not fit(self.own, self._given, params, grads)
+    def _fits(self, params: Objects, grads: Objects) -> bool:
+        """Whether these are the arrays that are bound, and all are as they were; in a step, C looks for itself."""
+        return self._plan.given != _NULL and fit(self.own, self._given, params, grads)
 
     @property
     def grad_norm(self) -> float:
@@ -116,7 +116,7 @@ class Plan:
         grads: Objects = None,
     ) -> bool | None:
         if not HEADER:
-            if self._moved(params, grads):
+            if not self._fits(params, grads):
                 return None
             params = grads = None
         for group, values in enumerate(scalars):
@@ -153,7 +153,7 @@ class Plan:
 
     def grad_square_sums(self, params: Objects = None, grads: Objects = None) -> list[float] | None:
         if not HEADER:
-            if self._moved(params, grads):
+            if not self._fits(params, grads):
                 return None
             params = grads = None
         moved = lib.fastopt_grad_square_sums(

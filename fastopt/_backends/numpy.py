@@ -134,6 +134,7 @@ class Plan:
         self._given = Pins(grads)
 
     def _fits(self, params: Objects, grads: Objects) -> bool:
+        """Whether these are the arrays that are bound, and all are as they were."""
         return self._given is not None and fit(self.own, self._given, params, grads)
 
     @isolated

@@ -279,7 +279,9 @@ class Optimizer:
     def _check_arrays(self, grads: Any) -> None:
         """Point the plan at ``grads``, and refuse arrays that were replaced, or changed in place."""
         with self._lock:
-            self._rebind(tuple(self._arrays_now()), grads)
+            now, given = tuple(self._arrays_now()), self._as_bound(grads)
+            if given is None or len(now) != len(self._params) or not self._plan._fits(now, given):
+                self._rebind(now, grads)
 
     def _scalars(self, done: int, grad_scale: float, limit: float) -> list[tuple[float, ...]]:
         """All scalars of every group for the step after ``done`` steps."""
