@@ -25,8 +25,7 @@ class Cohort:
     def __init__(self, group: int, place: Place):
         self.group, self.rule, self.adapts = group, place.rule, not elementwise(place.rule)
         self.reals = [np.float64 if number.dtype == torch.float64 else np.float32 for number in place.numbers]
-        # the number of the next step, counted from 1; where no steps are counted, 1 or more than that
-        self.t = int(place.numbers[0].item()) + 1 if place.numbers else 1 if place.fresh else 2
+        self.t = 1 if place.fresh else 2  # where no steps are counted: the number of the next, or any later one
 
 
 class Binding:
@@ -96,7 +95,6 @@ class Binding:
             before=self._before,
             after=self._after,
         )
-        self._count = len(tensors.objects)
         return tensors.plan()
 
     # -- a step --
@@ -136,6 +134,7 @@ class Binding:
             if count:
                 first, end = i * count, (i + 1) * count
                 before = self._before[first:end]
+                t = int(before[0]) + 1
                 then = self.kind.after(h, before, cohort.reals, t)
                 self._after[first:end] = array("d", then)
                 h = self.kind.known(h, before, then)
@@ -148,11 +147,12 @@ class Binding:
             place.work.copy_(place.source)
 
     def done(self, state: Any) -> None:
-        """What follows from a step that was done."""
+        """What follows from a step that was done; may be done again."""
+        self.plan.count()
         for place in self._shadows:
             place.source.copy_(place.work)  # type: ignore[union-attr]
         for cohort in self.cohorts:
-            cohort.t += 1
+            cohort.t = 2
         if not self._begun:
             for place in self.places:
                 place.begin(state)

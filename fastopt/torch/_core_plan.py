@@ -45,6 +45,14 @@ class CorePlan(Plan):
         self._now = grads
         return super().update(scalars, check_finite, factors, norm, params, grads)
 
+    @property
+    def steps(self) -> int:
+        """How many have been done."""
+        return self.counts.item(0)
+
+    def count(self) -> None:
+        """The core has set the counters already."""
+
     def release(self) -> None:
         """Keep no gradients alive."""
         self._now = ()

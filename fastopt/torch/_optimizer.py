@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from threading import RLock
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from torch.optim import optimizer as _torch
 
 from .._backends.numpy import NO_NORM
 from .._checks import one_of, positive, some
+from .._moving import surely
 from .._specification.rules import Overflow
 from ..optim.clip import clip_factor
 from ._binding import Binding
@@ -220,15 +222,19 @@ class Fused(torch.optim.Optimizer):
             else:
                 factors = [factor] * len(grads)
         binding.enter()
+        before = binding.plan.steps
         try:
             answer = binding.plan.update(binding.scalars(scale), check, factors, norm, params, grads)
+            if answer:
+                binding.done(self._state)
         except Overflow:
             return self._refuse(binding, grads)
-        if answer is None:
-            return None
+        except BaseException:  # a signal's handler raised, for one
+            if binding.plan.steps > before:
+                surely(partial(binding.done, self._state))
+            raise
         if not answer:
-            return self._refuse(binding, grads)
-        binding.done(self._state)
+            return None if answer is None else self._refuse(binding, grads)
         self._changes.some = False
         self.grad_norm = None if clip_norm is None else norm
         return True

@@ -70,12 +70,18 @@ class Portable:
         if not self._fits(params, grads):
             return None
         self._plan.bind_all(list(map(flat, grads)))
-        answer: bool | None = self._plan.update(scalars, check, factors, norm)
-        if answer:
-            for number, i in zip(self._tensors.counters, self._tensors.places, strict=True):
-                number.fill_(self._tensors.after[i])
-            self._tensors.before[:] = self._tensors.after
-        return answer
+        return self._plan.update(scalars, check, factors, norm)
+
+    @property
+    def steps(self) -> int:
+        """How many have been done."""
+        return int(self._plan.counts[0])
+
+    def count(self) -> None:
+        """A step was done: set the counters."""
+        for number, i in zip(self._tensors.counters, self._tensors.places, strict=True):
+            number.fill_(self._tensors.after[i])
+        self._tensors.before[:] = self._tensors.after
 
     def grad_square_sums(self, params: tuple[Any, ...], grads: tuple[Any, ...]) -> list[float] | None:
         if not self._fits(params, grads):

@@ -7,6 +7,7 @@ import weakref
 
 import pytest
 from beside import copies, ft, give_gradients, parameters, steps, torch
+from raising import raising_at
 
 import fastopt as fo
 
@@ -199,6 +200,31 @@ def test_two_threads_step_one_after_the_other():
         theirs.step()
     for p, q in zip(params, others, strict=True):
         torch.testing.assert_close(p, q, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize(("name", "begun"), [("AdamW", 0), ("AdamW", 2), ("NAdam", 1), ("SGD", 1)])
+def test_raising_at_any_moment(name, begun, backend):
+    """Whatever is raised when, in a step: all of it is done, or nothing, and the next ones go on from there."""
+    options = {"lr": 0.1, **({"momentum": 0.9} if name == "SGD" else {})}
+    seen, k, every = set(), 1, {"c": 13, "numba": 211, "numpy": 211}[backend]
+    while True:
+        params = parameters(shapes=[(5, 3)])
+        others = copies(params)
+        ours, theirs = getattr(ft, name)(params, **options), getattr(torch.optim, name)(others, **options)
+        steps(ours, theirs, params, others, begun)
+        give_gradients(begun, params, others)
+        start = params[0].detach().clone()
+        _, raised = raising_at(k, ours.step)
+        done = not torch.equal(params[0], start)
+        seen.add((raised, done))
+        if done:
+            theirs.step()
+        steps(ours, theirs, params, others, 2, begin=begun)
+        if not raised:
+            break
+        k += every
+    assert (False, True) in seen
+    assert backend != "c" or (True, False) in seen
 
 
 def test_a_thousand_tensors():
