@@ -83,13 +83,13 @@ typedef struct {
  * first those of `struct prepare`, then the rule's own. fastopt_update rounds them for float tensors.
  *
  * They are ordinary between smallest and largest, and if the larger of the scalars number eps and, under a root, eps_root
- * (-1: none) is not tiny. Bit k of squares: state k is one of squares. fastopt_update keeps in `watched` whether parameters are
+ * (-1: none) is not tiny. Number decay (-1: none) is a factor of the parameter in what it moves by. Bit k of squares: state k is one of squares. fastopt_update keeps in `watched` whether parameters are
  * looked at after every step. */
 typedef struct {
     double scalars[FASTOPT_MAX_SCALARS];
     float rounded[FASTOPT_MAX_SCALARS];
     double smallest[FASTOPT_MAX_SCALARS], largest[FASTOPT_MAX_SCALARS];
-    int32_t rule, eps, eps_root, squares, has_float, watched;
+    int32_t rule, eps, eps_root, decay, squares, has_float, watched;
 } fastopt_group;
 
 /* Everything a step works on. fastopt_plan_blocks fills in elements, blocks and every first_block and has_float, once,

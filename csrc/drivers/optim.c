@@ -326,10 +326,11 @@ static int has_ordinary_scalars(const fastopt_group *group)
            || (group->eps_root >= 0 && group->scalars[group->eps_root] >= tiny * tiny);
 }
 
-/* Whether what is added to a parameter grows with it: by L2 decay, or by a trust ratio. */
+/* Whether what is added to a parameter grows with it: by decay of the rule's own or L2, or by a trust ratio. */
 static int grows_with_parameters(const fastopt_group *group)
 {
-    return rules[group->rule].trust > 0 || group->scalars[offsetof(struct prepare, l2) / sizeof(double)] != 0;
+    return rules[group->rule].trust > 0 || group->scalars[offsetof(struct prepare, l2) / sizeof(double)] != 0
+           || (group->decay >= 0 && group->scalars[group->decay] != 0);
 }
 
 /* Whether a gradient, scaled, reaches the limits of the two types. */

@@ -287,6 +287,35 @@ static inline real TYPED(asgd_rule)(struct TYPED(asgd) h, real p, real g, real *
     return p;
 }
 
+/* Schedule-Free SGD (Defazio et al. 2024, eq. 3-5), p being y; known and fresh are 0 and 1 in the first step.
+ * step = lr (1 - momentum (1 - average)), and average the weight of z in the mean of all z. */
+struct TYPED(sgd_schedule_free) {
+    real known, fresh, decay, average, step, lr;
+};
+
+static inline real TYPED(sgd_schedule_free_rule)(struct TYPED(sgd_schedule_free) h, real p, real g, real *z)
+{
+    real start = TYPED(plus)(h.known * *z, h.fresh, p);
+    g = TYPED(plus)(g, h.decay, p);
+    *z = start - h.lr * g;
+    return p + h.average * (start - p) - h.step * g;
+}
+
+/* Schedule-Free AdamW (Defazio et al. 2024, Algorithm 1), as above with Adam's denominator. */
+struct TYPED(adamw_schedule_free) {
+    real beta2, one_minus_beta2, root_correction2, eps, known, fresh, decay, average, step, lr;
+};
+
+static inline real TYPED(adamw_schedule_free_rule)(struct TYPED(adamw_schedule_free) h, real p, real g, real *z,
+                                                   real *exp_avg_sq)
+{
+    real start = TYPED(plus)(h.known * *z, h.fresh, p);
+    *exp_avg_sq = h.beta2 * *exp_avg_sq + h.one_minus_beta2 * g * g;
+    g = TYPED(plus)(g / (SQRT(*exp_avg_sq) * h.root_correction2 + h.eps), h.decay, p);
+    *z = start - h.lr * g;
+    return p + h.average * (start - p) - h.step * g;
+}
+
 /* ---- rules with a trust ratio per tensor -------------------------------------------------------
  * They take two sweeps: the first sums the squares of the parameter and of a direction, from whose norms the
  * driver computes the trust ratio; the second updates. */

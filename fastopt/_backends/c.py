@@ -56,7 +56,8 @@ class Plan:
             rule, fields = RULES[name], RULES[name].scalars._fields
             group.rule = lib.fastopt_rule_index(name.encode())
             group.smallest[0 : len(fields)], group.largest[0 : len(fields)] = scalar_limits(rule)
-            group.eps, group.eps_root = (fields.index(n) if n in fields else -1 for n in ("eps", "eps_root"))
+            places = (fields.index(n) if n in fields else -1 for n in ("eps", "eps_root", "decay"))
+            group.eps, group.eps_root, group.decay = places
             group.squares = sum(1 << k for k, key in enumerate(rule.states) if key in SQUARES)
             layout = struct.Struct(f"{lib.fastopt_rule_scalars(group.rule)}d")
             self._write.append(partial(layout.pack_into, ffi.buffer(group.scalars), 0))

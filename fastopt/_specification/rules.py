@@ -216,6 +216,24 @@ def asgd(h, p, g, ax):
     return p, p
 
 
+def sgd_schedule_free(h, p, g, z):
+    """Schedule-Free SGD (Defazio et al. 2024, eq. 3-5), p being y; known and fresh are 0 and 1 in the first step.
+
+    step = lr (1 - momentum (1 - average)), and average the weight of z in the mean of all z.
+    """
+    z = plus(h.known * z, h.fresh, p)
+    g = plus(g, h.decay, p)
+    return p + h.average * (z - p) - h.step * g, z - h.lr * g
+
+
+def adamw_schedule_free(h, p, g, z, exp_avg_sq):
+    """Schedule-Free AdamW (Defazio et al. 2024, Algorithm 1), as above with Adam's denominator."""
+    z = plus(h.known * z, h.fresh, p)
+    exp_avg_sq = h.beta2 * exp_avg_sq + h.one_minus_beta2 * g * g
+    g = plus(g / (np.sqrt(exp_avg_sq) * h.root_correction2 + h.eps), h.decay, p)
+    return p + h.average * (z - p) - h.step * g, z - h.lr * g, exp_avg_sq
+
+
 # ---- rules with a trust ratio per tensor: first a direction is measured, then the update follows -------------
 
 
@@ -264,7 +282,7 @@ def trust_ratio(h, param_norm, direction_norm):
 
 
 # The states that may be negative; all others are sums or means of squares, and like them.
-SIGNED = frozenset({"ax", "exp_avg", "exp_avg_diff", "grad_avg", "momentum_buffer", "pre_grad", "prev"})
+SIGNED = frozenset({"ax", "exp_avg", "exp_avg_diff", "grad_avg", "momentum_buffer", "pre_grad", "prev", "z"})
 
 
 class Overflow(ArithmeticError):
@@ -356,6 +374,11 @@ RULES = {
         _rule(lion, f"{_ADAM} lr"),
         _rule(rprop, "eta_minus eta_plus smallest_step largest_step"),
         _rule(asgd, "shrink lr mu"),
+        _rule(sgd_schedule_free, "known fresh decay average step lr"),
+        _rule(
+            adamw_schedule_free,
+            "beta2 one_minus_beta2 root_correction2 eps known fresh decay average step lr",
+        ),
         _rule(lars, "decay norm_decay momentum grad_weight from_grad from_buffer lr", lars_direction),
         _rule(
             lamb,

@@ -72,6 +72,8 @@ RACERS = [
     ("Lion", "Lion", {}, (0.02, 0.05, 0.1), "#56B4E9", "--"),
     ("Rprop", "Rprop", {}, (0.05, 0.05, 0.05), "#56B4E9", ":"),
     ("ASGD", "ASGD", {"lambd": 0.0}, (0.01, 0.05, 0.02), "black", "--"),
+    ("Schedule-Free SGD", "SGDScheduleFree", {}, (0.02, 0.2, 0.1), "black", ":"),
+    ("Schedule-Free AdamW", "AdamWScheduleFree", {}, (0.2, 0.2, 0.5), "#D55E00", "-."),
     ("LARS", "LARS", {"trust_coefficient": 1.0}, (0.005, 0.02, 0.01), "#CC79A7", "-"),
     ("LAMB", "LAMB", {"betas": (0.9, 0.99), "weight_decay": 0.0}, (0.05, 0.05, 0.05), "#CC79A7", "--"),
 ]
@@ -86,7 +88,9 @@ def path(surface, optimizer, options, lr):
     for _ in range(surface.steps):
         gradient[:] = surface.gradient(*position)
         opt.step(gradient)
+        opt.eval()  # Schedule-Free optimizers take gradients elsewhere than where they are
         positions.append(position.copy())
+        opt.train()
     return np.array(positions)
 
 

@@ -11,6 +11,7 @@ from .base import Optimizer
 from .clip import clip_grad_norm, global_norm
 from .groups import decay_groups
 from .moments import AdaBelief, Adamax, Adan, RAdam
+from .schedule_free import AdamWScheduleFree, SGDScheduleFree
 from .sgd import SGD
 from .signs import Lion, Rprop
 from .trust import LAMB, LARS
@@ -25,6 +26,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "AdamWScheduleFree",
     "Adamax",
     "Adan",
     "Lion",
@@ -33,6 +35,7 @@ __all__ = [
     "RAdam",
     "RMSprop",
     "Rprop",
+    "SGDScheduleFree",
     "clip_grad_norm",
     "decay_groups",
     "global_norm",

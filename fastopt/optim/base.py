@@ -248,6 +248,12 @@ class Optimizer:
             if not answer:
                 self._refuse(on_nonfinite, f"the gradients overflow when scaled by {grad_scale}")
 
+    def train(self) -> None:
+        """Let the parameters be where gradients are to be taken: where they are, but for Schedule-Free optimizers."""
+
+    def eval(self) -> None:
+        """Let the parameters be what the optimizer has found: where they are, but for Schedule-Free optimizers."""
+
     def _repeatable(self, grads: Any, on_nonfinite: str) -> Callable[[float], bool]:
         """`step` on arrays that stay; `_check_arrays` looks, once for many steps, for others in their place.
 
@@ -331,6 +337,16 @@ class Optimizer:
 
     def _rebind(self, now: tuple[Any, ...], grads: Any) -> None:
         """Point the plan at ``grads``, after all that can be wrong with them or the parameters has been looked for."""
+        changed = self._look_for_changes(now)
+        in_order = self._in_order(grads)
+        read = [self._readable(*each) for each in zip(self._names, in_order, self._plain, strict=True)]
+        if changed:  # in what does not matter
+            self._plan.pin(self._params)
+        self._copies = any(map(is_not, in_order, read))
+        self._plan.bind_all(read)
+
+    def _look_for_changes(self, now: tuple[Any, ...]) -> bool:
+        """Refuse parameters and states that were replaced or changed; whether they were in what does not matter."""
         for i, (name, param) in enumerate(zip(self._names, self._params, strict=True)):
             if i >= len(now) or now[i] is not param:
                 raise ValueError(
@@ -343,12 +359,7 @@ class Optimizer:
         if changed:
             for (what, name, array), made_as in zip(self._written, self._made_as, strict=True):
                 refuse_changed(what, name, array, made_as)
-        in_order = self._in_order(grads)
-        read = [self._readable(*each) for each in zip(self._names, in_order, self._plain, strict=True)]
-        if changed:  # in what does not matter
-            self._plan.pin(self._params)
-        self._copies = any(map(is_not, in_order, read))
-        self._plan.bind_all(read)
+        return changed
 
     def _changing(self) -> RuntimeError:
         return RuntimeError(

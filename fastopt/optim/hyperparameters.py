@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from functools import partial
 from typing import Any
 
-from .._checks import a_number, one_of, positive
+from .._checks import a_number, one_of, positive, whole
 from .._moving import change_all
 from .._specification.rules import RULES
 
@@ -71,9 +71,12 @@ FIXED: dict[str, Callable[[str, Any], Any]] = {
     "maximize": yes_or_no,
     "mu_product": one_of("float32", "float64", "beta1"),
     "nesterov": yes_or_no,
+    "r": a_number,
     "rectify": yes_or_no,
     "trust_clip": or_none(positive),
+    "warmup_steps": partial(whole, least=0),
     "weight_decay_mode": one_of("l2", "decoupled", "independent"),
+    "weight_lr_power": not_negative,
 }
 
 

@@ -6,7 +6,9 @@ from .. import optim
 from .._hints import unknown_names
 from ._optimizer import made
 
-__all__ = [name for name in optim.__all__ if isinstance(getattr(optim, name), type) and name != "Optimizer"]
+# These exchange what the parameters hold: the authors' package has them for PyTorch.
+_NOT_HERE = {"Optimizer", "AdamWScheduleFree", "SGDScheduleFree"}
+__all__ = [name for name in optim.__all__ if isinstance(getattr(optim, name), type) and name not in _NOT_HERE]
 
 globals().update({name: made(name, __name__) for name in __all__})
 

@@ -46,7 +46,7 @@ class Epochs:
         self.save_every = 1
         self._around = Surroundings()
         self._bar: Any = None
-        self._skipped_all = False
+        self._skipped_all = self._over = False
         self._steps_of_epoch = sum(len(part.arrays[0]) for part in parts)
 
     @property
@@ -59,13 +59,14 @@ class Epochs:
         self._around.enter()
         if tqdm is not None:
             self._bar = tqdm(total=self.steps, unit="step", dynamic_ncols=True)
+        self.session.optimizer.train()
         self._until_interrupted()
         run, average = self.run, self.average
         if self._around.requested:
             run.history.interrupted = True
             run.history.stopped = f"interrupted after {run.epoch} epoch{'' if run.epoch == 1 else 's'}"
-        if average is not None:
-            average.put_in()
+        self._over = True
+        self._show_what_was_found()
         self.watchers.end(run)
         if average is not None:
             average.keep()
@@ -89,9 +90,24 @@ class Epochs:
 
     def _settle(self) -> None:
         self.undo.settle()
-        if self.average is not None:
+        if not self._over:
+            self._return_to_training()
+        elif self.average is not None:
             self.average.take_out()
         self.run.history.truncate(self.run.epoch)
+
+    def _show_what_was_found(self) -> None:
+        """Put the average into the model, or the point that a Schedule-Free optimizer has found."""
+        if self.average is not None:
+            self.average.put_in()
+        else:
+            self.session.optimizer.eval()
+
+    def _return_to_training(self) -> None:
+        if self.average is not None:
+            self.average.take_out()
+        else:
+            self.session.optimizer.train()
 
     def _until_interrupted(self) -> None:
         run, around = self.run, self._around
@@ -108,7 +124,7 @@ class Epochs:
 
     def _one(self) -> bool:
         """One epoch, and its entry in the history; or the answer that it was cut short."""
-        session, run, average, norms = self.session, self.run, self.average, self.norms
+        session, run, norms = self.session, self.run, self.norms
         optimizer = session.optimizer
         started, lr, skipped = time.perf_counter(), optimizer.lr, optimizer.skipped_steps
         session.check_arrays()
@@ -126,14 +142,12 @@ class Epochs:
             if measured["skipped_steps"] == self._steps_of_epoch and not self._skipped_all:
                 self._skipped_all = True
                 warn_of_skipped(run.epoch + 1, self._steps_of_epoch)
-        if average is not None:
-            average.put_in()
+        self._show_what_was_found()
         measured |= session.validate()
         run.history.append({**measured, "seconds": time.perf_counter() - started}, _trust_ratios(optimizer))
         run.epoch += 1
         self.watchers.call("epoch", run)
-        if average is not None:
-            average.take_out()
+        self._return_to_training()
         last = run.epoch == run.epochs or run.stopping or self._around.requested
         if self.save is not None and (last or run.epoch % self.save_every == 0):
             self.save(run)

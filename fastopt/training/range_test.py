@@ -332,6 +332,7 @@ def _losses_before(session: Session, parts: Any, steps: int) -> list[float]:
 def _losses_of_steps(session: Session, parts: Any, generator: Any, lrs: np.ndarray) -> Iterator[float]:
     """One step at each of the rates, and the loss that belongs to it: inf for a step that is refused."""
     rates = iter(lrs.tolist())
+    session.optimizer.train()
     while True:
         session.check_arrays()
         begin = 0

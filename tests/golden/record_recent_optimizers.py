@@ -1,14 +1,16 @@
-"""Records recent_optimizers.npz: what PyTorch, optax, Keras and timm do in float64 with the optimizers that came after
-those of other_libraries.npz (see README.md).
+"""Records recent_optimizers.npz: what PyTorch, optax, Keras, timm and schedulefree do in float64 with
+optimizers that came after those of other_libraries.npz (see README.md).
 
 python tests/golden/record_recent_optimizers.py, where all are installed.
 """
 
 import json
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import schedulefree
 import torch
 from record_other_libraries import FALLING, RUN, SHAPES, STEPS, flat, split
 
@@ -52,6 +54,17 @@ CASES = [
     ("torch", "ASGD", {}, 0.1, "ASGD", {}),
     ("torch", "ASGD", {"lambd": 0.3, "alpha": 0.5, "t0": 4, "weight_decay": 0.2, "maximize": True}, 0.1, "ASGD",
      {"lambd": 0.3, "alpha": 0.5, "t0": 4, "weight_decay": 0.2, "maximize": True}),
+    ("schedulefree", "SGDScheduleFree", {}, 0.1, "SGDScheduleFree", {}),
+    ("schedulefree", "SGDScheduleFree", {"momentum": 0.6, "weight_decay": 0.2, "warmup_steps": 5, "r": 1.0}, FALLING,
+     "SGDScheduleFree", {"momentum": 0.6, "weight_decay": 0.2, "warmup_steps": 5, "r": 1.0}),
+    ("schedulefree", "AdamWScheduleFree", {}, 0.1, "AdamWScheduleFree", {}),
+    ("schedulefree", "AdamWScheduleFree",
+     {"betas": (0.7, 0.9), "eps": 0.1, "weight_decay": 0.2, "warmup_steps": 5, "weight_lr_power": 1.0}, FALLING,
+     "AdamWScheduleFree",
+     {"betas": (0.7, 0.9), "eps": 0.1, "weight_decay": 0.2, "warmup_steps": 5, "weight_lr_power": 1.0}),
+    ("schedulefree in evaluation", "SGDScheduleFree", {"warmup_steps": 3}, 0.1, "SGDScheduleFree", {"warmup_steps": 3}),
+    ("schedulefree in evaluation", "AdamWScheduleFree", {"betas": (0.7, 0.9), "weight_decay": 0.2}, FALLING,
+     "AdamWScheduleFree", {"betas": (0.7, 0.9), "weight_decay": 0.2}),
 ]  # fmt: skip
 
 
@@ -66,7 +79,27 @@ def run_torch(name, kwargs, rates, x0, grads):
         yield flat([param.detach() for param in params])
 
 
-RUN = {**RUN, "torch": run_torch}
+def run_schedulefree(name, kwargs, rates, x0, grads, evaluating=False):
+    params = [torch.tensor(array, requires_grad=True) for array in split(x0)]
+    optimizer = getattr(schedulefree, name)(params, foreach=False, **kwargs)
+    optimizer.train()
+    for rate, g in zip(rates, grads, strict=True):
+        optimizer.param_groups[0]["lr"] = rate
+        for param, grad in zip(params, split(g), strict=True):
+            param.grad = torch.tensor(grad)
+        optimizer.step()
+        if evaluating:
+            optimizer.eval()
+        yield flat([param.detach() for param in params])
+        optimizer.train()
+
+
+RUN = {
+    **RUN,
+    "torch": run_torch,
+    "schedulefree": run_schedulefree,
+    "schedulefree in evaluation": partial(run_schedulefree, evaluating=True),
+}
 
 
 def main():
@@ -78,7 +111,7 @@ def main():
         rates = lr if isinstance(lr, list) else [lr] * STEPS
         trajectories.append(list(RUN[library](name, kwargs, rates, x0, grads)))
     names = ("library", "optimizer", "kwargs", "lr", "here", "arguments")
-    libraries = sorted({library for library, *_ in CASES} | {"jax"})
+    libraries = sorted({library.split()[0] for library, *_ in CASES} | {"jax"})
     np.savez_compressed(
         Path(__file__).with_name("recent_optimizers.npz"),
         versions=json.dumps({library: version(library) for library in libraries}),

@@ -37,6 +37,8 @@ SETTINGS = {
         "Lion": ({}, 0.01, 2000, True),
         "Rprop": ({}, 0.1, 200, False),
         "ASGD": ({"lambd": 0.0}, 0.01, 1000, False),
+        "SGDScheduleFree": ({}, 0.05, 3000, False),
+        "AdamWScheduleFree": ({}, 0.1, 3000, False),
     },
     valley: {
         "SGD": ({"momentum": 0.9}, 0.001, 3000, False),
@@ -55,6 +57,8 @@ SETTINGS = {
         "Lion": ({"betas": (0.95, 0.98)}, 0.01, 10_000, True),
         "Rprop": ({"step_sizes": (1e-9, 0.1)}, 0.01, 5000, False),
         "ASGD": ({"lambd": 0.0}, 0.001, 20_000, False),
+        "SGDScheduleFree": ({"r": 10.0}, 0.0015, 15_000, False),
+        "AdamWScheduleFree": ({"betas": (0.95, 0.99), "r": 4.0}, 0.01, 10_000, False),
     },
 }
 FROM = [
@@ -75,6 +79,7 @@ def test_reaches_the_minimum(optimizer, surface, start, minimum):
     for _ in range(steps):
         grad[:] = surface(*position.tolist())
         opt.step(grads)
+    opt.eval()
     np.testing.assert_allclose(position, minimum, rtol=0, atol=2e-3)
 
 

@@ -62,14 +62,17 @@ HYPERPARAMETERS = {
     "momentum_decay": st.sampled_from([None, 4e-3, 1.0]),
     "mu_product": st.sampled_from(["float32", "float64", "beta1"]),
     "nesterov": yes_or_no,
+    "r": st.sampled_from([0.0, 1.0]),
     "rectify": yes_or_no,
     "rho": fraction,
     "step_sizes": number((1e-6, 50.0), (0.0, 0.1)),
     "t0": number(1e6, 2.0, 0.0),
     "trust_coefficient": number(1e-3, 1.0, 0.0),
     "trust_clip": st.sampled_from([None, False, True, 1.0, 10.0]),
+    "warmup_steps": st.sampled_from([0, 3]),
     "weight_decay": number(0.0, 1e-2, 0.5),
     "weight_decay_mode": st.sampled_from(["l2", "decoupled", "independent", "direction"]),
+    "weight_lr_power": st.sampled_from([0.0, 2.0]),
 }
 
 # What means something else in one optimizer than in the others.

@@ -283,7 +283,7 @@ def test_option(optimizer, options):
     compare(optimizer, options)
 
 
-WITH_OWN_MODE = {"LARS": "direction", "LAMB": "direction", "Adan": "proximal"}
+WITH_OWN_MODE = {"LARS": "direction", "LAMB": "direction", **recent_formulas.OWN_MODE}
 
 
 @pytest.mark.parametrize("mode", ["l2", "decoupled", "independent", "of its own"])
@@ -342,7 +342,10 @@ def test_other_library(recorded, case, trajectory):
     )
     for grads, expected in zip(recorded["grads"], trajectory, strict=True):
         opt.step(split(grads, recorded))
+        if case["library"].endswith("in evaluation"):
+            opt.eval()
         np.testing.assert_allclose(np.concatenate([p.reshape(-1) for p in params]), expected, rtol=1e-12, atol=1e-14)
+        opt.train()
 
 
 # ---- momentum -------------------------------------------------------------------------------------

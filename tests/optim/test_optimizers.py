@@ -166,7 +166,7 @@ DRIVER = {
 }
 
 
-WITH_DIRECTION = ("LARS", "LAMB")  # what has the weight decay mode "direction"
+WITH_DIRECTION = ("LARS", "LAMB", "SGDScheduleFree", "AdamWScheduleFree")  # what has the weight decay mode "direction"
 
 
 def drive(options, clipping, lr, params, grads):

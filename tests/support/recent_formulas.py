@@ -73,8 +73,41 @@ def asgd(p, g, s, t, lr, lambd=1e-4, alpha=0.75, t0=1e6):
     return p
 
 
-FORMULAS = {"Adamax": adamax, "RAdam": radam, "AdaBelief": adabelief, "Adan": adan, "Lion": lion, "Rprop": rprop,
-            "ASGD": asgd}  # fmt: skip
+def schedule_free(p, s, t, lr, momentum, direction, warmup_steps, r, weight_lr_power):
+    """y after a step, of the three sequences of the paper."""
+    z = s.get("z", p)
+    x = (p - (1 - momentum) * z) / momentum
+    lr *= min(1, t / warmup_steps) if warmup_steps else 1
+    s["largest"] = max(lr, s.get("largest", 0))
+    weight = t**r * s["largest"] ** weight_lr_power
+    s["sum"] = s.get("sum", 0) + weight
+    z = s["z"] = z - lr * direction
+    s["x"] = x + weight / s["sum"] * (z - x)
+    return (1 - momentum) * z + momentum * s["x"]
+
+
+def sgd_schedule_free(p, g, s, t, lr, momentum=0.9, weight_decay=0.0, warmup_steps=0, r=0.0, weight_lr_power=2.0):
+    return schedule_free(p, s, t, lr, momentum, g + weight_decay * p, warmup_steps, r, weight_lr_power)
+
+
+def adamw_schedule_free(p, g, s, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, warmup_steps=0, r=0.0,
+                        weight_lr_power=2.0):  # fmt: skip
+    v = s["exp_avg_sq"] = betas[1] * s.get("exp_avg_sq", 0) + (1 - betas[1]) * g**2
+    direction = g / (np.sqrt(v / (1 - betas[1] ** t)) + eps) + weight_decay * p
+    return schedule_free(p, s, t, lr, betas[0], direction, warmup_steps, r, weight_lr_power)
+
+
+FORMULAS = {
+    "Adamax": adamax,
+    "RAdam": radam,
+    "AdaBelief": adabelief,
+    "Adan": adan,
+    "Lion": lion,
+    "Rprop": rprop,
+    "ASGD": asgd,
+    "SGDScheduleFree": sgd_schedule_free,
+    "AdamWScheduleFree": adamw_schedule_free,
+}
 
 OPTIONS = [
     ("Adamax", {}),
@@ -94,7 +127,12 @@ OPTIONS = [
     ("Rprop", {"etas": (0.2, 2.0), "step_sizes": (0.05, 0.3)}),
     ("ASGD", {}),
     ("ASGD", {"lambd": 0.3, "alpha": 0.5, "t0": 4.0}),
+    ("SGDScheduleFree", {}),
+    ("SGDScheduleFree", {"momentum": 0.6, "warmup_steps": 4, "r": 1.0, "weight_lr_power": 1.0}),
+    ("AdamWScheduleFree", {}),
+    ("AdamWScheduleFree", {"betas": (0.6, 0.9), "eps": 0.1, "warmup_steps": 4, "r": 1.0, "weight_lr_power": 1.0}),
 ]
+OWN_MODE = {"Adan": "proximal", "SGDScheduleFree": "direction", "AdamWScheduleFree": "direction"}
 
 
 def plain(name):
@@ -102,7 +140,7 @@ def plain(name):
 
     def update(h, p, g, state, t):
         own = {key: value for key, value in h.items() if key not in ("weight_decay_mode", "maximize")}
-        if name != "Adan" or h.get("weight_decay_mode", "proximal") != "proximal":
+        if h.get("weight_decay_mode", OWN_MODE.get(name)) != OWN_MODE.get(name, "none"):
             own.pop("weight_decay", None)
         return FORMULAS[name](p, g, state, t, **own)
 
