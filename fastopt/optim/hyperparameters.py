@@ -94,7 +94,7 @@ class Group(MutableMapping[str, Any]):
     rule: str
     adapts: bool  # whether there is a trust ratio
     _values: dict[str, Any]
-    _scheduled: bool
+    _scheduled: tuple[str, ...]
 
     def __init__(self, optimizer: Any, names: list[str], hyperparameters: Mapping[str, Any]):
         self._optimizer = optimizer
@@ -130,14 +130,15 @@ class Group(MutableMapping[str, Any]):
 
     def taking(self, changed: dict[str, Any]) -> list[tuple[Any, Any, Any]]:
         """What takes over hyperparameters that have been checked, for `change_all`."""
-        scheduled = any(map(callable, changed.values()))
+        scheduled = tuple(name for name, value in changed.items() if callable(value))
         return [(self.__dict__, "_values", changed), (self.__dict__, "_scheduled", scheduled)]
 
     def at(self, step: int) -> Mapping[str, Any]:
         """The hyperparameters after ``step`` steps, schedules evaluated."""
         if not self._scheduled:
             return self._values
-        now = {n: self._check(n)(f"{n} at step {step}", v(step)) if callable(v) else v for n, v in self.items()}
+        given = self._values
+        now = given | {n: self._check(n)(f"{n} at step {step}", given[n](step)) for n in self._scheduled}
         self._optimizer.check(now)
         return now
 

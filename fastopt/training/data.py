@@ -90,14 +90,15 @@ def fingerprint(array: np.ndarray | None, dtype: Any = None) -> str:
     return f"{array.shape} with checksum {crc:08x}"
 
 
-def kind_of(array: np.ndarray) -> str:
-    return f"{array.dtype} of shape {array.shape}"
+def kind_of(array: np.ndarray) -> tuple[Any, tuple[int, ...]]:
+    return array.dtype, array.shape
 
 
-def check_unchanged(name: str, array: np.ndarray, kind: str) -> None:
+def check_unchanged(name: str, array: np.ndarray, kind: tuple[Any, tuple[int, ...]]) -> None:
     """Refuse an array that was made into one of another type or shape in place."""
     if kind_of(array) != kind:
-        raise ValueError(f"{name} was {kind} when training began, and is {kind_of(array)} now")
+        before, now = (f"{dtype} of shape {shape}" for dtype, shape in (kind, kind_of(array)))
+        raise ValueError(f"{name} was {before} when training began, and is {now} now")
 
 
 def sample_weights(name: str, weight: Any, rows: int) -> np.ndarray | None:
