@@ -4,7 +4,13 @@ from typing import Any
 
 from .. import optim
 from .._hints import unknown_names
-from ._optimizer import made
+
+try:
+    import torch  # noqa: F401
+except ImportError as error:
+    raise ImportError(f"fastopt.torch needs PyTorch: pip install fastopt[torch] ({error})") from error
+
+from ._classes import made
 
 # These exchange what the parameters hold: the authors' package has them for PyTorch.
 _NOT_HERE = {"Optimizer", "AdamWScheduleFree", "SGDScheduleFree"}

@@ -259,20 +259,3 @@ def _step(self: Any, closure: Callable[[], Any] | None = None, *, clip_norm: flo
 
 
 _observed_step = torch.optim.Optimizer.profile_hook_step(_step)
-
-
-def made(name: str, module: str) -> type:
-    """The class of fastopt's optimizer ``name``: PyTorch's, if it has one, with fastopt's step."""
-    kind = Kind(name)
-    bases = (Fused,) if kind.theirs is None else (Fused, kind.theirs)
-    more = [
-        inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=d)
-        for n, d in (("on_nonfinite", "ignore"), ("clip_norm", None))
-    ]
-    params = inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    signature = inspect.Signature([params, *kind.parameters, *more])
-    return type(name, bases, {"__module__": module, "__signature__": signature, "_kind": kind, "__doc__": _doc(kind)})
-
-
-def _doc(kind: Kind) -> str:
-    return kind.name

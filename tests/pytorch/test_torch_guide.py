@@ -1,10 +1,14 @@
-"""The guide's code runs, and prints what stands there."""
+"""The code of the guide and of the docstrings runs, and prints what stands there; what is not there is said."""
 
 import contextlib
+import doctest
 import io
 import re
+import subprocess
+import sys
 
-from beside import torch  # noqa: F401
+import pytest
+from beside import ft
 from helpers import ROOT
 
 BLOCKS = re.compile(r"```py\n(.*?)```\n(?:\n```text\n(.*?)```)?", re.DOTALL)
@@ -18,3 +22,22 @@ def test_the_guide():
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             exec(code, names)
         assert printed.getvalue() == expected
+
+
+@pytest.mark.parametrize("name", ft.__all__)
+def test_docstrings(name):
+    found = doctest.DocTestFinder(recurse=False).find(getattr(ft, name), name, globs={})
+    runner = doctest.DocTestRunner()
+    assert found[0].examples
+    assert runner.run(found[0]).failed == 0
+
+
+def test_without_pytorch():
+    code = "import sys; sys.modules['torch'] = None; import fastopt.torch"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "ImportError: fastopt.torch needs PyTorch: pip install fastopt[torch]" in done.stderr
+
+
+def test_names_that_are_not_there():
+    with pytest.raises(AttributeError, match="LBFGS"):
+        _ = ft.LBFGS
