@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.autograd.graph import increment_version
 
-from ._kinds import Kind, elementwise
+from ._kinds import EXACT, Kind, elementwise
 from ._places import Place
 from ._plans import Tensors
 from ._tensors import refuse, refuse_overlap
@@ -132,12 +132,14 @@ class Binding:
         for i, cohort in enumerate(self.cohorts):
             h, t = self.h[cohort.group], cohort.t
             if count:
-                first, end = i * count, (i + 1) * count
-                before = self._before[first:end]
-                t = int(before[0]) + 1
-                then = self.kind.after(h, before, cohort.reals, t)
-                self._after[first:end] = array("d", then)
-                h = self.kind.known(h, before, then)
+                t = int(self._before[i * count]) + 1
+                if count == 1 and t <= EXACT:
+                    self._after[i] = t
+                else:
+                    own = slice(i * count, (i + 1) * count)
+                    then = self.kind.after(h, self._before[own], cohort.reals, t)
+                    self._after[own] = array("d", then)
+                    h = self.kind.known(h, self._before[own], then)
             finished.append(of(cohort.rule, cohort.adapts, h, t, scale, _NO_LIMIT))
         return finished
 
