@@ -146,17 +146,17 @@ class Weights:
             done += 1
             rate = group.one_at("lr", done - 1) if schedule is not None else 1.0
             largest = max(largest, warmed_up(rate, warmup, done))
-            weight = _power(done, r) * _power(largest, power)
+            weight = to_power(done, r) * to_power(largest, power)
             total += weight
         self._reached = schedule, done, largest, weight, total
         if done < t:  # the sum of the rest by Euler and Maclaurin's formula
-            weight, last = _power(t, r), _power(done, r)
+            weight, last = to_power(t, r), to_power(done, r)
             whole = math.log(t / done) if r == -1.0 else (t * weight - done * last) / (r + 1.0)
             total += whole + (weight - last) / 2.0 + r * (weight / t - last / done) / 12.0
         return weight / total if 0.0 < total < math.inf else 0.0
 
 
-def _power(base: float, exponent: float) -> float:
+def to_power(base: float, exponent: float) -> float:
     try:
         return math.pow(base, exponent)
     except (OverflowError, ValueError):  # the latter of 0 to a negative power

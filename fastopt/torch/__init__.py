@@ -12,9 +12,7 @@ except ImportError as error:
 
 from ._classes import made
 
-# These exchange what the parameters hold: the authors' package has them for PyTorch.
-_NOT_HERE = {"Optimizer", "AdamWScheduleFree", "SGDScheduleFree"}
-__all__ = [name for name in optim.__all__ if isinstance(getattr(optim, name), type) and name not in _NOT_HERE]
+__all__ = [name for name in optim.__all__ if isinstance(getattr(optim, name), type) and name != "Optimizer"]
 
 globals().update({name: made(name, __name__) for name in __all__})
 

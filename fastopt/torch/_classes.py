@@ -2,8 +2,10 @@
 
 import inspect
 
+from ..optim import schedule_free
 from ._kinds import Kind
 from ._optimizer import Fused
+from ._schedule_free import ScheduleFree
 
 _DOC = """{first}
 
@@ -43,7 +45,8 @@ True
 def made(name: str, module: str) -> type:
     """The class of fastopt's optimizer ``name``."""
     kind = Kind(name)
-    bases = (Fused,) if kind.theirs is None else (Fused, kind.theirs)
+    ours = ScheduleFree if issubclass(kind.ours, schedule_free.ScheduleFree) else Fused
+    bases = (ours,) if kind.theirs is None else (ours, kind.theirs)
     params = inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     more = [
         inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, default=default)

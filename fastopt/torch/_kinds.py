@@ -1,6 +1,7 @@
 """What fastopt's optimizers are in PyTorch's words: their arguments, and the numbers that stand in their state."""
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,12 +12,14 @@ from .._specification.rules import RULES
 from ..optim.averaging import rate_and_weight
 from ..optim.hyperparameters import Group
 from ..optim.momenta import mu
+from ..optim.schedule_free import ScheduleFree, to_power, warmed_up
 
 EXACT = 2**24  # a step count beyond is no float32
 # PyTorch's options of how to compute, not what.
 _HOW = {"foreach", "capturable", "differentiable", "fused"}
 # The numbers in the state. PyTorch counts no steps of SGD: the first is that which finds no buffer.
 _NUMBERS = {"SGD": (), "NAdam": ("step", "mu_product"), "ASGD": ("step", "eta", "mu")}
+_OF_A_MEAN = ("step", "weight_sum", "lr_max")  # what Schedule-Free optimizers sum up
 
 
 class Kind:
@@ -31,7 +34,8 @@ class Kind:
         self.options = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters if self.theirs and p.name not in shared]
         given = [p for n, p in shared.items() if n not in ("self", "params", "kwargs")] or parameters
         self.parameters = [*given, *self.options]
-        self.numbers: tuple[str, ...] = _NUMBERS.get(name, ("step",))
+        self.is_mean = issubclass(self.ours, ScheduleFree)
+        self.numbers: tuple[str, ...] = _OF_A_MEAN if self.is_mean else _NUMBERS.get(name, ("step",))
 
     def hyperparameters(self, group: Mapping[str, Any]) -> dict[str, Any]:
         """Those of a group, as fastopt knows them."""
@@ -81,13 +85,25 @@ class Kind:
             then.append(float(reals[1](values[1]) * reals[1](mu(h["betas"][0], h["momentum_decay"], t))))
         if self.name == "ASGD":
             then += (float(real(value)) for real, value in zip(reals[1:], rate_and_weight(h, t + 1), strict=True))
+        if self.is_mean:
+            largest = max(values[2], warmed_up(h["lr"], h["warmup_steps"], t))
+            total = values[1] + _weight(h, t, largest)
+            then += float(reals[1](total)), float(reals[2](largest))
         return then
 
     def known(self, h: dict[str, Any], before: Sequence[float], then: Sequence[float]) -> dict[str, Any]:
         """The hyperparameters, and what else the scalars of the step between these numbers look at."""
         if self.name == "NAdam":
             return {**h, "product": then[1]}
+        if self.is_mean:
+            weight = _weight(h, int(then[0]), then[2])
+            return {**h, "average": weight / then[1] if 0.0 < then[1] < math.inf else 0.0}
         return {**h, "rate_and_weight": tuple(before[1:])} if self.name == "ASGD" else h
+
+
+def _weight(h: Mapping[str, Any], t: int, largest: float) -> float:
+    """Of step ``t`` in a mean."""
+    return to_power(t, h["r"]) * to_power(largest, h["weight_lr_power"])
 
 
 def _number(value: Any) -> Any:

@@ -8,6 +8,8 @@ import pytest
 from beside import BOTH, copies, ft, give_gradients, parameters, steps, torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+import fastopt as fo
+
 RICH = {
     "SGD": {"momentum": 0.9, "dampening": 0.1},
     "Adam": {"amsgrad": True},
@@ -169,3 +171,37 @@ def test_a_hook_may_change_the_arguments():
     optimizer = ft.SGD(params)
     optimizer.register_step_pre_hook(lambda o, args, kwargs: ((o, lambda: "other"), kwargs))
     assert optimizer.step(lambda: "first") == "other"
+
+
+@pytest.mark.parametrize("name", ["SGDScheduleFree", "AdamWScheduleFree"])
+def test_schedule_free_points(name, backend):
+    """As fastopt's own, but for the sums, which are kept in the parameters' state; resumed in either point."""
+    options = {"lr": 0.1, "weight_decay": 0.1, "warmup_steps": 3, "r": 0.5}
+    params = [torch.nn.Parameter(torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(2, 3))]
+    arrays = [params[0].detach().numpy().copy()]
+    ours, plain = getattr(ft, name)(params, **options), getattr(fo.optim, name)(arrays, **options)
+    ours.eval()  # before the first step
+    ours.train()
+    for i in range(5):
+        give_gradients(i, params)
+        ours.step()
+        plain.step([params[0].grad.numpy()])
+    torch.testing.assert_close(params[0].detach().numpy(), arrays[0], rtol=1e-6, atol=1e-6)
+    y = params[0].detach().clone()
+    for optimizer in (ours, plain):
+        optimizer.eval()
+        optimizer.eval()
+    torch.testing.assert_close(params[0].detach().numpy(), arrays[0], rtol=1e-6, atol=1e-6)
+    assert not torch.equal(params[0], y)
+    with pytest.raises(RuntimeError, match="call train"):
+        ours.step()
+    others = copies(params)
+    other = getattr(ft, name)(others, **options)
+    other.load_state_dict(through_a_file(ours.state_dict()))
+    with pytest.raises(RuntimeError, match="call train"):
+        other.step()
+    for optimizer in (ours, other):
+        optimizer.train()
+    assert torch.equal(params[0], y)
+    assert "y" not in ours.state[params[0]]
+    steps(ours, other, params, others, 3, begin=5, within=0)
