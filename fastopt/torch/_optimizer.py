@@ -3,12 +3,13 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from threading import RLock
 from typing import Any, ClassVar
 
 import torch
 from torch.autograd import _profiler_enabled
+from torch.compiler import is_compiling
 from torch.optim import optimizer as _torch
 
 from .._backends.numpy import NO_NORM
@@ -30,6 +31,7 @@ class Fused(torch.optim.Optimizer):
 
     _kind: ClassVar[Kind]
     _binding: Binding | None
+    _uncompiled_step: Callable[..., Any]
     _given: dict[str, Any]  # fastopt's options that the constructor was given
     clip_norm: float | None
     on_nonfinite: str
@@ -41,7 +43,7 @@ class Fused(torch.optim.Optimizer):
         self = super().__new__(cls)
         self._lock, self._changes, self._binding = RLock(), Changes(), None
         self.on_nonfinite, self.clip_norm, self.skipped_steps, self.grad_norm = "ignore", None, 0, None
-        self._given = {}
+        self._given, self._uncompiled_step = {}, _uncompiled_step()
         return self
 
     def __init__(
@@ -154,6 +156,8 @@ class Fused(torch.optim.Optimizer):
         FloatingPointError
             With ``on_nonfinite="raise"``, if a gradient holds an inf or NaN; nothing was updated.
         """
+        if is_compiling():
+            return self._uncompiled_step(self, closure, clip_norm=clip_norm)
         if (
             self._optimizer_step_pre_hooks
             or self._optimizer_step_post_hooks
@@ -259,3 +263,9 @@ def _step(self: Any, closure: Callable[[], Any] | None = None, *, clip_norm: flo
 
 
 _observed_step = torch.optim.Optimizer.profile_hook_step(_step)
+
+
+@cache
+def _uncompiled_step() -> Callable[..., Any]:
+    """The step as it is where `torch.compile` would look into it; making a group loads what that takes anyway."""
+    return torch.compiler.disable(_step)

@@ -280,3 +280,16 @@ def test_what_pytorch_has_not_equals_fastopts_own():
             plain.step([p.grad.numpy() for p in params])
         for p, array in zip(params, arrays, strict=True):
             assert np.array_equal(p.detach().numpy(), array), name
+
+
+def test_within_compiled_code():
+    params = parameters(shapes=[(5, 3)])
+    others = copies(params)
+    ours, theirs = ft.AdamW(params, lr=0.1), torch.optim.AdamW(others, lr=0.1)
+    step = torch.compile(lambda: ours.step(), backend="eager")
+    for i in range(3):
+        give_gradients(i, params, others)
+        step()
+        theirs.step()
+    for p, q in zip(params, others, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-12)
