@@ -142,16 +142,17 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):
                 raise ValueError("Sample weights must contain at least one non-zero number.")
         weight = self._weighted(y, weight, incremental)
         random = check_random_state(self.random_state)
+        data = {"X": X, "y": y, "metadata": {} if sample_weight is None else {"sample_weight": sample_weight}}
+        given = X.dtype
+        X = dense(X, self._computed_in(given) if first else self.model_.dtype)
         if first:
-            self._begin(X, y, hidden, random)
+            self._begin(X, given, y, hidden, random)
         elif widths_of(self.model_)[1:-1] != hidden:
             built = widths_of(self.model_)[1:-1]
             raise ValueError(f"hidden_layer_sizes are {hidden}, and the network to go on with has {built}")
         context = self._context()
-        data = {"X": X, "y": y, "metadata": {} if sample_weight is None else {"sample_weight": sample_weight}}
         if context is not None:
             context.call_on_fit_task_begin(estimator=self, **data)
-        X = dense(X, self.model_.dtype)
         self.n_iter_, self.stopped_ = 0, ""
         if self.solver == "lbfgs":
             objective = self._objective(weight)
@@ -187,16 +188,18 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):
             raise ValueError(f"dropout must be from 0 to 1, one number or {len(hidden)}, not {self.dropout}")
         return given
 
-    def _begin(self, X: Any, y: np.ndarray, hidden: list[int], random: Any) -> None:
+    def _computed_in(self, given: np.dtype) -> np.dtype:
+        """The type of a new network, for X of the type that was given."""
+        if self.solver == "lbfgs":
+            return np.dtype(np.float64)
+        return given if self.dtype is None else np.dtype(self.dtype)
+
+    def _begin(self, X: np.ndarray, given: np.dtype, y: np.ndarray, hidden: list[int], random: Any) -> None:
         """A new network, and attributes as they are before the first epoch."""
         self.n_outputs_, self.out_activation_ = self._outputs(y)
-        self._input_dtype = X.dtype
-        dtype = np.dtype(X.dtype if self.dtype is None else self.dtype)
+        self._input_dtype = given
         widths = [X.shape[1], *hidden, self.n_outputs_]
-        self.model_ = network(
-            widths, self.activation, self.batch_norm, self._dropout(hidden),
-            np.dtype(np.float64) if self.solver == "lbfgs" else dtype, random,
-        )  # fmt: skip
+        self.model_ = network(widths, self.activation, self.batch_norm, self._dropout(hidden), X.dtype, random)
         self.n_layers_, self.t_ = len(widths), 0
         self._no_improvement_count = 0
         self.__dict__.pop("_optimizer", None)
@@ -277,9 +280,9 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):
         if self.batch_norm:
             if rows < 2:
                 raise ValueError("batch_norm needs at least 2 rows to train on, and n_samples = 1 was given")
-            while rows % size == 1:  # or size itself 1: no batch of a single row, which has no variance
-                size += 1
             size = max(size, 2)
+            while rows % size == 1:  # no batch of a single row, which has no variance
+                size += 1
         return size
 
     def _split(

@@ -26,7 +26,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
     validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
         As in scikit-learn. Beyond it, ``activation`` also takes the names of fastopt's layers ("sigmoid", ...),
         "softplus" and "log_sigmoid"; ``solver`` every name of `fastopt.optim`, in upper or lower case, with the rate
-        ``learning_rate_init``, the betas and the epsilon if it has betas, and ``alpha`` as its weight decay, or a
+        ``learning_rate_init``, betas and epsilon if it is of Adam's kin, and ``alpha`` as its weight decay, or a
         function that is given the parameters, a dict, and returns an optimizer, which then has all its options;
         ``verbose`` "tqdm", for a progress bar. ``solver="lbfgs"`` is SciPy's, and always in float64.
     dropout : float or list of float

@@ -43,7 +43,7 @@ def optimizer_for(estimator: Any, model: fo.nn.Sequential) -> fo.optim.Optimizer
     options: dict[str, Any] = {"weight_decay": estimator.alpha}
     if "lr" in accepted:
         options["lr"] = estimator.learning_rate_init if estimator.schedule is None else estimator.schedule
-    if "betas" in accepted:
+    if "eps" in accepted and "betas" in accepted and len(accepted["betas"].default) == 2:
         options |= {"betas": (estimator.beta_1, estimator.beta_2), "eps": estimator.epsilon}
     if solver == "adam":
         options["eps_hat"] = True

@@ -13,8 +13,14 @@ from fastopt.sklearn import MLPClassifier, MLPRegressor
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"batch_norm": True}, {"dropout": 0.3}, {"batch_norm": True, "dropout": 0.5}, {"dtype": None}],
-    ids=["plain", "batch norm", "dropout", "both", "float64"],
+    [
+        pytest.param({}, id="plain"),
+        pytest.param({"batch_norm": True, "dropout": 0.5}, id="batch norm and dropout"),
+        pytest.param({"batch_norm": True}, id="batch norm", marks=pytest.mark.slow),
+        pytest.param({"dropout": 0.3}, id="dropout", marks=pytest.mark.slow),
+        pytest.param({"dtype": None}, id="float64", marks=pytest.mark.slow),
+        pytest.param({"solver": "lamb", "activation": "tanh"}, id="LAMB", marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
 def test_every_check_of_check_estimator_passes(kind, options):
