@@ -25,6 +25,7 @@ TINY = [(8,)] * 64
 LAYER = [*[(768, 768)] * 4, (3072, 768), (768, 3072), *[(768,)] * 5, (3072,), *[(768,)] * 4]
 BERT = [(30522, 768), (512, 768), *LAYER * 12]  # 194 tensors
 QUICK_BERT = BERT[1:18]
+MATRICES = [*[(768, 768)] * 10, *[(768, 3072)] * 2]
 
 # what every library is given beside lr = 0.01; others than these keep PyTorch's defaults, which are fastopt's too
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -42,8 +43,8 @@ STAYS_IN_CACHE = 2**20  # elements
 
 
 def optimizers() -> list[str]:
-    """The classes of fastopt.optim."""
-    return [name for name in _public if isinstance(getattr(fo.optim, name), type) and name != "Optimizer"]
+    """The classes of fastopt.optim that take arrays of any shape."""
+    return [name for name in _public if isinstance(getattr(fo.optim, name), type) and name not in ("Optimizer", "Muon")]
 
 
 def specs(setup: Setup) -> Iterator[Spec]:
@@ -59,6 +60,9 @@ def specs(setup: Setup) -> Iterator[Spec]:
     for name in optimizers():
         where = f"{len(QUICK_BERT)} tensors of BERT-base" if setup.quick else "BERT-base, 194 tensors"
         yield _spec("BERT", name, where, QUICK_BERT if setup.quick else BERT, setup)
+    shapes = [(96, 96), (96, 384)] if setup.quick else MATRICES
+    name = f"Muon, {len(shapes)} matrices up to {shapes[-1]}"
+    yield Spec("step", "Muon", name, partial(_muon_case, shapes, setup), ("muon",))
     yield Spec(
         "step", "clip", "AdamW with clip_norm=1", partial(_clip_case, QUICK_BERT if setup.quick else BERT, setup)
     )
@@ -96,6 +100,40 @@ def exact_steps(name: str, start: list[np.ndarray], grads: list[np.ndarray], cal
         for _ in range(calls):
             opt.step([g.astype(np.float64) for g in grads])
     return [param - p for param, p in zip(params, start, strict=True)]
+
+
+def _muon_steps(grads: Sequence[np.ndarray], dtype: Any, params: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """Muon's first step, without decay, in plain NumPy."""
+    for p, g in zip(params, grads, strict=True):
+        x = g.astype(dtype)
+        x /= np.sqrt(np.sum(np.square(x)))
+        for _ in range(5):
+            gram = x @ x.T
+            x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
+        p -= 1e-2 * x
+    return params
+
+
+def _muon_case(shapes: Sequence[Shape], setup: Setup) -> Case:
+    """A step from zeros: PyTorch's, which rounds to bfloat16, is only about the same."""
+    _, grads = problem(shapes)
+
+    def zeros(dtype: Any = np.float32) -> list[np.ndarray]:
+        return [np.zeros(shape, dtype) for shape in shapes]
+
+    params = zeros()
+    opt = fo.optim.Muon(params, lr=1e-2)
+    sides = [Side(FASTOPT, partial(opt.step, grads), lambda: params, fastopt_settings(setup))]
+    if "numpy" in setup.peers:
+        plain = zeros()
+        by_numpy = partial(_muon_steps, grads, np.float32, plain)
+        sides.append(Side("numpy", by_numpy, lambda: plain, {"": lambda: None}))
+    if torch := setup.peers.get("torch"):
+        theirs = torch_parameters(torch, zeros(), grads)
+        made, call, arrays, settings = _made("torch", torch.optim.Muon(theirs, lr=1e-2), theirs, torch_settings(setup))
+        sides.append(Side(made, call, arrays, settings))
+    reference = partial(_muon_steps, grads, np.float64, zeros(np.float64))
+    return Case(sum(p.size for p in params), sides, reference, {}, 1, tolerance=0.1)
 
 
 def _step_case(name: str, shapes: Sequence[Shape], setup: Setup) -> Case:

@@ -74,7 +74,7 @@ typedef struct {
     void *param;
     const void *grad;
     void *state[FASTOPT_MAX_STATES];
-    size_t size, first_block;
+    size_t size, rows, first_block;
     double grad_factor, trust_ratio;
     int32_t dtype, group;
 } fastopt_tensor;
@@ -102,6 +102,7 @@ typedef struct {
     fastopt_tensor *tensors;
     fastopt_group *groups;
     double *block_sums;
+    void *scratch;
     size_t count, group_count, elements, blocks;
     const fastopt_pin *own, *given;
     const fastopt_torch_tensors *torch;
@@ -112,6 +113,9 @@ typedef struct {
 } fastopt_plan;
 
 void fastopt_plan_blocks(fastopt_plan *plan);
+
+/* How many bytes `scratch` is to have room for: what the rules of matrices need, which know a tensor's rows. */
+size_t fastopt_plan_scratch(const fastopt_plan *plan);
 
 /* Where a rule stands in the table, or -1; how many state arrays and scalars it takes. */
 int fastopt_rule_index(const char *name);

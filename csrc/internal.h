@@ -10,9 +10,11 @@ enum { BLOCK = 8192 };
 enum rule {
 #define RULE(name, states) RULE_##name,
 #define TRUST_RULE RULE
+#define MATRIX_RULE RULE
 #include "kernels/rules.def"
 #undef RULE
 #undef TRUST_RULE
+#undef MATRIX_RULE
     RULE_COUNT
 };
 
@@ -53,6 +55,10 @@ typedef struct {
     /* for rules with a trust ratio (else NULL): the sums of the squares of the parameter and of the direction */
     void (*measure[RULE_COUNT])(const fastopt_tensor *tensor, const fastopt_group *group, size_t begin, size_t end,
                                 double sums[2]);
+    /* matrices.inc */
+    double (*muon_direction)(const fastopt_tensor *tensor, const fastopt_group *group, size_t begin, size_t end, void *x);
+    void (*divide)(void *x, double by, size_t n);
+    void (*combine)(void *out, double alpha, const void *x, double beta, const void *y, size_t n);
     double (*square_sum)(const void *x, size_t n);
     int (*any_beyond)(const void *x, size_t n, double scale, double limit);
     void (*exp)(const void *x, void *out, size_t n);

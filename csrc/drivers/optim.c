@@ -1,5 +1,5 @@
 /* optim.c: one step of an optimizer over all its tensors, whatever the rule. */
-#include "internal.h"
+#include "drivers/matrices.h"
 #include <float.h>
 #include <stdatomic.h>
 #include <math.h>
@@ -18,13 +18,17 @@
 static const struct {
     const char *name;
     int states, scalars, trust;
+    matrix_rule *of_matrix; /* what updates a whole tensor */
 } rules[RULE_COUNT] = {
-#define RULE(name, states) {#name, states, COUNT(struct prepare) + COUNT(struct name), 0},
+#define RULE(name, states) {#name, states, COUNT(struct prepare) + COUNT(struct name), 0, NULL},
 #define TRUST_RULE(name, states)                                                                              \
-    {#name, states, COUNT(struct prepare) + COUNT(struct name) + COUNT(trust), COUNT(trust)},
+    {#name, states, COUNT(struct prepare) + COUNT(struct name) + COUNT(trust), COUNT(trust), NULL},
+#define MATRIX_RULE(name, states)                                                                             \
+    {#name, states, COUNT(struct prepare) + COUNT(struct name), 0, fastopt_##name##_step},
 #include "kernels/rules.def"
 #undef RULE
 #undef TRUST_RULE
+#undef MATRIX_RULE
 };
 
 int fastopt_rule_index(const char *name)
@@ -67,6 +71,17 @@ void fastopt_plan_blocks(fastopt_plan *plan)
         plan->blocks += blocks_of(plan->tensors[t].size);
         plan->groups[plan->tensors[t].group].has_float |= plan->tensors[t].dtype == FASTOPT_FLOAT32;
     }
+}
+
+size_t fastopt_plan_scratch(const fastopt_plan *plan)
+{
+    size_t most = 0;
+    for (size_t t = 0; t < plan->count; t++)
+        if (rules[plan->groups[plan->tensors[t].group].rule].of_matrix) {
+            const size_t size = fastopt_matrix_scratch(&plan->tensors[t]);
+            most = size > most ? size : most;
+        }
+    return most;
 }
 
 /* The number behind the last block of the tensors before t. */
@@ -121,6 +136,8 @@ static void check_range(step *s, const fastopt_tensor *tensors, size_t count, si
 static void update_range(step *s, const fastopt_tensor *tensors, size_t count, size_t begin, size_t end)
 {
     const fastopt_group *group = &s->plan->groups[tensors->group];
+    if (rules[group->rule].of_matrix)
+        return;
     if (s->kernels[tensors->dtype]->update[group->rule](tensors, count, group, begin, end))
         found_beyond(s);
 }
@@ -382,6 +399,12 @@ int fastopt_update(fastopt_plan *plan, uintptr_t params, uintptr_t grads, const 
         update_in_runs(&s);
     else
         visit_tensors(&s, update_range, 0, plan->count, plan->elements);
+    for (size_t t = 0; t < plan->count; t++) {
+        const fastopt_tensor *tensor = &plan->tensors[t];
+        matrix_rule *update = rules[plan->groups[tensor->group].rule].of_matrix;
+        if (update && tensor->size)
+            update(plan, tensor, s.kernels[tensor->dtype]);
+    }
     plan->ordinary = certain || atomic_load(&s.beyond) ? 0 : plan->ordinary - 1;
     ++*plan->step_count;
     if (plan->torch)

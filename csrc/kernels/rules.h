@@ -358,3 +358,16 @@ static inline real TYPED(lamb_rule)(struct TYPED(lamb) h, real p, real exp_avg, 
 {
     return p - h.lr * (h.trust_ratio * TYPED(lamb_direction)(h, p, exp_avg, exp_avg_sq));
 }
+
+/* ---- rules of matrices ------------------------------------------------------------------------- */
+
+/* Muon (Jordan et al. 2024): what is made orthogonal is the momentum, or Nesterov's. The other scalars are the driver's. */
+struct TYPED(muon) {
+    real momentum, grad_weight, from_grad, from_buffer, a, b, c, eps, steps, original, matched, lr;
+};
+
+static inline real TYPED(muon_direction)(struct TYPED(muon) h, real g, real *momentum_buffer)
+{
+    *momentum_buffer = h.momentum * *momentum_buffer + h.grad_weight * g;
+    return TYPED(plus)(h.from_buffer * *momentum_buffer, h.from_grad, g);
+}

@@ -47,7 +47,7 @@ class Plan:
         for tensor, param, state, group in zip(self._tensors, params, states, groups, strict=True):
             tensor.param = tensor.grad = _address(param)
             tensor.state[0 : len(state)] = [_address(s) for s in state]
-            tensor.size = param.size
+            tensor.size, tensor.rows = param.size, param.shape[0] if param.ndim == 2 else 1
             tensor.trust_ratio = 1.0
             tensor.dtype = _DTYPE[param.dtype]
             tensor.group = group
@@ -64,6 +64,8 @@ class Plan:
         lib.fastopt_plan_blocks(self._plan)
         self._block_sums = ffi.new("double[]", 2 * self._plan.blocks)
         self._plan.block_sums = self._block_sums
+        self._scratch = ffi.new("char[]", lib.fastopt_plan_scratch(self._plan))
+        self._plan.scratch = self._scratch
         self._square_sums = ffi.new("double[]", len(params))
         self._plan.step_count = ffi.from_buffer("int64_t[]", self.counts)
         self._plan.grad_norm = NO_NORM

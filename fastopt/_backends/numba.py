@@ -155,6 +155,10 @@ class Plan(reference.Plan):
             _any_beyond(g, scale, large) or _any_beyond(p, 1.0, large) or any(map(_any_beyond, states, ones, limits))
         )
 
+    @staticmethod
+    def _matrix_rule(rule, exact, p, g, *states) -> tuple[np.ndarray, ...]:
+        return reference._of_matrix(rule, exact, p, g, states, _numba_matmul.product)
+
     def _measured(self, group, h, p, g, states) -> tuple[Any, ...]:
         params, directions, moved = np.empty_like(p), np.empty_like(p), [s.copy() for s in states]
         _measure_loop(self._names[group])(tuple(h), p, g, params, directions, *moved)

@@ -82,11 +82,20 @@ def _step_results(
                 return None
             ratio = trust_ratio(exact._replace(trust_cap=min(exact.trust_cap, float(np.finfo(real).max))), *norms)
             h = h._replace(trust_ratio=real(ratio))
-        after = rule.update(h, *prepare(h, p, g), *moved)
+        if rule.of_matrix:
+            after = _of_matrix(rule, exact, p, g, before, _numpy_matmul.product)
+        else:
+            after = rule.update(h, *prepare(h, p, g), *moved)
         if any((np.isfinite(a) & ~np.isfinite(b)).any() for a, b in zip((p, *before), after, strict=True)):
             return None
         results.append((after, ratio))
     return results
+
+
+def _of_matrix(rule, exact, p, g, states, matmul) -> tuple[np.ndarray, ...]:
+    """What a rule of matrices makes of a parameter and its states."""
+    h = rule.scalars(*map(p.dtype.type, exact))
+    return rule.update(exact, *prepare(h, p, g), *states, matmul=matmul, square_sum=square_sum)
 
 
 class Plan:
@@ -104,6 +113,7 @@ class Plan:
         self.trust_ratios = [1.0] * len(params)
         self._rules = [RULES[name] for name in rules]
         self._names = list(rules)
+        self._shapes = [p.shape for p in params]
         self._params = list(map(self._view, params))
         self._states = [tuple(map(self._view, state)) for state in states]
         self._groups = list(groups)
@@ -164,9 +174,16 @@ class Plan:
         if check_finite is not None:
             self._refuse_overflow(scales, scalars)
         ratios, ready = list(self.trust_ratios), []
+        whole: list[tuple[np.ndarray, np.ndarray]] = []  # arrays, and what rules of matrices make of them
         for i, (p, states, group) in enumerate(zip(self._params, self._states, self._groups, strict=True)):
             rule, real = self._rules[group], p.dtype.type
             exact = rule.scalars(scales[i], *scalars[group][1:])
+            if rule.of_matrix:
+                shape = self._shapes[i]
+                given = (x.reshape(shape) for x in (p, self.grads[i], *states))
+                after = self._matrix_rule(rule, exact, *given)
+                whole += zip((p, *states), (after[0], *map(flush, after[1:])), strict=True)
+                continue
             h = rule.scalars(*map(real, exact))
             moved: Sequence[np.ndarray] = states
             if rule.direction is not None:
@@ -175,7 +192,8 @@ class Plan:
                 ratios[i] = trust_ratio(exact, *map(math.sqrt, sums))
                 h = h._replace(trust_ratio=real(ratios[i]))
             ready.append((group, h, p, self.grads[i], states, moved))
-        counted = [
+        counted: list[Any] = [
+            *((array, ..., new.reshape(array.shape)) for array, new in whole),
             (self.counts, 0, self.counts[0] + 1),
             (self.__dict__, "grad_norm", norm),
             (self.__dict__, "trust_ratios", ratios),
@@ -183,8 +201,16 @@ class Plan:
         self._commit(ready, counted)
         return True
 
+    @staticmethod
+    def _matrix_rule(rule, exact, p, g, *states) -> tuple[np.ndarray, ...]:
+        return _of_matrix(rule, exact, p, g, states, _numpy_matmul.product)
+
     def _refuse_overflow(self, scales: Sequence[float], scalars: Sequence[tuple[float, ...]]) -> None:
-        arrays = self._params, self.grads, self._states, self._groups
+        params, grads = (
+            [x.reshape(s) for x, s in zip(of, self._shapes, strict=True)] for of in (self._params, self.grads)
+        )
+        states = [[x.reshape(s) for x in of] for of, s in zip(self._states, self._shapes, strict=True)]
+        arrays = params, grads, states, self._groups
         if _step_results(self._names, *arrays, scales, scalars) is None:
             raise Overflow
 

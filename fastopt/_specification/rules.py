@@ -267,6 +267,27 @@ def lamb(h, p, g, exp_avg, exp_avg_sq):
     return p - h.lr * (h.trust_ratio * lamb_step(h, p, exp_avg, exp_avg_sq)), exp_avg, exp_avg_sq
 
 
+# ---- rules of matrices: given a whole tensor, the scalars not rounded, and what else they need ---------------
+
+
+def muon(h, p, g, momentum_buffer, *, matmul, square_sum):
+    """Muon (Jordan et al. 2024): the momentum, made orthogonal by Newton and Schulz's iteration."""
+    real = p.dtype.type
+    momentum_buffer = real(h.momentum) * momentum_buffer + real(h.grad_weight) * g
+    x = plus(real(h.from_buffer) * momentum_buffer, real(h.from_grad), g)
+    if not x.size:
+        return p, momentum_buffer
+    rows, columns = x.shape
+    norm = math.sqrt(square_sum(x))
+    x = x / real(norm if norm > h.eps else h.eps)
+    for _ in range(int(h.steps)):
+        gram = matmul(x, x.T) if rows <= columns else matmul(x.T, x)
+        polynomial = real(h.b) * gram + real(h.c) * matmul(gram, gram)
+        x = real(h.a) * x + (matmul(polynomial, x) if rows <= columns else matmul(x, polynomial))
+    ratio = h.original * math.sqrt(max(1.0, rows / columns)) + h.matched * math.sqrt(max(rows, columns))
+    return p - real(h.lr * ratio) * x, momentum_buffer
+
+
 def trust_ratio(h, param_norm, direction_norm):
     """The trust ratio of a tensor, in double: 1 where a norm is 0 or not finite; else within floor and cap.
 
@@ -299,14 +320,15 @@ class Rule(NamedTuple):
     scalars: Any
     states: tuple[str, ...]
     direction: Callable[..., tuple[Any, ...]] | None = None
+    of_matrix: bool = False
 
 
-def _rule(update, scalars, direction=None):
+def _rule(update, scalars, direction=None, of_matrix=False):
     names = f"grad_scale clip_value l2 keep {scalars}"
     if direction is not None:
         names += " trust_ratio trust_coefficient trust_decay trust_eps trust_scale trust_floor trust_cap"
     states = update.__code__.co_varnames[3 : update.__code__.co_argcount]
-    return Rule(update, namedtuple(update.__name__, names), states, direction)
+    return Rule(update, namedtuple(update.__name__, names), states, direction, of_matrix)
 
 
 # A step from ordinary numbers overflows in no rule, so nobody has to look: gradients and parameters below LARGE, states
@@ -384,6 +406,11 @@ RULES = {
             lamb,
             "beta1 grad_weight beta2 one_minus_beta2 correction1 root_correction2 eps_root eps decay lr",
             lamb_direction,
+        ),
+        _rule(
+            muon,
+            "momentum grad_weight from_grad from_buffer a b c eps steps original matched lr",
+            of_matrix=True,
         ),
     )
 }

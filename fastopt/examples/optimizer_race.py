@@ -74,6 +74,7 @@ RACERS = [
     ("ASGD", "ASGD", {"lambd": 0.0}, (0.01, 0.05, 0.02), "black", "--"),
     ("Schedule-Free SGD", "SGDScheduleFree", {}, (0.02, 0.2, 0.1), "black", ":"),
     ("Schedule-Free AdamW", "AdamWScheduleFree", {}, (0.2, 0.2, 0.5), "#D55E00", "-."),
+    ("Muon", "Muon", {"weight_decay": 0.0}, (0.1, 0.1, 0.1), "#CC79A7", "-."),
     ("LARS", "LARS", {"trust_coefficient": 1.0}, (0.005, 0.02, 0.01), "#CC79A7", "-"),
     ("LAMB", "LAMB", {"betas": (0.9, 0.99), "weight_decay": 0.0}, (0.05, 0.05, 0.05), "#CC79A7", "--"),
 ]
@@ -83,11 +84,11 @@ FLOOR = 1e-8  # of the losses shown
 def path(surface, optimizer, options, lr):
     """The positions from the start to the last step, (steps + 1, 2)."""
     position, gradient = np.array(surface.start), np.empty(2)
-    opt = getattr(fo.optim, optimizer)(position, lr=lr, **options)
+    opt = getattr(fo.optim, optimizer)(position[None], lr=lr, **options)  # a row, since Muon takes matrices
     positions = [position.copy()]
     for _ in range(surface.steps):
         gradient[:] = surface.gradient(*position)
-        opt.step(gradient)
+        opt.step(gradient[None])
         opt.eval()  # Schedule-Free optimizers take gradients elsewhere than where they are
         positions.append(position.copy())
         opt.train()

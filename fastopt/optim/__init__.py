@@ -11,6 +11,7 @@ from .base import Optimizer
 from .clip import clip_grad_norm, global_norm
 from .groups import decay_groups
 from .moments import AdaBelief, Adamax, Adan, RAdam
+from .muon import Muon, muon_groups
 from .schedule_free import AdamWScheduleFree, SGDScheduleFree
 from .sgd import SGD
 from .signs import Lion, Rprop
@@ -30,6 +31,7 @@ __all__ = [
     "Adamax",
     "Adan",
     "Lion",
+    "Muon",
     "NAdam",
     "Optimizer",
     "RAdam",
@@ -39,6 +41,7 @@ __all__ = [
     "clip_grad_norm",
     "decay_groups",
     "global_norm",
+    "muon_groups",
 ]
 
 globals()["__getattr__"] = unknown_names(__name__)

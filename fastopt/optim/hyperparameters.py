@@ -28,6 +28,12 @@ def numbers(count: int, low: float = 0.0, below: float = 1.0) -> Callable[[str, 
     return check
 
 
+def _iterations(name: str, value: Any) -> int:
+    if whole(name, value, 0) >= 100:
+        raise ValueError(f"{name} must be less than 100, not {value}")
+    return int(value)
+
+
 def or_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
     return lambda name, value: None if value is None else check(name, value)
 
@@ -57,6 +63,7 @@ _NUMBERS: dict[str, Callable[[str, Any], Any]] = {
 
 # What chooses a rule, its form or its first state: fixed once the optimizer is made.
 FIXED: dict[str, Callable[[str, Any], Any]] = {
+    "adjust_lr_fn": one_of(None, "original", "match_rms_adamw"),
     "always_adapt": yes_or_no,
     "amsgrad": one_of(False, True, "corrected"),
     "bias_correction": yes_or_no,
@@ -71,9 +78,12 @@ FIXED: dict[str, Callable[[str, Any], Any]] = {
     "maximize": yes_or_no,
     "mu_product": one_of("float32", "float64", "beta1"),
     "nesterov": yes_or_no,
+    "ns_coefficients": numbers(3, -math.inf, math.inf),
+    "ns_steps": _iterations,
     "r": a_number,
     "rectify": yes_or_no,
     "trust_clip": or_none(positive),
+    "use_muon": yes_or_no,
     "warmup_steps": partial(whole, least=0),
     "weight_decay_mode": one_of("l2", "decoupled", "independent"),
     "weight_lr_power": not_negative,

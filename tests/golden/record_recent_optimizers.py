@@ -4,8 +4,9 @@ optimizers that came after those of other_libraries.npz (see README.md).
 python tests/golden/record_recent_optimizers.py, where all are installed.
 """
 
+import inspect
 import json
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import schedulefree
 import torch
 from record_other_libraries import FALLING, RUN, SHAPES, STEPS, flat, split
+from torch.optim import _muon
 
 torch.set_default_dtype(torch.float64)  # in which ASGD keeps its numbers
 
@@ -54,6 +56,11 @@ CASES = [
     ("torch", "ASGD", {}, 0.1, "ASGD", {}),
     ("torch", "ASGD", {"lambd": 0.3, "alpha": 0.5, "t0": 4, "weight_decay": 0.2, "maximize": True}, 0.1, "ASGD",
      {"lambd": 0.3, "alpha": 0.5, "t0": 4, "weight_decay": 0.2, "maximize": True}),
+    ("torch in float64", "Muon", {}, FALLING, "Muon", {}),
+    ("torch in float64", "Muon", {"nesterov": False, "adjust_lr_fn": "match_rms_adamw", "ns_steps": 3, "momentum": 0.6,
+     "ns_coefficients": (2.0, -1.5, 0.5), "eps": 5.0, "weight_decay": 0.3}, FALLING, "Muon",
+     {"nesterov": False, "adjust_lr_fn": "match_rms_adamw", "ns_steps": 3, "momentum": 0.6,
+      "ns_coefficients": (2.0, -1.5, 0.5), "eps": 5.0, "weight_decay": 0.3}),
     ("schedulefree", "SGDScheduleFree", {}, 0.1, "SGDScheduleFree", {}),
     ("schedulefree", "SGDScheduleFree", {"momentum": 0.6, "weight_decay": 0.2, "warmup_steps": 5, "r": 1.0}, FALLING,
      "SGDScheduleFree", {"momentum": 0.6, "weight_decay": 0.2, "warmup_steps": 5, "r": 1.0}),
@@ -68,13 +75,27 @@ CASES = [
 ]  # fmt: skip
 
 
+@cache
+def newton_schulz_in_float64():
+    """PyTorch's own iteration without its rounding to bfloat16."""
+    source, names = inspect.getsource(_muon._zeropower_via_newtonschulz), dict(vars(_muon))
+    assert "grad.bfloat16()" in source
+    exec(source.replace("grad.bfloat16()", "grad.clone()"), names)
+    return names["_zeropower_via_newtonschulz"]
+
+
 def run_torch(name, kwargs, rates, x0, grads):
     params = [torch.tensor(array, requires_grad=True) for array in split(x0)]
-    optimizer = getattr(torch.optim, name)(params, lr=rates[0], foreach=False, **kwargs)
+    if name == "Muon":  # for matrices, and the iteration in the type of the parameters
+        params = [p.detach().reshape(len(p), -1).requires_grad_() for p in params]
+        _muon._zeropower_via_newtonschulz = newton_schulz_in_float64()
+    else:
+        kwargs = {**kwargs, "foreach": False}
+    optimizer = getattr(torch.optim, name)(params, lr=rates[0], **kwargs)
     for rate, g in zip(rates, grads, strict=True):
         optimizer.param_groups[0]["lr"] = rate
         for param, grad in zip(params, split(g), strict=True):
-            param.grad = torch.tensor(grad)
+            param.grad = torch.tensor(grad).reshape(param.shape)
         optimizer.step()
         yield flat([param.detach() for param in params])
 
@@ -97,6 +118,7 @@ def run_schedulefree(name, kwargs, rates, x0, grads, evaluating=False):
 RUN = {
     **RUN,
     "torch": run_torch,
+    "torch in float64": run_torch,
     "schedulefree": run_schedulefree,
     "schedulefree in evaluation": partial(run_schedulefree, evaluating=True),
 }

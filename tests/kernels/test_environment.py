@@ -170,6 +170,8 @@ def of_plan(backend, dtype):
     """A step of every rule."""
     results = []
     for name, rule in RULES.items():
+        if rule.of_matrix:
+            continue
         params, states = [small(dtype, N)], [[abs(small(dtype, N)) for _ in rule.states]]
         plan = backend.Plan([name], params, states, [0])
         plan.bind(0, small(dtype, N)[::-1].copy())
@@ -298,6 +300,13 @@ def optimizer_steps(dtype):
     return results
 
 
+def muon_steps(dtype):
+    w, grad = (small(dtype, 12).reshape(3, 4) for _ in range(2))
+    opt = fo.optim.Muon(w)
+    opt.step(grad)
+    return w, opt.state["0"]["momentum_buffer"]
+
+
 PUBLIC = {
     **{name: public_of_inputs(name, 1) for name in UNARY[2:]},
     **{f"{name}_backward": public_of_inputs(f"{name}_backward", 2) for name in UNARY[2:]},
@@ -309,12 +318,13 @@ PUBLIC = {
     **dict.fromkeys(("clip_grad_norm", "global_norm"), public_clipping),
     **dict.fromkeys(fo.losses.__all__, loss_objects),
     **dict.fromkeys(OPTIMIZERS, optimizer_steps),
+    "Muon": muon_steps,
 }
 
 
 def test_every_public_function_of_arrays_is_called_here():
     public = {*fo.functional.__all__, *fo.losses.__all__, *fo.optim.__all__}
-    assert public - {"Optimizer", "decay_groups"} == set(PUBLIC)
+    assert public - {"Optimizer", "decay_groups", "muon_groups"} == set(PUBLIC)
 
 
 @NEEDS_LIBM

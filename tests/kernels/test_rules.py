@@ -13,6 +13,7 @@ from fastopt import _backends
 from fastopt._specification.rules import LARGE, RULES, SIGNED
 
 PREPARE = ("grad_scale", "clip_value", "l2", "keep")
+ELEMENTWISE = [name for name, rule in RULES.items() if not rule.of_matrix]
 NEUTRAL = (1.0, np.inf, 0.0, 1.0)
 NOT_NEUTRAL = (-0.7, 1.3, 0.09, 0.97)
 
@@ -105,7 +106,7 @@ def compare(key, backend, make):
 @ONE_AND_THREE_THREADS
 @pytest.mark.parametrize("prepare", [NEUTRAL, NOT_NEUTRAL], ids=["neutral", "prepared"])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", ELEMENTWISE)
 def test_all_sizes_in_one_call(rule, dtype, prepare, backend, isa, threads):
     def make():
         rng = np.random.default_rng(1)
@@ -118,7 +119,7 @@ def test_all_sizes_in_one_call(rule, dtype, prepare, backend, isa, threads):
 
 @ONE_AND_THREE_THREADS
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", ELEMENTWISE)
 def test_each_size_by_itself(rule, dtype, backend, isa, threads):
     def make():
         for size in SIZES:
@@ -134,12 +135,12 @@ def test_each_size_by_itself(rule, dtype, backend, isa, threads):
 def test_groups_of_different_rules_and_dtypes_in_one_plan(backend, isa, threads):
     def make():
         rng = np.random.default_rng(2)
-        rules = [*RULES, *RULES]
+        rules = [*ELEMENTWISE, *ELEMENTWISE]
         tensors = [
             (int(size), DTYPES[i % 2], i % len(rules), i % 5)
             for i, size in enumerate(rng.choice([0, 1, 5, 64, 1000, 20_001], 7 * len(rules)))
         ]
-        prepare = [NEUTRAL if i < len(RULES) else NOT_NEUTRAL for i in range(len(rules))]
+        prepare = [NEUTRAL if i < len(ELEMENTWISE) else NOT_NEUTRAL for i in range(len(rules))]
         steps = [[*map(scalars_of, rules, prepare, [rng] * len(rules))] for _ in range(3)]
         yield Problem(rules, tensors, rng, special=False), steps
 
@@ -159,7 +160,7 @@ def test_hundreds_of_tensors(backend, isa, threads):
     compare("hundreds", backend, make)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", ELEMENTWISE)
 def test_neutral_scalars_leave_the_bits_alone(rule, rng):
     """What every rule shares is not to cost a bit where it is not asked for."""
     p, g = special_values(np.float32), rng.standard_normal(32).astype(np.float32)
@@ -169,7 +170,7 @@ def test_neutral_scalars_leave_the_bits_alone(rule, rng):
     assert grad.tobytes() == g.tobytes()
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", ELEMENTWISE)
 def test_every_scalar_and_state_matters(rule, rng):
     """Otherwise the matrix could not see two of them change places."""
     problem = Problem([rule], [(100, np.float64, 0, 0)], rng)
@@ -187,7 +188,7 @@ def test_every_scalar_and_state_matters(rule, rng):
         problem.states[0][k][...] /= factor
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", ELEMENTWISE)
 def test_the_first_scalars_are_those_that_every_rule_shares(rule):
     assert RULES[rule].scalars._fields[: len(PREPARE)] == PREPARE
 
@@ -209,10 +210,11 @@ def trust_fields():
 def test_the_c_rules_have_the_same_scalars_and_states():
     c_fields = structs()
     table = re.findall(
-        r"^(TRUST_)?RULE\((\w+), (\d+)\)", (CSRC / "kernels" / "rules.def").read_text(), flags=re.MULTILINE
+        r"^(TRUST_|MATRIX_)?RULE\((\w+), (\d+)\)", (CSRC / "kernels" / "rules.def").read_text(), flags=re.MULTILINE
     )
-    assert {name: (int(states), bool(trust)) for trust, name, states in table} == {
-        name: (len(rule.states), rule.direction is not None) for name, rule in RULES.items()
+    assert {name: (int(states), kind) for kind, name, states in table} == {
+        name: (len(rule.states), "MATRIX_" * rule.of_matrix + "TRUST_" * (rule.direction is not None))
+        for name, rule in RULES.items()
     }
     assert c_fields.keys() == {"prepare", *RULES}
     for name, rule in RULES.items():
@@ -223,7 +225,8 @@ def test_the_c_rules_have_the_same_scalars_and_states():
 @pytest.mark.skipif(not CSRC.exists(), reason="csrc/ is not beside the tests")
 @pytest.mark.parametrize("rule", [name for name in RULES if RULES[name].states])
 def test_the_c_rules_name_their_states_alike(rule):
-    function = rf"TYPED\({rule}_(?:rule|moments)\)\(struct TYPED\({rule}\) h,(?: real p,)? real g([^)]*)\)"
+    kinds = "direction" if RULES[rule].of_matrix else "(?:rule|moments)"
+    function = rf"TYPED\({rule}_{kinds}\)\(struct TYPED\({rule}\) h,(?: real p,)? real g([^)]*)\)"
     arguments = re.search(function, (CSRC / "kernels" / "rules.h").read_text())[1]
     assert tuple(re.findall(r"real \*(\w+)", arguments)) == RULES[rule].states
 

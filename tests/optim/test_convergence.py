@@ -37,6 +37,7 @@ SETTINGS = {
         "Lion": ({}, 0.01, 2000, True),
         "Rprop": ({}, 0.1, 200, False),
         "ASGD": ({"lambd": 0.0}, 0.01, 1000, False),
+        "Muon": ({"weight_decay": 0.0}, 0.1, 3000, True),
         "SGDScheduleFree": ({}, 0.05, 3000, False),
         "AdamWScheduleFree": ({}, 0.1, 3000, False),
     },
@@ -57,6 +58,7 @@ SETTINGS = {
         "Lion": ({"betas": (0.95, 0.98)}, 0.01, 10_000, True),
         "Rprop": ({"step_sizes": (1e-9, 0.1)}, 0.01, 5000, False),
         "ASGD": ({"lambd": 0.0}, 0.001, 20_000, False),
+        "Muon": ({"weight_decay": 0.0}, 0.02, 10_000, True),
         "SGDScheduleFree": ({"r": 10.0}, 0.0015, 15_000, False),
         "AdamWScheduleFree": ({"betas": (0.95, 0.99), "r": 4.0}, 0.01, 10_000, False),
     },
@@ -73,7 +75,7 @@ FROM = [
 def test_reaches_the_minimum(optimizer, surface, start, minimum):
     options, lr, steps, falls = SETTINGS[surface][optimizer]
     position, grad = np.array(start), np.empty(2)
-    params, grads = [position], [grad]
+    params, grads = [position[None]], [grad[None]]  # rows, since Muon takes matrices
     rate = (lambda step: lr * (1 - step / steps)) if falls else lr
     opt = getattr(fo.optim, optimizer)(params, lr=rate, **options)
     for _ in range(steps):

@@ -19,10 +19,11 @@ BACKENDS = ["c", "numba", "numpy"] if HAVE_C else ["numba", "numpy"]
 # What must agree with the NumPy reference: backend, instruction set, number of threads.
 CONFIGURATIONS = [("numba", "", 1)] + [("c", isa, n) for isa in fo.instruction_sets() for n in (1, 2, 3, 7)]
 DTYPES = (np.float32, np.float64)
+# All that take arrays of any shape: Muon takes matrices.
 OPTIMIZERS = [
     name
     for name, value in ((name, getattr(fo.optim, name)) for name in fo.optim.__all__)
-    if isinstance(value, type) and issubclass(value, fo.optim.Optimizer) and value is not fo.optim.Optimizer
+    if isinstance(value, type) and issubclass(value, fo.optim.Optimizer) and name not in ("Optimizer", "Muon")
 ]
 
 # Nothing, around every vector width, several blocks of 8192 elements, and beyond the size that goes to the pool.

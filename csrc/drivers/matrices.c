@@ -1,0 +1,137 @@
+/* matrices.c: one step of the rules that look at a tensor as a matrix, one tensor after the other. */
+#include "drivers/matrices.h"
+#include <math.h>
+#include <string.h>
+
+/* The scalars of `struct prepare` and of `struct muon` (rules.h), in double. */
+typedef struct {
+    double grad_scale, clip_value, l2, keep;
+    double momentum, grad_weight, from_grad, from_buffer, a, b, c, eps, steps, original, matched, lr;
+} muon;
+
+enum { LINE = 64, SERIAL_BELOW = 32768 };
+
+/* A pass over the elements of a tensor, in blocks, beside each other where there is enough to do. */
+typedef struct {
+    const fastopt_plan *plan;
+    const fastopt_tensor *tensor;
+    const kernel_table *kernels;
+    char *out;
+    const char *x, *y;
+    double alpha, beta;
+    size_t size, item;
+} pass;
+
+static void each_block(pass *p, void (*body)(void *context, size_t i))
+{
+    const size_t blocks = (p->size + BLOCK - 1) / BLOCK;
+    if (p->size < SERIAL_BELOW)
+        for (size_t i = 0; i < blocks; i++)
+            body(p, i);
+    else
+        fastopt_for_each(blocks, body, p);
+}
+
+static size_t end_of(const pass *p, size_t begin)
+{
+    return begin + BLOCK < p->size ? begin + BLOCK : p->size;
+}
+
+static void direction_block(void *context, size_t i)
+{
+    const pass *p = context;
+    const size_t begin = i * BLOCK;
+    const fastopt_group *group = &p->plan->groups[p->tensor->group];
+    p->plan->block_sums[p->tensor->first_block + i] =
+        p->kernels->muon_direction(p->tensor, group, begin, end_of(p, begin), p->out);
+}
+
+static void divide_block(void *context, size_t i)
+{
+    const pass *p = context;
+    const size_t begin = i * BLOCK;
+    p->kernels->divide(p->out + begin * p->item, p->alpha, end_of(p, begin) - begin);
+}
+
+static void combine_block(void *context, size_t i)
+{
+    const pass *p = context;
+    const size_t begin = i * BLOCK, at = begin * p->item;
+    p->kernels->combine(p->out + at, p->alpha, p->x + at, p->beta, p->y + at, end_of(p, begin) - begin);
+}
+
+/* out = alpha x + beta y, of `size` elements. */
+static void combine(const pass *of, char *out, double alpha, const char *x, double beta, const char *y, size_t size)
+{
+    pass p = *of;
+    p.out = out;
+    p.alpha = alpha;
+    p.x = x;
+    p.beta = beta;
+    p.y = y;
+    p.size = size;
+    each_block(&p, combine_block);
+}
+
+static size_t whole_lines(size_t bytes)
+{
+    return (bytes + LINE - 1) / LINE * LINE;
+}
+
+static size_t smaller_side(const fastopt_tensor *tensor)
+{
+    const size_t columns = tensor->size / tensor->rows;
+    return tensor->rows < columns ? tensor->rows : columns;
+}
+
+size_t fastopt_matrix_scratch(const fastopt_tensor *tensor)
+{
+    const size_t item = tensor->dtype == FASTOPT_FLOAT32 ? sizeof(float) : sizeof(double);
+    if (!tensor->size)
+        return 0;
+    const size_t side = smaller_side(tensor);
+    return LINE + 2 * whole_lines(tensor->size * item) + 2 * whole_lines(side * side * item);
+}
+
+/* Muon: the momentum, x, made orthogonal by Newton and Schulz's iteration, x = a x + (b g + c g g) x with g = x x',
+ * which is symmetric to the bit, as products and sums of one element are those of its mirror image. Of more rows than
+ * columns, g = x' x stands on the right. */
+void fastopt_muon_step(const fastopt_plan *plan, const fastopt_tensor *tensor, const kernel_table *kernels)
+{
+    const size_t size = tensor->size, rows = tensor->rows, columns = size / rows, side = smaller_side(tensor);
+    pass p = {.plan = plan, .tensor = tensor, .kernels = kernels, .size = size};
+    p.item = tensor->dtype == FASTOPT_FLOAT32 ? sizeof(float) : sizeof(double);
+    char *x = (char *)plan->scratch + (size_t)(-(uintptr_t)plan->scratch % LINE), *y = x + whole_lines(size * p.item);
+    char *gram = y + whole_lines(size * p.item), *square = gram + whole_lines(side * side * p.item);
+    const int dtype = tensor->dtype;
+    const ptrdiff_t along = (ptrdiff_t)columns, across = (ptrdiff_t)side;
+    muon h;
+    memcpy(&h, plan->groups[tensor->group].scalars, sizeof h);
+
+    p.out = x;
+    each_block(&p, direction_block);
+    double sum = 0;
+    for (size_t i = 0; i < (size + BLOCK - 1) / BLOCK; i++)
+        sum += plan->block_sums[tensor->first_block + i];
+    const double norm = sqrt(sum);
+    p.alpha = norm > h.eps ? norm : h.eps;
+    each_block(&p, divide_block);
+
+    for (int i = 0; i < (int)h.steps; i++) {
+        if (rows <= columns)
+            fastopt_matmul(dtype, x, along, 1, x, 1, along, gram, NULL, side, side, columns, FASTOPT_NORM_IDENTITY);
+        else
+            fastopt_matmul(dtype, x, 1, along, x, along, 1, gram, NULL, side, side, rows, FASTOPT_NORM_IDENTITY);
+        fastopt_matmul(dtype, gram, across, 1, gram, across, 1, square, NULL, side, side, side, FASTOPT_NORM_IDENTITY);
+        combine(&p, gram, h.b, gram, h.c, square, side * side);
+        if (rows <= columns)
+            fastopt_matmul(dtype, gram, across, 1, x, along, 1, y, NULL, rows, columns, side, FASTOPT_NORM_IDENTITY);
+        else
+            fastopt_matmul(dtype, x, along, 1, gram, across, 1, y, NULL, rows, columns, side, FASTOPT_NORM_IDENTITY);
+        combine(&p, x, h.a, x, 1, y, size);
+    }
+
+    const double tall = (double)rows / (double)columns, longer = (double)(rows > columns ? rows : columns);
+    const double ratio = h.original * sqrt(tall > 1 ? tall : 1) + h.matched * sqrt(longer);
+    combine(&p, tensor->param, h.keep, tensor->param, -(h.lr * ratio), x, size);
+}
