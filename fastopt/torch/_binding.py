@@ -68,6 +68,7 @@ class Binding:
                     self._before.extend(values)
                 members.append(member)
         self.params = [place.param for place in self.places]
+        self.count = sum(self._lengths)  # of all parameters
         self._shadows = [place for place in self.places if place.source is not None]
         self.shards = [place for place in self.places if place.is_shard]
         self._begun = not any(place.pending for place in self.places)

@@ -17,8 +17,9 @@ class CorePlan(Plan):
     """In the call of the step the core looks whether tensors are as they were, and where gradients are."""
 
     def __init__(self, tensors: Tensors, seen: Any, *arguments: Any):
-        self._now: Sequence[torch.Tensor] = ()
+        self.now: Sequence[torch.Tensor] = ()  # the gradients of this step
         super().__init__(*arguments)
+        self.steps = self.counts.item  # of 0: how many have been done
         self._of = tensors  # kept alive, as all below
         before, after = (ffi.from_buffer("double[]", numbers) for numbers in (tensors.before, tensors.after))
         self._counters = ffi.new("fastopt_torch_counter[]", len(tensors.counters))
@@ -35,24 +36,15 @@ class CorePlan(Plan):
 
     @property
     def grads(self) -> list[np.ndarray]:
-        return list(map(flat, self._now))
+        return list(map(flat, self.now))
 
     @grads.setter
     def grads(self, grads: Any) -> None:
         """The base binds gradients once; here each step has its own."""
-
-    def update(self, scalars, check_finite, factors=None, norm=-1.0, params=None, grads=None):
-        self._now = grads
-        return super().update(scalars, check_finite, factors, norm, params, grads)
-
-    @property
-    def steps(self) -> int:
-        """How many have been done."""
-        return self.counts.item(0)
 
     def count(self) -> None:
         """The core has set the counters already."""
 
     def release(self) -> None:
         """Keep no gradients alive."""
-        self._now = ()
+        self.now = ()

@@ -185,11 +185,10 @@ class Fused(torch.optim.Optimizer):
                 if binding.plan is None:
                     return
                 try:
-                    answer = self._try(binding, scale, clip_norm)
+                    if self._try(binding, binding.plan, scale, clip_norm) is not None:
+                        return
                 finally:
                     binding.plan.release()
-                if answer is not None:
-                    return
                 self._changes.some = True
             raise RuntimeError(
                 "tensors were changed by another thread while the optimizer looked at them; nothing was updated"
@@ -206,15 +205,18 @@ class Fused(torch.optim.Optimizer):
             binding.current(self.param_groups)
         return binding
 
-    def _try(self, binding: Binding, scale: float, clip_norm: float | None) -> bool | None:
+    def _try(self, binding: Binding, plan: Any, scale: float, clip_norm: float | None) -> bool | None:
         """A step, if all is as it was bound; None if not."""
         params, grads = binding.tensors(self.param_groups)
+        if len(params) != binding.count:
+            return None
+        plan.now = grads
         factors, norm = None, NO_NORM
         check = None if self.on_nonfinite == "ignore" else True
         if clip_norm is not None:
             for place in binding.shards:
                 self._kind.refuse_part(place.name, binding.h[0], clip_norm)
-            sums = binding.plan.grad_square_sums(params, grads)
+            sums = plan.grad_square_sums(params, grads)
             if sums is None:
                 return None
             norm = math.sqrt(sum(sums)) * abs(scale)
@@ -226,15 +228,15 @@ class Fused(torch.optim.Optimizer):
             else:
                 factors = [factor] * len(grads)
         binding.enter()
-        before = binding.plan.steps
+        before = plan.steps(0)
         try:
-            answer = binding.plan.update(binding.scalars(scale), check, factors, norm, params, grads)
+            answer = plan.update(binding.scalars(scale), check, factors, norm, params, grads)
             if answer:
                 binding.done(self._state)
         except Overflow:
             return self._refuse(binding, grads)
         except BaseException:  # a signal's handler raised, for one
-            if binding.plan.steps > before:
+            if plan.steps(0) > before:
                 surely(partial(binding.done, self._state))
             raise
         if not answer:

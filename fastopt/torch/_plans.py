@@ -44,9 +44,12 @@ class Tensors(NamedTuple):
 class Portable:
     """Any backend's plan, and the same looks in Python."""
 
+    now: Any  # the gradients of this step, which the core's plan wants to know
+
     def __init__(self, tensors: Tensors, plan: Any):
         self._tensors, self._plan, self._params = tensors, plan, [param for param, _ in tensors.arrays]
         self._seen = list(map(_look, tensors.written))
+        self.steps = plan.counts.item  # of 0: how many have been done
 
     def _fits(self, params: tuple[Any, ...], grads: tuple[Any, ...]) -> bool:
         t = self._tensors
@@ -72,11 +75,6 @@ class Portable:
         self._plan.bind_all(list(map(flat, grads)))
         return self._plan.update(scalars, check, factors, norm)
 
-    @property
-    def steps(self) -> int:
-        """How many have been done."""
-        return int(self._plan.counts[0])
-
     def count(self) -> None:
         """A step was done: set the counters."""
         for number, i in zip(self._tensors.counters, self._tensors.places, strict=True):
@@ -91,6 +89,7 @@ class Portable:
 
     def release(self) -> None:
         """Keep no gradients alive."""
+        self.now = None
         self._plan.bind_all(self._params)
 
 
