@@ -14,11 +14,24 @@ from typing import Any
 
 import fastopt as fo
 
-from . import in_torch, kernels, machine, measure, optimizers, pages, peers, processes, products, report, training
+from . import (
+    in_sklearn,
+    in_torch,
+    kernels,
+    machine,
+    measure,
+    optimizers,
+    pages,
+    peers,
+    processes,
+    products,
+    report,
+    training,
+)
 from .measure import Setup
 
 CASES = {"kernels": kernels.specs, "products": products.specs, "step": optimizers.specs,
-         "torch": in_torch.specs, "train": training.specs}  # fmt: skip
+         "sklearn": in_sklearn.specs, "torch": in_torch.specs, "train": training.specs}  # fmt: skip
 PROCESSES: dict[str, Callable[[Setup], list[dict[str, Any]]]] = {
     "memory": processes.memory,
     "import": lambda setup: [processes.imports(setup)],

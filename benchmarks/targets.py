@@ -8,6 +8,8 @@ import statistics
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from . import in_sklearn
+
 NUMPY = "numpy"  # the faster of the two ways
 TRAINING = "30-100-1 sigmoid, batch 32"
 BERT = "BERT-base, 194 tensors"
@@ -58,6 +60,8 @@ TARGETS = [
         Target("fastopt.torch, BERT-base's 194 tensors", "torch", limit, tuple(f"torch: {n}, {BERT}" for n in names))
         for limit, names in ((1.0, ("AdamW", "SGD", "Adagrad")), (2.5, ("NAdam", "RMSprop", "Adadelta")))
     ),
+    Target("fastopt.sklearn, networks of 100 units", "sklearn", 5.0, in_sklearn.SMALL),
+    Target("fastopt.sklearn, networks of 1000 units", "sklearn", 1.0, in_sklearn.LARGE),
     Target("batch norm forward + backward, five shapes, geometric mean", "torch", 3.0, _NORM_CASES, mean=True),
     Target("batch norm forward + backward, every one of the five", "torch", 1.2, _NORM_CASES),
     Target("logistic loss and gradient, 4096 to 1.6·10⁷", "torch", 5.0, _EVERY_LOGISTIC),

@@ -22,7 +22,7 @@ from . import _lbfgs
 from ._network import activations, linear_layers, network, shown, take_over, widths_of
 from ._objective import Objective
 from ._rows import RowOrder, dense, in_order, repeated
-from ._solver import decays_by_batch, optimizer_for, solvers
+from ._solver import decays_by_batch, name_of, optimizer_for, solvers
 from ._watch import CallbackSupportMixin, Watch
 
 ROWS_AT_ONCE = 4096  # of sparse data, in a prediction
@@ -176,7 +176,7 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         if self.solver == "lbfgs" and (self.batch_norm or any(self._dropout(hidden))):
             raise ValueError("solver='lbfgs' minimizes one fixed function: it takes no dropout and no batch_norm")
-        if self.schedule is not None and self.solver == "sgd" and self.learning_rate != "constant":
+        if self.schedule is not None and name_of(self.solver) == "sgd" and self.learning_rate != "constant":
             raise ValueError(f"schedule and learning_rate={self.learning_rate!r} both set the rate: give one of them")
         return [int(width) for width in hidden]
 

@@ -16,13 +16,18 @@ def solvers() -> dict[str, type]:
     }
 
 
+def name_of(solver: Any) -> str:
+    """The name of a solver in lower case; of a factory, none."""
+    return solver.lower() if isinstance(solver, str) else ""
+
+
 def decays_by_batch(estimator: Any) -> bool:
     """Whether alpha is scikit-learn's: an L2 term of the loss, divided by the sum of a batch's weights."""
     solver, mode = estimator.solver, estimator.weight_decay_mode
     if not isinstance(solver, str):
         return False
     if mode is None and solver != "lbfgs":
-        mode = signature(solvers()[solver.lower()]).parameters["weight_decay_mode"].default
+        mode = signature(solvers()[name_of(solver)]).parameters["weight_decay_mode"].default
     return mode in (None, "l2")
 
 
@@ -36,18 +41,22 @@ def optimizer_for(estimator: Any, model: fo.nn.Sequential) -> fo.optim.Optimizer
         return made
     linear = {f"{i}.weight" for i, layer in enumerate(model) if isinstance(layer, fo.nn.Linear)}
     params = model.parameters()
-    groups = [{"params": {name: param for name, param in params.items() if (name in linear) == own}} for own in (1, 0)]
-    groups[1]["weight_decay"] = 0.0  # type: ignore[assignment]
-    kind = solvers()[solver.lower()]
+    decayed = {name: param for name, param in params.items() if name in linear}
+    others = {name: param for name, param in params.items() if name not in linear}
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    name = name_of(solver)
+    kind = solvers()[name]
     accepted = signature(kind).parameters
+    if "use_muon" in accepted:  # is for matrices alone
+        groups[1]["use_muon"] = False
     options: dict[str, Any] = {"weight_decay": estimator.alpha}
     if "lr" in accepted:
         options["lr"] = estimator.learning_rate_init if estimator.schedule is None else estimator.schedule
     if "eps" in accepted and "betas" in accepted and len(accepted["betas"].default) == 2:
         options |= {"betas": (estimator.beta_1, estimator.beta_2), "eps": estimator.epsilon}
-    if solver == "adam":
+    if name == "adam":
         options["eps_hat"] = True
-    if solver == "sgd":
+    if name == "sgd":
         momentum = estimator.momentum
         options |= {"momentum": momentum, "nesterov": estimator.nesterovs_momentum and momentum > 0}
         options["lr_in_buffer"] = True

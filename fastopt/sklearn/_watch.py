@@ -8,6 +8,7 @@ import numpy as np
 
 from ..training.callbacks import Run
 from ._objective import Objective
+from ._solver import name_of
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -47,7 +48,7 @@ class Watch:
         if not own.early_stopping:
             better, own.best_loss_ = loss <= own.best_loss_ - own.tol, min(own.best_loss_, loss)
             own._no_improvement_count = 0 if better else own._no_improvement_count + 1
-        if own.solver == "sgd" and own.learning_rate == "invscaling":
+        if name_of(own.solver) == "sgd" and own.learning_rate == "invscaling":
             run.optimizer.lr = own.learning_rate_init / (own.t_ + 1) ** own.power_t
         if own._no_improvement_count > own.n_iter_no_change:
             self._no_better(run)
@@ -77,7 +78,7 @@ class Watch:
         own = self.estimator
         what = f"Validation {own.monitor}" if own.early_stopping else "Training loss"
         message = f"{what} did not improve more than tol={own.tol:f} for {own.n_iter_no_change} consecutive epochs."
-        if own.solver == "sgd" and own.learning_rate == "adaptive":
+        if name_of(own.solver) == "sgd" and own.learning_rate == "adaptive":
             if run.optimizer.lr > SMALLEST_RATE:
                 run.optimizer.lr /= 5.0
                 own._no_improvement_count = 0

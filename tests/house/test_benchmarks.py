@@ -55,7 +55,9 @@ def test_kernels_are_those_of_the_core():
 def test_every_targeted_case_exists():
     names = {spec.name for spec in specs(ALL)} | {"import, beyond NumPy"}
     wanted = {name for target in targets.TARGETS for name in target.cases}
-    assert {name for name in wanted if not name.startswith("torch: ")} <= names  # the others: tests/pytorch
+    assert {
+        name for name in wanted if not name.startswith(("torch: ", "sklearn: "))
+    } <= names  # they have their own tests
     assert {name for _, name in report.README} <= names
 
 
@@ -155,7 +157,7 @@ def test_the_command(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["nets"], "'nets' is none of kernels, products, step, torch, train, memory, import"),
+    (["nets"], "'nets' is none of kernels, products, step, sklearn, torch, train, memory, import"),
     (["--peers", "numpy,tf"], "--peers: 'tf' is none of numpy, torch"),
     (["--threads", "two"], "--threads: 'two' is not a list of whole numbers"),
     (["--threads", "0,2"], "--threads: 0 is less than 1"),

@@ -130,7 +130,9 @@ def test_every_optimizer_goes_on_after_pickling(name):
 def test_a_factory_and_names_in_any_case():
     made = MLPClassifier(solver=partial(fo.optim.AdamW, lr=0.01, weight_decay=0.1), **OPTIONS)
     assert same(clone(made).fit(X, Y), made.fit(X, Y))
-    assert same(MLPClassifier(solver="NAdam", **OPTIONS).fit(X, Y), MLPClassifier(solver="nadam", **OPTIONS).fit(X, Y))
+    for name in ("Adam", "SGD", "NAdam"):
+        upper, lower = (MLPClassifier(solver=each, **OPTIONS).fit(X, Y) for each in (name, name.lower()))
+        assert same(upper, lower)
     with pytest.raises(TypeError, match=r"solver must make an optimizer of fastopt\.optim, not dict"):
         MLPClassifier(solver=dict).fit(X, Y)
     with pytest.raises(ValueError, match="'solver' parameter"):
