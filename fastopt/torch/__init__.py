@@ -12,8 +12,7 @@ except ImportError as error:
 
 from ._classes import made
 
-_NOT_HERE = {"Optimizer", "Muon"}  # the latter takes whole matrices, which the tables of tensors do not know
-__all__ = [name for name in optim.__all__ if isinstance(getattr(optim, name), type) and name not in _NOT_HERE]
+__all__ = [name for name in optim.__all__ if isinstance(getattr(optim, name), type) and name != "Optimizer"]
 
 globals().update({name: made(name, __name__) for name in __all__})
 

@@ -15,10 +15,10 @@ from ..optim.momenta import mu
 from ..optim.schedule_free import ScheduleFree, to_power, warmed_up
 
 EXACT = 2**24  # a step count beyond is no float32
-# PyTorch's options of how to compute, not what.
-_HOW = {"foreach", "capturable", "differentiable", "fused"}
+# What PyTorch leaves to another optimizer.
+_NOT_HERE = {"Muon": {"use_muon", "betas"}}
 # The numbers in the state. PyTorch counts no steps of SGD: the first is that which finds no buffer.
-_NUMBERS = {"SGD": (), "NAdam": ("step", "mu_product"), "ASGD": ("step", "eta", "mu")}
+_NUMBERS = {"SGD": (), "Muon": (), "NAdam": ("step", "mu_product"), "ASGD": ("step", "eta", "mu")}
 _OF_A_MEAN = ("step", "weight_sum", "lr_max")  # what Schedule-Free optimizers sum up
 
 
@@ -31,7 +31,8 @@ class Kind:
         parameters = list(inspect.signature(self.ours.__init__).parameters.values())[2:]
         self.defaults = {p.name: p.default for p in parameters}
         shared = {} if self.theirs is None else dict(inspect.signature(self.theirs.__init__).parameters)
-        self.options = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters if self.theirs and p.name not in shared]
+        known = {*shared, *_NOT_HERE.get(name, ())}
+        self.options = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters if self.theirs and p.name not in known]
         given = [p for n, p in shared.items() if n not in ("self", "params", "kwargs")] or parameters
         self.parameters = [*given, *self.options]
         self.is_mean = issubclass(self.ours, ScheduleFree)
@@ -116,4 +117,4 @@ def _number(value: Any) -> Any:
 
 def elementwise(rule: str) -> bool:
     """Whether a rule looks at one element at a time, and so may be given a part of a tensor."""
-    return RULES[rule].direction is None
+    return RULES[rule].direction is None and not RULES[rule].of_matrix

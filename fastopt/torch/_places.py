@@ -21,8 +21,10 @@ class Place:
         self.pending: dict[str, torch.Tensor] = {}  # what begins with the step, or takes another's place
         self.is_shard = hasattr(param, "to_local")
         own = local(param.detach()) if self.is_shard else param
-        self.source = None if dense(own) else own.detach()  # has gaps, and is computed elsewhere
-        self.work = own if self.source is None else torch.empty_like(self.source)
+        fits = own.is_contiguous() if RULES[rule].of_matrix else True
+        self.source = None if fits and dense(own) else own.detach()  # is computed elsewhere
+        form = torch.preserve_format if fits else torch.contiguous_format
+        self.work = own if self.source is None else torch.empty_like(self.source, memory_format=form)
         found = found or {}
         self.numbers = [self._number(key, group, found.get(key)) for key in kind.numbers]
         self.fresh = not self.numbers and all(found.get(key) is None for key in RULES[rule].states)

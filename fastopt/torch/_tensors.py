@@ -64,8 +64,10 @@ def like(tensor: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 
 def flat(tensor: torch.Tensor) -> np.ndarray:
-    """A dense tensor's elements, as they lie in memory."""
-    return torch.as_strided(tensor.detach(), (tensor.numel(),), (1,)).numpy()
+    """A dense tensor's elements as they lie in memory; in its own shape, if that is their order."""
+    tensor = tensor.detach()
+    in_order = tensor.is_contiguous()
+    return (tensor if in_order else torch.as_strided(tensor, (tensor.numel(),), (1,))).numpy()
 
 
 def refuse_overlap(named: list[tuple[str, torch.Tensor]]) -> None:

@@ -10,8 +10,9 @@ BOTH = [name for name in ft.__all__ if hasattr(torch.optim, name)]
 SHAPES = [(), (7,), (5, 3), (2, 3, 4), (1, 1), (0, 3)]
 
 
-def parameters(dtype=torch.float64, shapes=SHAPES, seed=0):
-    """Parameters, one of them transposed and one with gaps."""
+def parameters(dtype=torch.float64, shapes=SHAPES, seed=0, name=""):
+    """Parameters, one of them transposed and one with gaps; matrices, where the optimizer called so takes no others."""
+    shapes = [shape for shape in shapes if len(shape) == 2 or name != "Muon"]
     generator = torch.Generator().manual_seed(seed)
     tensors = [torch.randn(shape, dtype=dtype, generator=generator) for shape in shapes]
     tensors += [

@@ -36,7 +36,7 @@ class TestEach:
             torch.testing.assert_close(p.float(), params[0])
 
     def test_a_copy_has_all_public_attributes(self, name):
-        optimizer = getattr(ft, name)(parameters(), clip_norm=2.0, on_nonfinite="skip")
+        optimizer = getattr(ft, name)(parameters(name=name), clip_norm=2.0, on_nonfinite="skip")
         optimizer.skipped_steps = 3
         public = {key: value for key, value in vars(optimizer).items() if not key.startswith("_")}
         other = copy.deepcopy(optimizer)
@@ -48,7 +48,7 @@ class TestEach:
 @pytest.mark.parametrize("name", BOTH)
 def test_older_checkpoints(name):
     """Steps that are numbers, and groups without the options that came later."""
-    params, options = parameters(), {"momentum": 0.9} if name == "SGD" else {}
+    params, options = parameters(name=name), {"momentum": 0.9} if name == "SGD" else {}
     others = copies(params)
     ours, theirs = getattr(ft, name)(params, **options), getattr(torch.optim, name)(others, **options)
     steps(ours, theirs, params, others, 2)

@@ -32,7 +32,7 @@ def through_a_file(state_dict):
 @pytest.mark.parametrize("name", BOTH)
 @pytest.mark.parametrize("to_ours", [True, False])
 def test_checkpoints_of_one_load_into_the_other(name, to_ours):
-    params = parameters()
+    params = parameters(name=name)
     others = copies(params)
     first, of_first, of_other = made(name, params, torch.optim if to_ours else ft), params, others
     for i in range(4):
@@ -52,7 +52,7 @@ def test_checkpoints_of_one_load_into_the_other(name, to_ours):
     "way", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o)), "file"], ids=["copy", "pickle", "file"]
 )
 def test_copies_go_on_alike(name, way):
-    params = parameters()
+    params = parameters(name=name)
     optimizer = made(name, params)
     for i in range(3):
         give_gradients(i, params)
