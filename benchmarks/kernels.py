@@ -13,26 +13,22 @@ import numpy as np
 import fastopt as fo
 from fastopt import _backends
 from fastopt._specification import transcendental
+from fastopt._specification.kernels import KERNELS
 from fastopt._specification.rules import RULES
 
 from . import layers
 from .measure import FASTOPT, Case, Setup, Side, Spec, Sweep, fastopt_settings, returning
 from .peers import torch_settings
 
-# what a backend offers beside kernels: the table of an optimizer's tensors (see RULES), and helpers
-NOT_KERNELS = {"Plan", "bind", "batch_norm_scratch", "isolated"}
+# Parts of steps, which are timed with the steps; and kernels that are none of a program's.
+PARTS = {"add", "add_up", "copy", "dropout_backward", "dropout_forward", "gather_rows", "highway", "highway_backward",
+         "scale_rows"}  # fmt: skip
+OTHERS = {"any_nonfinite", "count_labels", "square_sum"}
 
 
 def kernels() -> set[str]:
     """The names of all kernels, which every backend has."""
-    return {
-        name
-        for name, value in vars(_backends.load("numpy")).items()
-        if not name.startswith("_")
-        and callable(value)
-        and value.__module__.startswith("fastopt._backends")
-        and name in vars(_backends.load("numba"))
-    } - NOT_KERNELS
+    return (set(KERNELS) | OTHERS) - PARTS
 
 
 def elementwise() -> dict[str, tuple[str, ...]]:

@@ -143,6 +143,50 @@ double fastopt_square_sum(int dtype, const void *x, size_t n);
 /* Whether any of n elements, times scale, is inf or NaN. */
 int fastopt_any_nonfinite(int dtype, const void *x, size_t n, double scale);
 
+/* ---- programs -------------------------------------------------------------------------------- */
+
+enum { FASTOPT_MAX_ARRAYS = 11, FASTOPT_MAX_WHOLE = 8, FASTOPT_MAX_REALS = 4 };
+
+/* One call of a kernel: its arguments in the order of its function, arrays first, then whole numbers, then numbers. What the
+ * function returns, if anything, goes to `result`. */
+typedef struct {
+    int32_t kernel, dtype;
+    void *array[FASTOPT_MAX_ARRAYS];
+    int64_t whole[FASTOPT_MAX_WHOLE];
+    double real[FASTOPT_MAX_REALS];
+    double result;
+} fastopt_instruction;
+
+/* An array of an instruction that lies elsewhere in every step: so many bytes after where it was in the one before. */
+typedef struct {
+    fastopt_instruction *instruction;
+    void *first;
+    size_t bytes;
+    int32_t array;
+} fastopt_operand;
+
+/* Where a kernel stands in the table (kernels.def), or -1; how many arrays, whole numbers and numbers it takes. */
+int fastopt_kernel_index(const char *name);
+int fastopt_kernel_arrays(int kernel);
+int fastopt_kernel_whole(int kernel);
+int fastopt_kernel_reals(int kernel);
+
+/* Run `count` instructions, one after the other, with the operands as they lie in this step; the answer is how many were run
+ * before one that ended the program, whose result says why; or `count`. */
+size_t fastopt_run(fastopt_instruction *const *program, size_t count, const fastopt_operand *moving, size_t moving_count,
+                   size_t step);
+
+/* What ends a program: arrays that are not as they were taken, and an optimizer's step that was not done. */
+int fastopt_pins_unchanged(int dtype, const fastopt_pin *pins, size_t count);
+int fastopt_step(int dtype, fastopt_plan *plan, int check_finite, int certain, double grad_norm);
+
+/* Rows of x[count][width], of this dtype, from rows of X, of the dtype `from`. */
+void fastopt_gather_rows(int dtype, const void *X, const int64_t *rows, void *x, size_t count, size_t width, int from);
+/* out[bytes] = x[bytes]. */
+void fastopt_copy(int dtype, const void *x, void *out, size_t bytes);
+/* The sum of n elements, in double. */
+double fastopt_add_up(int dtype, const void *x, size_t n);
+
 /* ---- functions of n elements ------------------------------------------------------------------ */
 
 /* out may be x, but not overlap a part of it, and all arrays must be aligned: else nothing is written, and the answer is -1;
@@ -153,6 +197,7 @@ int fastopt_sigmoid(int dtype, const void *x, void *out, size_t n);
 int fastopt_tanh(int dtype, const void *x, void *out, size_t n);
 int fastopt_relu(int dtype, const void *x, void *out, size_t n);
 int fastopt_softplus(int dtype, const void *x, void *out, size_t n);
+int fastopt_add(int dtype, const void *x, const void *y, void *out, size_t n);
 int fastopt_log_sigmoid(int dtype, const void *x, void *out, size_t n);
 
 /* dx from dy and what the function gave; dx may be either, and so on. The last two need what it was given. */
@@ -167,6 +212,8 @@ void fastopt_bias_add(int dtype, void *x, const void *bias, size_t rows, size_t 
 void fastopt_bias_sigmoid(int dtype, void *x, const void *bias, size_t rows, size_t columns);
 void fastopt_bias_tanh(int dtype, void *x, const void *bias, size_t rows, size_t columns);
 void fastopt_bias_relu(int dtype, void *x, const void *bias, size_t rows, size_t columns);
+/* x[rows][columns], every row times its weight. */
+void fastopt_scale_rows(int dtype, void *x, const void *weight, size_t rows, size_t columns);
 /* sums[columns] = sum over the rows of x[rows][columns]. */
 void fastopt_column_sums(int dtype, const void *x, void *sums, size_t rows, size_t columns);
 
@@ -176,29 +223,37 @@ enum { FASTOPT_NORM_IDENTITY, FASTOPT_NORM_RELU, FASTOPT_NORM_SIGMOID, FASTOPT_N
 /* Batch norm of x[outer][channels][inner] (norm.inc), and the activation of it. gamma, beta and the running statistics,
  * [channels], may be NULL, the latter in training only: they become keep * running + momentum * (mean, correction *
  * variance). statistics[3][channels] is for the way back; scratch has room for fastopt_batch_norm_scratch numbers.
- * y may be x, and dx may be dy.
+ * y may be x, and dx may be dy. `tracked`, which may be NULL, counts the batches
+ * of training; with a momentum of NaN, they all count alike in the running statistics. `trained`, if it is not NULL, tells
+ * the way back whether this was training.
  *
  * On the way back, dy is the gradient with respect to the activation's result, which is y. It may be NULL but with sigmoid
  * and tanh, and beta but with relu, if it was forward. */
 size_t fastopt_batch_norm_scratch(size_t outer, size_t channels, size_t inner);
 void fastopt_batch_norm(int dtype, const void *x, const void *gamma, const void *beta, void *running_mean,
-                        void *running_var, void *y, void *statistics, double *scratch, size_t outer, size_t channels,
-                        size_t inner, int training, double eps, double momentum, double keep, double correction,
-                        int activation);
+                        void *running_var, void *y, void *statistics, double *scratch, int64_t *tracked, int64_t *trained,
+                        size_t outer, size_t channels, size_t inner, int training, int activation, double eps,
+                        double momentum, double keep, double correction);
 void fastopt_batch_norm_backward(int dtype, const void *dy, const void *x, const void *y, const void *gamma,
                                  const void *beta, void *statistics, void *dx, void *dgamma, void *dbeta,
-                                 double *scratch, size_t outer, size_t channels, size_t inner, int training,
-                                 int activation);
+                                 double *scratch, const int64_t *trained, size_t outer, size_t channels, size_t inner,
+                                 int training, int activation);
 
 /* out = softmax of every row of x[rows][classes]; out may be x, as above, and the answer is the same. */
 int fastopt_softmax(int dtype, const void *x, void *out, size_t rows, size_t classes);
+
+/* A highway's mixture of what it makes of x, h, and x itself by the gate t: y = h t + x (1 - t); and back: dt = (h - x) dy,
+ * dx = dy (1 - t), and dh = dy t, which may be dy. */
+void fastopt_highway(int dtype, const void *h, const void *t, const void *x, void *y, size_t n);
+void fastopt_highway_backward(int dtype, const void *dy, const void *h, const void *t, const void *x, void *dh, void *dt,
+                              void *dx, size_t n);
 
 /* c[m][n] = activation(a[m][k] b[k][n] + bias[n]), with the bits of one after the other (matmul.inc); bias may be NULL, the
  * activation is one of FASTOPT_NORM_. c has no gaps and overlaps nothing. The strides are those of elements, in elements; of each
  * matrix one stride is 1, or stands where there is one element. The answer is -1, and nothing is written, if a pointer is no
  * multiple of its element's size; otherwise it is 0. */
-int fastopt_matmul(int dtype, const void *a, ptrdiff_t a_row, ptrdiff_t a_k, const void *b, ptrdiff_t b_k,
-                   ptrdiff_t b_column, void *c, const void *bias, size_t m, size_t n, size_t k, int activation);
+int fastopt_matmul(int dtype, const void *a, const void *b, void *c, const void *bias, size_t m, size_t n, size_t k,
+                   ptrdiff_t a_row, ptrdiff_t a_k, ptrdiff_t b_k, ptrdiff_t b_column, int activation);
 
 /* Losses: dz may be z or y, but not overlap a part of them, and all arrays must
  * be aligned: else nothing is written, and the answer is NaN. */
@@ -209,8 +264,8 @@ double fastopt_logistic_loss(int dtype, const void *z, const void *y, void *loss
 
 /* The same, with weights of element i weight[i mod weight_period] and, for the part that y stands for, of
  * pos_weight[i mod pos_weight_period], either of which may be NULL, and targets y * y_scale + y_shift. */
-double fastopt_weighted_logistic_loss(int dtype, const void *z, const void *y, const void *weight, size_t weight_period,
-                                      const void *pos_weight, size_t pos_weight_period, void *losses, void *dz, size_t n,
+double fastopt_weighted_logistic_loss(int dtype, const void *z, const void *y, const void *weight, const void *pos_weight,
+                                      void *losses, void *dz, size_t n, size_t weight_period, size_t pos_weight_period,
                                       double scale, double y_scale, double y_shift);
 
 /* Squared differences: dz = scale * (z - y). */
@@ -222,12 +277,18 @@ int64_t fastopt_count_labels(const int64_t *labels, size_t n, size_t classes, in
 /* Cross-entropy of softmax(z[rows][classes]) with the labels, which lie in [0, classes) or are ignore_index, or else make
  * a row's loss and gradient NaN; weight[classes], whose sum (or the number of classes) is total_weight, may be NULL; `smoothing` of the target goes to all classes. */
 double fastopt_softmax_cross_entropy(int dtype, const void *z, const int64_t *labels, const void *weight, void *losses,
-                                     void *dz, size_t rows, size_t classes, double scale, double total_weight,
-                                     double smoothing, int64_t ignore_index);
+                                     void *dz, size_t rows, size_t classes, int64_t ignore_index, double scale,
+                                     double total_weight, double smoothing);
 
 /* Dropout: out[i] = scale * x[i], or 0 where the random word of (seed, draw, position + i) is below the threshold. */
 void fastopt_dropout(int dtype, const void *x, void *out, size_t n, uint64_t position, uint64_t seed, uint64_t draw,
                      uint32_t threshold, double scale);
+
+/* The same as a layer has it, which keeps seed and draw, and counts the draws. `used` is for the way back. */
+enum { FASTOPT_DROP_NOTHING, FASTOPT_DROP_SOME, FASTOPT_DROP_ALL, FASTOPT_EVALUATE };
+void fastopt_dropout_forward(int dtype, const void *x, void *out, const uint64_t *seed, uint64_t *draw, uint64_t *used,
+                             size_t n, int what, uint32_t threshold, double scale);
+void fastopt_dropout_backward(int dtype, const void *dy, void *dx, const uint64_t *used, size_t n);
 
 /* ---- instruction sets and threads ------------------------------------------------------------- */
 

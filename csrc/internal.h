@@ -60,20 +60,16 @@ typedef struct {
     void (*divide)(void *x, double by, size_t n);
     void (*combine)(void *out, double alpha, const void *x, double beta, const void *y, size_t n);
     double (*square_sum)(const void *x, size_t n);
+    double (*add_up)(const void *x, size_t n);
     int (*any_beyond)(const void *x, size_t n, double scale, double limit);
-    void (*exp)(const void *x, void *out, size_t n);
-    void (*log1p_unit)(const void *x, void *out, size_t n);
     /* activation.inc */
-    void (*sigmoid)(const void *x, void *out, size_t n);
-    void (*tanh)(const void *x, void *out, size_t n);
-    void (*relu)(const void *x, void *out, size_t n);
-    void (*softplus)(const void *x, void *out, size_t n);
-    void (*log_sigmoid)(const void *x, void *out, size_t n);
-    void (*sigmoid_backward)(const void *dy, const void *value, void *dx, size_t n);
-    void (*tanh_backward)(const void *dy, const void *value, void *dx, size_t n);
-    void (*relu_backward)(const void *dy, const void *value, void *dx, size_t n);
-    void (*softplus_backward)(const void *dy, const void *value, void *dx, size_t n);
-    void (*log_sigmoid_backward)(const void *dy, const void *value, void *dx, size_t n);
+#define UNARY(name) void (*name)(const void *x, void *out, size_t n);
+#define BINARY(name) void (*name)(const void *x, const void *y, void *out, size_t n);
+#include "kernels/kernels.def"
+    void (*highway)(const void *h, const void *t, const void *x, void *y, size_t n);
+    void (*highway_backward)(const void *dy, const void *h, const void *t, const void *x, void *dh, void *dt, void *dx,
+                             size_t n);
+    void (*scale_rows)(void *x, const void *weight, size_t rows, size_t columns);
     void (*bias_add)(void *x, const void *bias, size_t rows, size_t columns);
     void (*bias_sigmoid)(void *x, const void *bias, size_t rows, size_t columns);
     void (*bias_tanh)(void *x, const void *bias, size_t rows, size_t columns);

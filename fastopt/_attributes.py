@@ -39,6 +39,15 @@ class UnknownAttribute(AttributeError):
         return f"{type(thing).__name__} has no attribute {name!r}" + (f": did you mean {meant[0]!r}?" if meant else "")
 
 
+class _Changes:
+    """``last`` is another object after every change of an attribute that takes effect."""
+
+    last = object()
+
+
+changes = _Changes()
+
+
 class Attributes:
     """A class whose attributes take effect whenever they are set, or cannot be set.
 
@@ -67,6 +76,8 @@ class Attributes:
             if not fixed:
                 raise UnknownAttribute(self, name)
         object.__setattr__(self, name, value)
+        if check is not None:
+            changes.last = object()
 
     def __getattr__(self, name: str) -> Any:  # called where there is no such attribute
         raise UnknownAttribute(self, name)

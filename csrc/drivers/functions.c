@@ -2,6 +2,7 @@
 #include "platform/environment.h"
 #include "kernels/loss.h"
 #include <math.h>
+#include <string.h>
 
 /* ---- element by element ----------------------------------------------------------------------- */
 
@@ -39,12 +40,12 @@ static int run_elementwise(elementwise t)
     return 0;
 }
 
-#define UNARY(name, normal)                                                                                           \
+#define UNARY(name)                                                                                           \
     int fastopt_##name(int dtype, const void *x, void *out, size_t n)                                         \
     {                                                                                                         \
         return run_elementwise((elementwise){                                                                 \
             .unary = fastopt_kernels(dtype)->name, .x = x, .out = out, .n = n, .item = item_size(dtype),      \
-            .of_normal = normal});                                                                            \
+            .of_normal = fastopt_kernels(dtype)->name == fastopt_kernels(dtype)->sigmoid});                   \
     }
 #define BINARY(name)                                                                                          \
     int fastopt_##name(int dtype, const void *x, const void *y, void *out, size_t n)                          \
@@ -52,19 +53,90 @@ static int run_elementwise(elementwise t)
         return run_elementwise((elementwise){                                                                 \
             .binary = fastopt_kernels(dtype)->name, .x = x, .y = y, .out = out, .n = n, .item = item_size(dtype)}); \
     }
+#include "kernels/kernels.def"
 
-UNARY(exp, 0)
-UNARY(log1p_unit, 0)
-UNARY(sigmoid, 1)
-UNARY(tanh, 0)
-UNARY(relu, 0)
-UNARY(softplus, 0)
-UNARY(log_sigmoid, 0)
-BINARY(sigmoid_backward)
-BINARY(tanh_backward)
-BINARY(relu_backward)
-BINARY(softplus_backward)
-BINARY(log_sigmoid_backward)
+/* ---- copies ----------------------------------------------------------------------------------- */
+
+typedef struct {
+    const char *x;
+    char *out;
+    size_t bytes, piece;
+} copy_task;
+
+static void copy_piece(void *task, size_t i)
+{
+    const copy_task *t = task;
+    memcpy(t->out + i * t->piece, t->x + i * t->piece, smaller(t->piece, t->bytes - i * t->piece));
+}
+
+void fastopt_copy(int dtype, const void *x, void *out, size_t bytes)
+{
+    copy_task t = {x, out, bytes, BLOCK * item_size(dtype)};
+    for_blocks(bytes / item_size(dtype), blocks_of(bytes, t.piece), copy_piece, &t);
+}
+
+typedef struct {
+    const char *X;
+    char *x;
+    const int64_t *rows;
+    size_t count, width, together, item;
+    int from, dtype;
+} gather_task;
+
+static void gather_block(void *task, size_t i)
+{
+    const gather_task *t = task;
+    const size_t begin = i * t->together, end = smaller(begin + t->together, t->count);
+    for (size_t r = begin; r < end; r++) {
+        char *to = t->x + r * t->width * t->item;
+        const size_t first = (size_t)t->rows[r] * t->width;
+        if (t->from == t->dtype)
+            memcpy(to, t->X + first * t->item, t->width * t->item);
+        else if (t->dtype == FASTOPT_FLOAT32)
+            for (size_t c = 0; c < t->width; c++)
+                ((float *)to)[c] = (float)((const double *)t->X)[first + c];
+        else
+            for (size_t c = 0; c < t->width; c++)
+                ((double *)to)[c] = ((const float *)t->X)[first + c];
+    }
+}
+
+void fastopt_gather_rows(int dtype, const void *X, const int64_t *rows, void *x, size_t count, size_t width, int from)
+{
+    const size_t together = width < BLOCK ? BLOCK / (width ? width : 1) : 1;
+    gather_task t = {X, x, rows, count, width, together, item_size(dtype), from, dtype};
+    for_blocks(count * width, blocks_of(count, together), gather_block, &t);
+}
+
+typedef struct {
+    const kernel_table *kernels;
+    const char *dy, *h, *t, *x;
+    char *dh, *dt, *dx;
+    size_t n, item;
+} highway_task;
+
+static void highway_block(void *task, size_t i)
+{
+    const highway_task *t = task;
+    const size_t begin = i * BLOCK, n = smaller(BLOCK, t->n - begin), at = begin * t->item;
+    if (t->dy)
+        t->kernels->highway_backward(t->dy + at, t->h + at, t->t + at, t->x + at, t->dh + at, t->dt + at, t->dx + at, n);
+    else
+        t->kernels->highway(t->h + at, t->t + at, t->x + at, t->dh + at, n);
+}
+
+void fastopt_highway(int dtype, const void *h, const void *t, const void *x, void *y, size_t n)
+{
+    highway_task task = {fastopt_kernels(dtype), NULL, h, t, x, y, NULL, NULL, n, item_size(dtype)};
+    for_blocks(n, blocks_of(n, BLOCK), highway_block, &task);
+}
+
+void fastopt_highway_backward(int dtype, const void *dy, const void *h, const void *t, const void *x, void *dh, void *dt,
+                              void *dx, size_t n)
+{
+    highway_task task = {fastopt_kernels(dtype), dy, h, t, x, dh, dt, dx, n, item_size(dtype)};
+    for_blocks(n, blocks_of(n, BLOCK), highway_block, &task);
+}
 
 int fastopt_any_nonfinite(int dtype, const void *x, size_t n, double scale)
 {
@@ -111,6 +183,11 @@ WITH_BIAS(bias_sigmoid, 1)
 WITH_BIAS(bias_tanh, 0)
 WITH_BIAS(bias_relu, 0)
 
+void fastopt_scale_rows(int dtype, void *x, const void *weight, size_t rows, size_t columns)
+{
+    fastopt_kernels(dtype)->scale_rows(x, weight, rows, columns);
+}
+
 typedef struct {
     void (*kernel)(const void *x, void *out, size_t rows, size_t classes);
     const char *x;
@@ -135,35 +212,45 @@ int fastopt_softmax(int dtype, const void *x, void *out, size_t rows, size_t cla
     return 0;
 }
 
-/* ---- the sum of squares ----------------------------------------------------------------------- */
+/* ---- sums ------------------------------------------------------------------------------------- */
 
 /* Blocks are added up in order, SUMS of them at a time. */
 enum { SUMS = 256 };
 
 typedef struct {
-    const kernel_table *kernels;
+    double (*kernel)(const void *x, size_t n);
     const char *x;
     size_t n, item;
     double sums[SUMS];
-} square_task;
+} sum_task;
 
-static void square_block(void *task, size_t i)
+static void sum_block(void *task, size_t i)
 {
-    square_task *t = task;
-    t->sums[i] = t->kernels->square_sum(t->x + i * BLOCK * t->item, smaller(BLOCK, t->n - i * BLOCK));
+    sum_task *t = task;
+    t->sums[i] = t->kernel(t->x + i * BLOCK * t->item, smaller(BLOCK, t->n - i * BLOCK));
 }
 
-double fastopt_square_sum(int dtype, const void *x, size_t n)
+static double run_sum(double (*kernel)(const void *x, size_t n), const void *x, size_t n, size_t item)
 {
     const size_t round = (size_t)SUMS * BLOCK;
-    square_task t = {.kernels = fastopt_kernels(dtype), .item = item_size(dtype)};
+    sum_task t = {.kernel = kernel, .item = item};
     double total = 0;
     for (size_t begin = 0; begin < n; begin += round) {
         t.x = (const char *)x + begin * t.item;
         t.n = smaller(round, n - begin);
-        for_blocks(t.n, blocks_of(t.n, BLOCK), square_block, &t);
+        for_blocks(t.n, blocks_of(t.n, BLOCK), sum_block, &t);
         for (size_t i = 0; i < blocks_of(t.n, BLOCK); i++)
             total += t.sums[i];
     }
     return total;
+}
+
+double fastopt_square_sum(int dtype, const void *x, size_t n)
+{
+    return run_sum(fastopt_kernels(dtype)->square_sum, x, n, item_size(dtype));
+}
+
+double fastopt_add_up(int dtype, const void *x, size_t n)
+{
+    return run_sum(fastopt_kernels(dtype)->add_up, x, n, item_size(dtype));
 }

@@ -35,8 +35,8 @@ double fastopt_logistic_loss(int dtype, const void *z, const void *y, void *loss
                            .scale = scale, .n = n, .block = BLOCK}, n, item_size(dtype));
 }
 
-double fastopt_weighted_logistic_loss(int dtype, const void *z, const void *y, const void *weight, size_t weight_period,
-                                      const void *pos_weight, size_t pos_weight_period, void *losses, void *dz, size_t n,
+double fastopt_weighted_logistic_loss(int dtype, const void *z, const void *y, const void *weight, const void *pos_weight,
+                                      void *losses, void *dz, size_t n, size_t weight_period, size_t pos_weight_period,
                                       double scale, double y_scale, double y_shift)
 {
     return run((loss_task){.kernel = fastopt_kernels(dtype)->weighted_logistic_loss, .z = z, .y = y, .losses = losses,
@@ -64,8 +64,8 @@ int64_t fastopt_count_labels(const int64_t *labels, size_t n, size_t classes, in
 }
 
 double fastopt_softmax_cross_entropy(int dtype, const void *z, const int64_t *labels, const void *weight, void *losses,
-                                     void *dz, size_t rows, size_t classes, double scale, double total_weight,
-                                     double smoothing, int64_t ignore_index)
+                                     void *dz, size_t rows, size_t classes, int64_t ignore_index, double scale,
+                                     double total_weight, double smoothing)
 {
     const size_t block = classes < BLOCK ? BLOCK / classes : 1;
     const int narrow = classes < NARROW;

@@ -51,8 +51,8 @@ static void matmul_part(void *task, size_t i)
     }
 }
 
-int fastopt_matmul(int dtype, const void *a, ptrdiff_t a_row, ptrdiff_t a_k, const void *b, ptrdiff_t b_k,
-                   ptrdiff_t b_column, void *c, const void *bias, size_t m, size_t n, size_t k, int activation)
+int fastopt_matmul(int dtype, const void *a, const void *b, void *c, const void *bias, size_t m, size_t n, size_t k,
+                   ptrdiff_t a_row, ptrdiff_t a_k, ptrdiff_t b_k, ptrdiff_t b_column, int activation)
 {
     const kernel_table *kernels = fastopt_kernels(dtype);
     void (*const with_bias[])(void *, const void *, size_t, size_t) = {

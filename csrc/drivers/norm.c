@@ -4,6 +4,7 @@
  * twice as long, since pieces of rows a page apart come at a fraction of the memory's bandwidth. */
 #include "kernels/norm.h"
 #include "platform/stream.h"
+#include <math.h>
 
 enum {
     STREAM_FROM = 8 << 20, /* bytes of a result from which on it goes past the cache */
@@ -259,10 +260,16 @@ static void run(int dtype, norm_task t, double *scratch)
 }
 
 void fastopt_batch_norm(int dtype, const void *x, const void *gamma, const void *beta, void *running_mean,
-                        void *running_var, void *y, void *statistics, double *scratch, size_t outer, size_t channels,
-                        size_t inner, int training, double eps, double momentum, double keep, double correction,
-                        int activation)
+                        void *running_var, void *y, void *statistics, double *scratch, int64_t *tracked, int64_t *trained,
+                        size_t outer, size_t channels, size_t inner, int training, int activation, double eps,
+                        double momentum, double keep, double correction)
 {
+    if (trained)
+        *trained = training;
+    if (tracked && training && ++*tracked && isnan(momentum)) {
+        momentum = 1.0 / (double)*tracked;
+        keep = 1.0 - momentum;
+    }
     run(dtype, (norm_task){.x = x, .gamma = gamma, .beta = beta, .running_mean = running_mean,
                            .running_var = running_var, .out = y, .statistics = statistics, .outer = outer,
                            .channels = channels, .inner = inner, .training = training, .eps = eps,
@@ -272,10 +279,10 @@ void fastopt_batch_norm(int dtype, const void *x, const void *gamma, const void 
 
 void fastopt_batch_norm_backward(int dtype, const void *dy, const void *x, const void *y, const void *gamma,
                                  const void *beta, void *statistics, void *dx, void *dgamma, void *dbeta,
-                                 double *scratch, size_t outer, size_t channels, size_t inner, int training,
-                                 int activation)
+                                 double *scratch, const int64_t *trained, size_t outer, size_t channels, size_t inner,
+                                 int training, int activation)
 {
     run(dtype, (norm_task){.x = x, .dy = dy, .y = y, .gamma = gamma, .beta = beta, .out = dx, .statistics = statistics,
                            .dgamma = dgamma, .dbeta = dbeta, .outer = outer, .channels = channels, .inner = inner,
-                           .training = training, .activation = activation}, scratch);
+                           .training = trained ? *trained != 0 : training, .activation = activation}, scratch);
 }

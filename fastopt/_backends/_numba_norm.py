@@ -153,13 +153,16 @@ def batch_norm(
     y: np.ndarray,
     statistics: np.ndarray,
     scratch: np.ndarray,
+    tracked: np.ndarray | None,
+    trained: np.ndarray | None,
     training: bool,
+    activation: int,
     eps: float,
     momentum: float,
     keep: float,
     correction: float,
-    activation: int,
 ) -> None:
+    momentum, keep = reference.count_batch(tracked, trained, training, momentum, keep)
     if x.shape[1] == 0:
         return
 
@@ -184,9 +187,11 @@ def batch_norm_backward(
     dgamma: np.ndarray,
     dbeta: np.ndarray,
     scratch: np.ndarray,
+    trained: np.ndarray | None,
     training: bool,
     activation: int,
 ) -> None:
+    training = training if trained is None else bool(trained)
     if x.shape[1] == 0:
         return
     if activation:

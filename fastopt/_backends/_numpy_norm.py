@@ -159,6 +159,20 @@ def batch_norm_scratch(outer: int, channels: int, inner: int) -> int:
     return 0
 
 
+def count_batch(
+    tracked: np.ndarray | None, trained: np.ndarray | None, training: bool, momentum: float, keep: float
+) -> tuple[float, float]:
+    """Count a batch, and tell ``trained`` what it is; the new share of the running statistics and the old."""
+    if trained is not None:
+        trained[...] = training
+    if tracked is not None and training:
+        tracked[...] = tracked.item() + 1
+        if momentum != momentum:  # NaN: all batches count alike
+            momentum = 1.0 / tracked.item()
+            keep = 1.0 - momentum
+    return momentum, keep
+
+
 def _forward(x, statistics, gamma, beta):
     center, scale, offset = forward_coefficients(statistics, gamma, beta)
     return (x - center) * scale + offset
@@ -174,14 +188,17 @@ def batch_norm(
     y: np.ndarray,
     statistics: np.ndarray,
     scratch: np.ndarray,
+    tracked: np.ndarray | None,
+    trained: np.ndarray | None,
     training: bool,
+    activation: int,
     eps: float,
     momentum: float,
     keep: float,
     correction: float,
-    activation: int,
 ) -> None:
     """y, the statistics [3, channels] that the way back needs, and the running ones: keep * old + momentum * new."""
+    momentum, keep = count_batch(tracked, trained, training, momentum, keep)
     if x.shape[1] == 0:
         return
     forward_statistics(
@@ -204,6 +221,7 @@ def batch_norm_backward(
     dgamma: np.ndarray,
     dbeta: np.ndarray,
     scratch: np.ndarray,
+    trained: np.ndarray | None,
     training: bool,
     activation: int,
 ) -> None:
@@ -212,6 +230,7 @@ def batch_norm_backward(
     The gradient goes back through the activation first: by its result y or, where that is None, by what it was given,
     which is computed again.
     """
+    training = training if trained is None else bool(trained)
     if x.shape[1] == 0:
         return
     if activation:

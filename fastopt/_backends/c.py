@@ -2,27 +2,25 @@
 
 import struct
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
 
 from .._interface import ffi, lib
 from .._pins import HEADER, ITEMS, Pins, fit
+from .._specification.kernels import ELEMENTWISE, KERNELS
 from .._specification.rules import RULES, SQUARES, Overflow, refuse_scalars, scalar_limits
 from . import memory as _memory
 from . import numpy as reference
 from .numpy import NO_NORM
+from .program import Moving, Stopped, of_step
 
 _address, _WRITTEN, _NULL = ffi.from_buffer, ffi.typeof("char[]"), ffi.NULL
 _update, _MOVED = lib.fastopt_update, lib.FASTOPT_MOVED
 _DTYPE = {np.dtype(np.float32): lib.FASTOPT_FLOAT32, np.dtype(np.float64): lib.FASTOPT_FLOAT64}
 _NO_PINS = ffi.new("fastopt_pin *")
 Objects = tuple[Any, ...] | None
-
-
-def _or_null(x: np.ndarray | None):
-    return _NULL if x is None else _address(x)
 
 
 class Plan:
@@ -176,6 +174,62 @@ def square_sum(x: np.ndarray) -> float:
     return lib.fastopt_square_sum(_DTYPE[x.dtype], _address(x), x.size)
 
 
+# ---- kernels --------------------------------------------------------------------------------------
+
+
+def _operand(x: np.ndarray) -> tuple[int, int]:
+    """The strides of a matrix in elements, which has neighbours in memory along one of them."""
+    (rows, columns), (row, column), item = x.shape, x.strides, x.itemsize
+    if (row % item and rows > 1) or (column % item and columns > 1) or (item not in (row, column) and 1 not in x.shape):
+        raise ValueError("neither rows nor columns lie in one piece")
+    return row // item, column // item
+
+
+def _first(x: np.ndarray) -> Any:
+    """Where a matrix begins, however it lies."""
+    flags = x.flags
+    if flags.c_contiguous:
+        return _address(x)
+    return _address(x.T) if flags.f_contiguous else ffi.cast("char *", _memory.address(x))
+
+
+def _size(x: np.ndarray, *_: Any) -> tuple[int, ...]:
+    return (x.size,)
+
+
+def _shape(x: np.ndarray, *_: Any) -> tuple[int, ...]:
+    return x.shape
+
+
+def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | None) -> tuple[int, ...]:
+    (rows, columns), inner = out.shape, a.shape[1]
+    left = (inner, 1) if a.flags.c_contiguous else _operand(a)
+    right = (columns, 1) if b.flags.c_contiguous else _operand(b)
+    return rows, columns, inner, *left, *right
+
+
+def _periods(
+    z: np.ndarray, y: Any, weight: np.ndarray | None, pos_weight: np.ndarray | None, *_: Any
+) -> tuple[int, ...]:
+    return z.size, 1 if weight is None else weight.size, 1 if pos_weight is None else pos_weight.size
+
+
+# The whole numbers that follow from the arrays, where they are not the size of the first.
+_SIZES: dict[str, Callable[..., tuple[int, ...]]] = {
+    **dict.fromkeys(
+        ["batch_norm", "batch_norm_backward", "bias_add", "bias_relu", "bias_sigmoid", "bias_tanh", "column_sums",
+         "scale_rows", "softmax", "softmax_cross_entropy"],
+        _shape,
+    ),
+    "copy": lambda x, *_: (x.nbytes,),
+    "gather_rows": lambda X, rows, x: (*x.reshape(len(x), -1).shape, _DTYPE[X.dtype]),
+    "matmul": _product,
+    "step": lambda *_: (),
+    "pins_unchanged": lambda *_: (),
+    "weighted_logistic_loss": _periods,
+}  # fmt: skip
+
+
 def _elementwise(name: str) -> Callable[..., None]:
     kernel = getattr(lib, f"fastopt_{name}")
 
@@ -187,63 +241,16 @@ def _elementwise(name: str) -> Callable[..., None]:
         if kernel(_DTYPE[x.dtype], _address(x), _address(y), _address(_WRITTEN, out, True), x.size):
             raise ValueError("out overlaps a part of an input")
 
-    return binary if name.endswith("_backward") else unary
-
-
-exp = _elementwise("exp")
-log1p_unit = _elementwise("log1p_unit")
-sigmoid = _elementwise("sigmoid")
-sigmoid_backward = _elementwise("sigmoid_backward")
-tanh = _elementwise("tanh")
-tanh_backward = _elementwise("tanh_backward")
-relu = _elementwise("relu")
-relu_backward = _elementwise("relu_backward")
-softplus = _elementwise("softplus")
-softplus_backward = _elementwise("softplus_backward")
-log_sigmoid = _elementwise("log_sigmoid")
-log_sigmoid_backward = _elementwise("log_sigmoid_backward")
-
-
-def bias_add(x: np.ndarray, bias: np.ndarray) -> None:
-    lib.fastopt_bias_add(_DTYPE[x.dtype], _address(x), _address(bias), *x.shape)
-
-
-def bias_sigmoid(x: np.ndarray, bias: np.ndarray) -> None:
-    lib.fastopt_bias_sigmoid(_DTYPE[x.dtype], _address(x), _address(bias), *x.shape)
-
-
-def bias_tanh(x: np.ndarray, bias: np.ndarray) -> None:
-    lib.fastopt_bias_tanh(_DTYPE[x.dtype], _address(x), _address(bias), *x.shape)
-
-
-def bias_relu(x: np.ndarray, bias: np.ndarray) -> None:
-    lib.fastopt_bias_relu(_DTYPE[x.dtype], _address(x), _address(bias), *x.shape)
-
-
-def _operand(x: np.ndarray) -> tuple[Any, int, int]:
-    """Where a matrix that is not C-contiguous begins, and its strides in elements."""
-    if x.flags.f_contiguous:
-        return _address(x.T), 1, x.shape[0]
-    (rows, columns), (row, column), item = x.shape, x.strides, x.itemsize
-    if (row % item and rows > 1) or (column % item and columns > 1) or (item not in (row, column) and 1 not in x.shape):
-        raise ValueError("neither rows nor columns lie in one piece")
-    return ffi.cast("char *", _memory.address(x)), row // item, column // item
+    return wraps(getattr(reference, name))(unary if len(ffi.typeof(kernel).args) == 4 else binary)
 
 
 def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | None, activation: int) -> None:
-    (rows, columns), inner = out.shape, a.shape[1]
-    left, a_row, a_k = (_address(a), inner, 1) if a.flags.c_contiguous else _operand(a)
-    right, b_k, b_column = (_address(b), columns, 1) if b.flags.c_contiguous else _operand(b)
-    to, bias = _address(_WRITTEN, out, True), _NULL if bias is None else _address(bias)
-    if _matmul(_DTYPE[out.dtype], left, a_row, a_k, right, b_k, b_column, to, bias, rows, columns, inner, activation):
+    to, added = _address(_WRITTEN, out, True), _NULL if bias is None else _address(bias)
+    if _matmul(_DTYPE[out.dtype], _first(a), _first(b), to, added, *_product(a, b, out, bias), activation):
         raise ValueError("an array is not aligned")
 
 
 _matmul = lib.fastopt_matmul
-
-
-def column_sums(x: np.ndarray, out: np.ndarray) -> None:
-    lib.fastopt_column_sums(_DTYPE[x.dtype], _address(x), _address(out), *x.shape)
 
 
 def _loss(name: str) -> Callable[..., float]:
@@ -256,149 +263,7 @@ def _loss(name: str) -> Callable[..., float]:
             _memory.check_written(dz, z, y)
         return total
 
-    return loss
-
-
-logistic_loss = _loss("logistic_loss")
-mse_loss = _loss("mse_loss")
-
-
-_BY_SHAPE = {"batch_norm", "batch_norm_backward", "bias_add", "bias_relu", "bias_sigmoid", "bias_tanh", "column_sums",
-             "softmax_cross_entropy"}  # fmt: skip
-_POINTER = {np.dtype(np.float32): "float[]", np.dtype(np.float64): "double[]", np.dtype(np.int64): "int64_t[]"}
-
-
-def _bind_matmul(
-    a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | None, activation: int
-) -> Callable[[], Any]:
-    (rows, columns), inner = out.shape, a.shape[1]
-    operands = [(_address(x), x.shape[1], 1) if x.flags.c_contiguous else (_address(x.T), 1, len(x)) for x in (a, b)]
-    sizes = rows, columns, inner, activation
-    return partial(_matmul, _DTYPE[out.dtype], *operands[0], *operands[1], _address(out), _or_null(bias), *sizes)
-
-
-def bind(kernel: str, *arguments: Any) -> Callable[..., Any]:
-    if kernel == "matmul":
-        return _bind_matmul(*arguments)
-    if kernel == "weighted_logistic_loss":
-        return _bind_weighted_logistic_loss(*arguments)
-    first = arguments[0]
-    arrays = [a for a in arguments if a is None or isinstance(a, np.ndarray)]
-    pointers = [_NULL if a is None else _address(_POINTER[a.dtype], a) for a in arrays]
-    sizes = first.shape if kernel in _BY_SHAPE else (first.size,)
-    scalars = arguments[len(pointers) :]
-    return partial(getattr(lib, f"fastopt_{kernel}"), _DTYPE[first.dtype], *pointers, *sizes, *scalars)
-
-
-def batch_norm_scratch(outer: int, channels: int, inner: int) -> int:
-    return lib.fastopt_batch_norm_scratch(outer, channels, inner)
-
-
-def batch_norm(
-    x: np.ndarray,
-    gamma: np.ndarray | None,
-    beta: np.ndarray | None,
-    running_mean: np.ndarray | None,
-    running_var: np.ndarray | None,
-    y: np.ndarray,
-    statistics: np.ndarray,
-    scratch: np.ndarray,
-    training: bool,
-    eps: float,
-    momentum: float,
-    keep: float,
-    correction: float,
-    activation: int,
-) -> None:
-    lib.fastopt_batch_norm(
-        _DTYPE[x.dtype],
-        _address(x),
-        _or_null(gamma),
-        _or_null(beta),
-        _or_null(running_mean),
-        _or_null(running_var),
-        _address(y),
-        _address(statistics),
-        _address("double[]", scratch),
-        *x.shape,
-        training,
-        eps,
-        momentum,
-        keep,
-        correction,
-        activation,
-    )
-
-
-def batch_norm_backward(
-    dy: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray | None,
-    gamma: np.ndarray | None,
-    beta: np.ndarray | None,
-    statistics: np.ndarray,
-    dx: np.ndarray,
-    dgamma: np.ndarray,
-    dbeta: np.ndarray,
-    scratch: np.ndarray,
-    training: bool,
-    activation: int,
-) -> None:
-    lib.fastopt_batch_norm_backward(
-        _DTYPE[x.dtype],
-        _address(dy),
-        _address(x),
-        _or_null(y),
-        _or_null(gamma),
-        _or_null(beta),
-        _address(statistics),
-        _address(dx),
-        _address(dgamma),
-        _address(dbeta),
-        _address("double[]", scratch),
-        *x.shape,
-        training,
-        activation,
-    )
-
-
-def weighted_logistic_loss(
-    z: np.ndarray,
-    y: np.ndarray,
-    weight: np.ndarray | None,
-    pos_weight: np.ndarray | None,
-    losses: np.ndarray | None,
-    dz: np.ndarray,
-    scale: float,
-    y_scale: float,
-    y_shift: float,
-) -> float:
-    return _bind_weighted_logistic_loss(z, y, weight, pos_weight, losses, dz, scale, y_scale, y_shift)()
-
-
-def _bind_weighted_logistic_loss(
-    z: np.ndarray,
-    y: np.ndarray,
-    weight: np.ndarray | None,
-    pos_weight: np.ndarray | None,
-    losses: np.ndarray | None,
-    dz: np.ndarray,
-    *scalars: float,
-) -> Callable[..., float]:
-    return partial(
-        lib.fastopt_weighted_logistic_loss,
-        _DTYPE[z.dtype],
-        _address(z),
-        _address(y),
-        _or_null(weight),
-        1 if weight is None else weight.size,
-        _or_null(pos_weight),
-        1 if pos_weight is None else pos_weight.size,
-        _or_null(losses),
-        _address(dz),
-        z.size,
-        *scalars,
-    )
+    return wraps(getattr(reference, name))(loss)
 
 
 def softmax_cross_entropy(
@@ -407,24 +272,13 @@ def softmax_cross_entropy(
     weight: np.ndarray | None,
     losses: np.ndarray | None,
     dz: np.ndarray,
+    ignore_index: int,
     scale: float,
     total_weight: float,
     smoothing: float,
-    ignore_index: int,
 ) -> float:
-    total = lib.fastopt_softmax_cross_entropy(
-        _DTYPE[z.dtype],
-        _address(z),
-        _address("int64_t[]", labels),
-        _or_null(weight),
-        _or_null(losses),
-        _address(_WRITTEN, dz, True),
-        *z.shape,
-        scale,
-        total_weight,
-        smoothing,
-        ignore_index,
-    )
+    _address(_WRITTEN, dz, True)
+    total = _softmax_cross_entropy(z, labels, weight, losses, dz, ignore_index, scale, total_weight, smoothing)
     if total != total:  # of NaN, or refused
         _memory.check_written(dz, z)
     return total
@@ -439,5 +293,125 @@ def count_labels(labels: np.ndarray, classes: int, ignore_index: int) -> int:
     return lib.fastopt_count_labels(_address("int64_t[]", labels), labels.size, classes, ignore_index)
 
 
-def dropout(x: np.ndarray, out: np.ndarray, position: int, seed: int, draw: int, threshold: int, scale: float) -> None:
-    lib.fastopt_dropout(_DTYPE[x.dtype], _address(x), _address(out), x.size, position, seed, draw, threshold, scale)
+def batch_norm_scratch(outer: int, channels: int, inner: int) -> int:
+    return lib.fastopt_batch_norm_scratch(outer, channels, inner)
+
+
+def _real(kernel: str, arrays: Sequence[Any]) -> int:
+    """The number of the type that a kernel works in: that of its first array of such numbers."""
+    if kernel == "gather_rows":
+        arrays = arrays[2:]  # rows of another type are converted
+    return next((_DTYPE[x.dtype] for x in arrays if isinstance(x, np.ndarray) and x.dtype in _DTYPE), 0)
+
+
+def _wrapper(kernel: str) -> Callable[..., Any]:
+    """A call of the kernel: its arrays, then its scalars."""
+    function, sizes = getattr(lib, f"fastopt_{kernel}"), _SIZES.get(kernel, _size)
+    pointers = [
+        item for argument in ffi.typeof(function).args if argument.kind == "pointer" for item in [argument.item]
+    ]
+    types = ["char[]" if item.kind == "void" else f"{item.cname}[]" for item in pointers]
+
+    def call(*arguments: Any) -> Any:
+        arrays, scalars = arguments[: len(types)], arguments[len(types) :]
+        real = _real(kernel, arrays)
+        addresses = [_NULL if x is None else _address(kind, x) for kind, x in zip(types, arrays, strict=True)]
+        return function(real, *addresses, *sizes(*arrays), *scalars)
+
+    return wraps(getattr(reference, kernel))(call)
+
+
+_softmax_cross_entropy = _wrapper("softmax_cross_entropy")
+
+
+# A function for every kernel of the table: its arrays, then its scalars.
+for _kernel in KERNELS:
+    if _kernel in ELEMENTWISE:
+        globals()[_kernel] = _elementwise(_kernel)
+    elif _kernel in ("logistic_loss", "mse_loss"):
+        globals()[_kernel] = _loss(_kernel)
+    elif _kernel not in globals():
+        globals()[_kernel] = _wrapper(_kernel)
+
+
+class Instruction:
+    """A kernel of the core with its arrays and scalars."""
+
+    __slots__ = ("_arrays", "_from", "_pack", "c", "moving")
+
+    def __init__(self, kernel: str, arrays: Sequence[Any], scalars: Sequence[Any]):
+        index = lib.fastopt_kernel_index(kernel.encode())
+        whole, reals = lib.fastopt_kernel_whole(index), lib.fastopt_kernel_reals(index)
+        given = [of_step(array) for array in arrays]
+        self._arrays = arrays  # they are not to be collected
+        self.c = ffi.new("fastopt_instruction *", {"kernel": index, "dtype": _real(kernel, given)})
+        self.moving = []
+        first = _first if kernel == "matmul" else partial(_address, "char[]")
+        for k, (array, now) in enumerate(zip(arrays, given, strict=True)):
+            self.c.array[k] = (
+                now if not isinstance(now, (np.ndarray, type(None))) else _NULL if now is None else first(now)
+            )
+            if isinstance(array, Moving):
+                self.moving.append((self.c, self.c.array[k], array.array.strides[0], k))
+        sizes = _SIZES.get(kernel, _size)(*given)
+        self.c.whole[0 : len(sizes)] = sizes
+        begin = ffi.offsetof("fastopt_instruction", "whole") + 8 * len(sizes)
+        unused = lib.FASTOPT_MAX_WHOLE - whole
+        layout = struct.Struct(f"{whole - len(sizes)}q{8 * unused}x{reals}d")
+        self._pack = partial(layout.pack_into, ffi.buffer(self.c), begin)
+        if scalars:
+            self.set(*scalars)
+
+    def set(self, *scalars: Any) -> None:
+        """Take these scalars from now on."""
+        self._pack(*scalars)
+
+    @property
+    def result(self) -> float:
+        return self.c.result
+
+    def __call__(self, step: int = 0) -> float:
+        Program([self])(step)
+        return self.c.result
+
+
+class Program:
+    """Instructions and calls of Python: what lies between two of the latter is one call into C."""
+
+    def __init__(self, runs: Sequence[Any]):
+        self._kept = tuple(runs)
+        segments: list[Any] = []
+        for run in runs:
+            if not isinstance(run, Instruction):
+                segments.append(run)
+            elif segments and isinstance(segments[-1], list):
+                segments[-1].append(run)
+            else:
+                segments.append([run])
+        self._segments = [_segment(each) if isinstance(each, list) else each for each in segments]
+
+    def __call__(self, step: int = 0) -> None:
+        """Run all of it, as in this step."""
+        for run in self._segments:
+            run(step)
+
+
+def _segment(instructions: list[Instruction]) -> Callable[[int], None]:
+    """A call that runs them."""
+    count = len(instructions)
+    table = ffi.new("fastopt_instruction *[]", [instruction.c for instruction in instructions])
+    operands = [operand for instruction in instructions for operand in instruction.moving]
+    moving = ffi.new(
+        "fastopt_operand[]", [dict(zip(("instruction", "first", "bytes", "array"), o, strict=True)) for o in operands]
+    )
+    run, moves = lib.fastopt_run, len(operands)
+
+    def call(step: int = 0) -> None:
+        if run(table, count, moving, moves, step) != count:
+            raise Stopped
+
+    return call
+
+
+def bind(kernel: str, arrays: Sequence[Any], scalars: Sequence[Any] = ()) -> Instruction:
+    return Instruction(kernel, arrays, scalars)

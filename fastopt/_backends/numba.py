@@ -1,8 +1,8 @@
 """The Numba fallback: the Python rules and functions, compiled, in loops over the elements."""
 
 from collections import deque
-from collections.abc import Callable
-from functools import cache, partial
+from collections.abc import Sequence
+from functools import cache
 from itertools import chain, repeat, starmap
 from operator import setitem
 from typing import Any
@@ -34,6 +34,7 @@ from ._jit import kept
 from ._jit import select as _select
 from ._numba_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
 from .environment import isolated
+from .program import Instruction, Program  # noqa: F401
 
 numba.extending.overload(select)(lambda condition, x, y: lambda condition, x, y: x if condition else y)
 for shared in (plus, lamb_step, with_sign_of):
@@ -253,6 +254,7 @@ def _elementwise(name):
 
 
 exp = _elementwise("exp")
+add = reference.add
 log1p_unit = _elementwise("log1p_unit")
 sigmoid = _elementwise("sigmoid")
 sigmoid_backward = _elementwise("sigmoid_backward")
@@ -425,10 +427,10 @@ def softmax_cross_entropy(
     weight: np.ndarray | None,
     losses: np.ndarray | None,
     dz: np.ndarray,
+    ignore_index: int,
     scale: float,
     total_weight: float,
     smoothing: float,
-    ignore_index: int,
 ) -> float:
     _memory.check_written(dz, z)
     losses = np.empty(len(z), z.dtype) if losses is None else losses
@@ -440,8 +442,9 @@ def softmax_cross_entropy(
     )
 
 
-softmax = reference.softmax
-count_labels = reference.count_labels
+softmax, count_labels = reference.softmax, reference.count_labels
+scale_rows, highway, highway_backward = reference.scale_rows, reference.highway, reference.highway_backward
+copy, gather_rows = reference.copy, reference.gather_rows
 
 
 _philox = _compiled(philox.philox4x32)
@@ -469,5 +472,13 @@ def dropout(x: np.ndarray, out: np.ndarray, position: int, seed: int, draw: int,
     _dropout_loop(x.reshape(-1), out.reshape(-1), np.uint64(group), skip, *words, x.dtype.type(scale))
 
 
-def bind(kernel: str, *arguments: Any) -> Callable[..., Any]:
-    return partial(globals()[kernel], *arguments)
+dropout_forward, dropout_backward = reference.dropout_of_layer(dropout)
+
+
+@isolated
+def add_up(x: np.ndarray) -> float:
+    return float(_sum(x.reshape(-1), False))
+
+
+def bind(kernel: str, arrays: Sequence[Any], scalars: Sequence[Any] = ()) -> Instruction:
+    return Instruction(globals()[kernel], arrays, scalars)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,12 +9,14 @@ import numpy as np
 from .._moving import change_all
 from .._pins import Pins, fit
 from .._specification import philox, transcendental
+from .._specification.kernels import DROP_ALL, DROP_SOME, EVALUATE
 from .._specification.order import BLOCK, LANES, NARROW, softmax_block
 from .._specification.rules import RULES, Overflow, flush, prepare, refuse_scalars, trust_ratio
 from . import _numpy_matmul
 from . import memory as _memory
 from ._numpy_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
 from .environment import isolated
+from .program import Instruction, Program  # noqa: F401
 
 
 def lane_sums(x: np.ndarray) -> np.ndarray:
@@ -360,10 +361,10 @@ def softmax_cross_entropy(
     weight: np.ndarray | None,
     losses: np.ndarray | None,
     dz: np.ndarray,
+    ignore_index: int,
     scale: float,
     total_weight: float,
     smoothing: float,
-    ignore_index: int,
 ) -> float:
     """Every row's loss into ``losses``, scale times its gradient into ``dz``; returns the sum (softmax.inc)."""
     _memory.check_written(dz, z)
@@ -436,9 +437,89 @@ def dropout(x: np.ndarray, out: np.ndarray, position: int, seed: int, draw: int,
     out[...] = np.where(drop, x.dtype.type(0), x.dtype.type(scale) * x)
 
 
-def bind(kernel: str, *arguments: Any) -> Callable[..., Any]:
-    """The function called ``kernel`` with its arrays, then its scalars, fixed: a call that takes those left out.
+def dropout_of_layer(dropout: Callable[..., None]) -> tuple[Callable[..., None], Callable[..., None]]:
+    """A layer's dropout, forward and backward, made of a backend's.
 
-    For arrays that stay, as a model's do, it saves looking up their addresses and sizes at every call.
+    Forward, it takes its masks from ``seed`` and ``draw``, counts them, and leaves in ``used`` what backward needs.
     """
-    return partial(globals()[kernel], *arguments)
+
+    def dropped(x: np.ndarray, out: np.ndarray, used: np.ndarray) -> None:
+        what, seed, draw, threshold, _ = used.tolist()
+        if what == DROP_SOME:
+            dropout(x, out, 0, seed, draw, threshold, used[4:].view(np.float64).item())
+        else:
+            np.copyto(out, x.dtype.type(0) if what == DROP_ALL else x)
+
+    def dropout_forward(
+        x: np.ndarray,
+        out: np.ndarray,
+        seed: np.ndarray,
+        draw: np.ndarray,
+        used: np.ndarray,
+        what: int,
+        threshold: int,
+        scale: float,
+    ) -> None:
+        used[:4] = what, seed.item(), draw.item(), threshold
+        used[4:].view(np.float64)[...] = scale
+        if what != EVALUATE:
+            draw[...] = draw.item() + 1
+        dropped(x, out, used)
+
+    def dropout_backward(dy: np.ndarray, dx: np.ndarray, used: np.ndarray) -> None:
+        dropped(dy, dx, used)
+
+    return dropout_forward, dropout_backward
+
+
+dropout_forward, dropout_backward = dropout_of_layer(dropout)
+
+
+@isolated
+def add(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
+    """out = x + y."""
+    np.add(x, y, out=out)
+
+
+@isolated
+def scale_rows(x: np.ndarray, weight: np.ndarray) -> None:
+    """Every row of ``x`` times its weight."""
+    np.multiply(x, weight.reshape(-1, *(1,) * (x.ndim - 1)), out=x)
+
+
+@isolated
+def highway(h: np.ndarray, t: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
+    """y = h t + x (1 - t)."""
+    y[...] = h * t + x * (x.dtype.type(1) - t)
+
+
+@isolated
+def highway_backward(
+    dy: np.ndarray, h: np.ndarray, t: np.ndarray, x: np.ndarray, dh: np.ndarray, dt: np.ndarray, dx: np.ndarray
+) -> None:
+    """dt = (h - x) dy, dx = dy (1 - t), dh = dy t."""
+    dt[...] = (h - x) * dy
+    dx[...] = dy * (x.dtype.type(1) - t)
+    dh[...] = dy * t
+
+
+def copy(x: np.ndarray, out: np.ndarray) -> None:
+    """out = x, of whatever type."""
+    np.copyto(out, x)
+
+
+@isolated
+def gather_rows(X: np.ndarray, rows: np.ndarray, x: np.ndarray) -> None:
+    """x = X[rows]."""
+    x[...] = X[rows]
+
+
+@isolated
+def add_up(x: np.ndarray) -> float:
+    """The sum of ``x``, in double."""
+    return total(x)
+
+
+def bind(kernel: str, arrays: Sequence[Any], scalars: Sequence[Any] = ()) -> Instruction:
+    """The kernel with its arrays and scalars, as an instruction."""
+    return Instruction(globals()[kernel], arrays, scalars)

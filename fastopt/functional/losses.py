@@ -348,7 +348,7 @@ def softmax_cross_entropy(
             disjoint({"out": out}, {"labels": labels, "weight": weight})
     losses = np.empty(rows, z.dtype) if reduction == "none" else None
     scale = 1.0 / denominator if reduction == "mean" else 1.0
-    scalars = scale, total_weight, smoothing, int(ignore_index)
+    scalars = int(ignore_index), scale, total_weight, smoothing
     try:
         total = _backends.active.softmax_cross_entropy(z, labels, weight, losses, dz, *scalars)
     except ValueError:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable
-from functools import partial
 from operator import is_
 from typing import Any, NamedTuple
 
@@ -285,19 +284,13 @@ def batch_norm(
     saved._again = saved._backward_again = None
     saved._forward = _Forward(needed, headers, layout, bool(training), activation)
     backend = _backends.active
-    kernel = backend.bind(
-        "batch_norm",
-        x.reshape(layout),
-        gamma,
-        beta,
-        running_mean,
-        running_var,
-        y.reshape(layout),
-        saved._statistics,
-        saved._prepare(backend, layout),
-    )
     correction = count / (count - 1) if unbiased and count > 1 else 1.0
-    call = partial(kernel, bool(training), eps, fraction, 1.0 - fraction, correction, number)
+    statistics, scratch = saved._statistics, saved._prepare(backend, layout)
+    call = backend.bind(
+        "batch_norm",
+        (x.reshape(layout), gamma, beta, running_mean, running_var, y.reshape(layout), statistics, scratch, None, None),
+        (bool(training), number, eps, fraction, 1.0 - fraction, correction),
+    )
     call()
     if all(map(is_, arrays, (x, gamma, beta, running_mean, running_var, y))):  # none of them made here
         saved._again = _Again(arrays, options, call)
@@ -384,20 +377,12 @@ def batch_norm_backward(
     dgamma = np.empty(channels, x.dtype) if dgamma is None else dgamma
     dbeta = np.empty(channels, x.dtype) if dbeta is None else dbeta
     backend = _backends.active
-    kernel = backend.bind(
+    forward_arrays = x.reshape(layout), None if y is None else y.reshape(layout), gamma, beta, saved._statistics
+    call = backend.bind(
         "batch_norm_backward",
-        dy.reshape(layout),
-        x.reshape(layout),
-        None if y is None else y.reshape(layout),
-        gamma,
-        beta,
-        saved._statistics,
-        dx.reshape(layout),
-        dgamma,
-        dbeta,
-        saved._prepare(backend, layout),
+        (dy.reshape(layout), *forward_arrays, dx.reshape(layout), dgamma, dbeta, saved._prepare(backend, layout), None),
+        (forward.training, activation_number(forward.activation)),
     )
-    call = partial(kernel, forward.training, activation_number(forward.activation))
     call()
     if all(map(is_, arrays, (dy, dx, dgamma, dbeta))):  # none of them made here
         saved._backward_again = _Again(arrays, (), call, (x, y, gamma, beta))

@@ -1,7 +1,6 @@
 """Matrix products, with bias and activation."""
 
 import os
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 from numpy import ndarray
 
 from .. import _backends, config
+from .._backends.program import Call, Runs
 from .._specification.order import ACTIVATIONS
 from .arrays import FLOAT32, FLOAT64, floats, output_of, read
 from .normalization import activation_number
@@ -106,16 +106,16 @@ def multiply(a: ndarray, b: ndarray, out: ndarray, bias: ndarray | None, activat
 
 def bind_matmul(
     a: ndarray, b: ndarray, out: ndarray, bias: ndarray | None = None, activation: str | None = None
-) -> list[Callable[[], object]]:
-    """Calls that do so, for arrays that stay where they are; a and b are C-contiguous, or their transposes are."""
+) -> list[Runs]:
+    """Instructions that do so, for arrays that stay; a and b are C-contiguous, or their transposes are."""
     backend, number = _backends.active, activation_number(activation)
     if get_matmul() == "exact":
-        return [backend.bind("matmul", a, b, out, bias, number)]
-    calls: list[Callable[[], object]] = [partial(np.dot, a, b, out)]
+        return [backend.bind("matmul", (a, b, out, bias), (number,))]
+    calls: list[Runs] = [Call(partial(np.dot, a, b, out))]
     if bias is not None:
-        calls.append(backend.bind(f"bias_{activation or 'add'}", out, bias))
+        calls.append(backend.bind(f"bias_{activation or 'add'}", (out, bias)))
     elif activation:
-        calls.append(backend.bind(activation, out, out))
+        calls.append(backend.bind(activation, (out, out)))
     return calls
 
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from .. import _backends
 from .._backends.environment import isolated
 from .._backends.memory import first_changed, header
+from .._backends.program import Call, Runs
 from .._conversion import as_real_array, mapped_as_array, way_to_array
 from .arrays import check_arrays, check_weight, checked_scale, finite, near_one, weights_of_rows
 
@@ -84,20 +86,22 @@ class Loss:
         losses of each row. The call raises ValueError if an array has since got another shape, type or memory.
         """
         z, y, dz, weight = map(mapped_as_array, (z, y, dz, weight))
-        call = self._bound(z, y, dz, weight, scale)
+        calls = self.calls(z, y, dz, weight, scale)
+        program, last = _backends.active.Program(calls), calls[-1]
         headers = [header(x) for x in (z, y, dz, weight) if isinstance(x, np.ndarray) and x.flags.c_contiguous]
 
         def checked() -> float:
             if (changed := first_changed(headers)) is not None:
                 raise ValueError(f"an array, now of shape {changed.shape}, was changed in place since it was bound")
-            return call()
+            program()
+            return last.result
 
         return checked
 
-    def _bound(
+    def calls(
         self, z: np.ndarray, y: np.ndarray, dz: np.ndarray, weight: np.ndarray | None, scale: float | None
-    ) -> Callable[[], float]:
-        """The same for arrays that nobody else has."""
+    ) -> list[Runs]:
+        """The same as instructions, for arrays that nobody else has; the last one's result is the sum of the losses."""
         check_arrays(z, y, dz, self._like_targets(z))
         check_weight(weight, z)
         scale = checked_scale(scale, z)
@@ -116,7 +120,7 @@ class Loss:
             np.multiply(dz, dz.dtype.type(factor), out=dz)
             return share_of_row * float(each.sum(dtype=np.float64))
 
-        return call
+        return [Call(call)]
 
     def _like_targets(self, z: Any) -> tuple[tuple[int, ...], Any] | None:
         """The shape and dtype of the targets of outputs ``z``; None if a class of one's own has others."""
@@ -151,7 +155,10 @@ class Loss:
         if not isinstance(z, np.ndarray):
             raise TypeError(f"z must be an array, not {type(z).__name__}{way_to_array('z', z)}")
         weight = weights_of_rows(weight, z)
-        total = self._bound(z, y, np.empty_like(z), weight, None)()
+        calls = self.calls(z, y, np.empty_like(z), weight, None)
+        for call in calls:
+            call()
+        total: float = calls[-1].result
         divisor = self.sum_of_weights(z, y)
         if divisor == 0:
             raise ValueError(f"of z, of shape {z.shape}, no row counts: there is no mean")
@@ -173,18 +180,25 @@ def _column(weight: np.ndarray, like: np.ndarray) -> np.ndarray:
     return weight.reshape(-1, *(1,) * (like.ndim - 1))
 
 
-def weighted(kernel: Callable[[], Any], each: np.ndarray, dz: np.ndarray, weight: np.ndarray) -> Callable[[], float]:
+def weighted(kernel: Runs, each: np.ndarray, dz: np.ndarray, weight: np.ndarray) -> list[Runs]:
     """``kernel``, which fills ``each`` and ``dz``, with a weight for each row."""
+    bind = _backends.active.bind
+    if weight.dtype == dz.dtype and all(x.flags.c_contiguous and x.flags.aligned for x in (weight, each, dz)):
+        return [kernel, bind("scale_rows", (_rows(dz), weight)), bind("scale_rows", (_rows(each), weight)),
+                bind("add_up", (each,))]  # fmt: skip
     weight_of_loss, weight_of_gradient = _column(weight, each), _column(weight, dz)
 
     @isolated
-    def call() -> float:
-        kernel()
+    def scale() -> None:
         np.multiply(dz, weight_of_gradient, out=dz)
         np.multiply(each, weight_of_loss, out=each)
-        return float(each.sum(dtype=np.float64))
 
-    return call
+    return [kernel, Call(scale), bind("add_up", (each,))]
+
+
+def _rows(x: np.ndarray) -> np.ndarray:
+    """As a matrix, a row for each of its rows."""
+    return x.reshape(len(x), -1) if x.size else x.reshape(len(x), 0)
 
 
 def share(right: np.ndarray, weight: np.ndarray | None) -> float:

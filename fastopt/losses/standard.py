@@ -9,6 +9,7 @@ import numpy as np
 from .. import _backends
 from .._backends.environment import isolated
 from .._backends.memory import readable
+from .._backends.program import Call, Runs
 from .._checks import a_number
 from .._conversion import as_real_array
 from .arrays import check_arrays, check_rows, check_weight, checked_scale, finite, near_one
@@ -80,17 +81,17 @@ class LogisticLoss(Loss):
     def _like_targets(self, z: Any) -> tuple[tuple[int, ...], Any]:
         return np.shape(z), getattr(z, "dtype", None)
 
-    def _bound(self, z, y, dz, weight=None, scale=None):
+    def calls(self, z, y, dz, weight=None, scale=None):
         check_arrays(z, y, dz, self._like_targets(z))
         check_weight(weight, z)
         pos_weight = self._pos_weight_as(z.dtype, z.shape)
         scale = 1.0 / max(z.size, 1) if scale is None else checked_scale(scale, z)
         if weight is None and pos_weight is None:
-            return _backends.active.bind("logistic_loss", z, y, None, dz, scale)
+            return [_backends.active.bind("logistic_loss", (z, y, None, dz), (scale,))]
         each = None if weight is None else np.empty_like(z)
         options = scale, 1.0, 0.0
-        kernel = _backends.active.bind("weighted_logistic_loss", z, y, None, pos_weight, each, dz, *options)
-        return kernel if each is None else weighted(kernel, each, dz, weight)
+        kernel = _backends.active.bind("weighted_logistic_loss", (z, y, None, pos_weight, each, dz), options)
+        return [kernel] if each is None else weighted(kernel, each, dz, weight)
 
     @isolated
     def accuracy(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float:
@@ -112,14 +113,14 @@ class SquaredError(Loss):
     def __repr__(self) -> str:
         return "SquaredError()"
 
-    def _bound(self, z, y, dz, weight=None, scale=None):
+    def calls(self, z, y, dz, weight=None, scale=None):
         check_arrays(z, y, dz, (np.shape(z), getattr(z, "dtype", None)))
         check_weight(weight, z)
         scale = checked_scale(2.0 / max(z.size, 1) if scale is None else 2.0 * a_number("scale", scale), z)
         if weight is None:
-            return _backends.active.bind("mse_loss", z, y, None, dz, scale)
+            return [_backends.active.bind("mse_loss", (z, y, None, dz), (scale,))]
         each = np.empty_like(z)
-        return weighted(_backends.active.bind("mse_loss", z, y, each, dz, scale), each, dz, weight)
+        return weighted(_backends.active.bind("mse_loss", (z, y, each, dz), (scale,)), each, dz, weight)
 
 
 class CrossEntropy(Loss):
@@ -237,7 +238,7 @@ class CrossEntropy(Loss):
             return None if used.all() else used.astype(np.float64)
         return np.where(used, self._shares.take(y, mode="clip"), 0.0)
 
-    def _bound(self, z, y, dz, weight=None, scale=None):
+    def calls(self, z, y, dz, weight=None, scale=None):
         check_arrays(z, y, dz, (np.shape(z)[:1], np.int64))
         check_weight(weight, z)
         scale = checked_scale(scale, z)
@@ -249,18 +250,19 @@ class CrossEntropy(Loss):
         classes = None if self._shares is None else self._shares.astype(z.dtype)
         total_weight = float(z.shape[1]) if classes is None else float(classes.sum(dtype=np.float64))
         each = None if weight is None else np.empty(len(z), z.dtype)
-        kernel = _backends.active.bind("softmax_cross_entropy", z, y, classes, each, dz)
-        options = total_weight, self.label_smoothing, self.ignore_index
+        kernel = _backends.active.bind("softmax_cross_entropy", (z, y, classes, each, dz))
 
-        def call() -> float:
-            factor = scale
-            if factor is None:
-                counted = self.row_weights(y)
-                total = len(z) if counted is None else counted.sum()
-                factor = 1.0 / total if total else 0.0
-            return kernel(factor, *options)
+        def take(scale: float) -> None:
+            kernel.set(self.ignore_index, scale, total_weight, self.label_smoothing)
 
-        return call if each is None else weighted(call, each, dz, weight)
+        def find_scale() -> None:
+            counted = self.row_weights(y)
+            total = len(z) if counted is None else counted.sum()
+            take(1.0 / total if total else 0.0)
+
+        take(1.0 if scale is None else scale)
+        calls: list[Runs] = [Call(find_scale)] if scale is None else []
+        return [*calls, kernel] if each is None else [*calls, *weighted(kernel, each, dz, weight)]
 
     @isolated
     def accuracy(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float:
@@ -301,7 +303,7 @@ class FunctionLoss(Loss):
     def per_row(self, z: np.ndarray) -> int:
         return 1
 
-    def _bound(self, z, y, dz, weight=None, scale=None):
+    def calls(self, z, y, dz, weight=None, scale=None):
         if weight is not None:
             raise ValueError("sample_weight needs a loss of fastopt.losses, or of a class of one's own: not a function")
         factor = z.dtype.type(1.0 if scale is None else scale * len(z))
@@ -313,7 +315,7 @@ class FunctionLoss(Loss):
             return float(value) * len(z)
 
         self._computed(z, y)
-        return call
+        return [Call(call)]
 
     def _computed(self, z: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
         result = self.function(z, y)

@@ -25,9 +25,9 @@ class Activation(Layer):
         y = context.array(x.shape, x.dtype)
 
         def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
-            return [] if dx is None else [backend.bind(f"{self.function}_backward", dy, y, dx)]
+            return [] if dx is None else [backend.bind(f"{self.function}_backward", (dy, y, dx))]
 
-        return Bound(y, run([backend.bind(self.function, x, y)]), backward)
+        return Bound(y, run([backend.bind(self.function, (x, y))]), backward)
 
 
 class Sigmoid(Activation):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._backends.program import Call
 from .passes import Bound, Calls, Context, current
 
 _one_at_a_time = threading.RLock()
@@ -63,9 +64,9 @@ def bind_custom(layer: Any, x: np.ndarray, context: Context, arrays_of: Callable
                 if layer.grads[key] is not grad:
                     raise ValueError(f"{name}.backward replaced grads[{key!r}] by another array: write into it")
 
-        return [step]
+        return [Call(step)]
 
-    return Bound(y, [forward], backward)
+    return Bound(y, [Call(forward)], backward)
 
 
 def _method_caller(layer: Any, context: Context) -> Callable[[str, np.ndarray], Any]:

@@ -1,7 +1,5 @@
 """Dropout as a layer."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -9,6 +7,7 @@ import numpy as np
 from .. import _backends
 from .._attributes import Check
 from .._checks import generator_of
+from .._specification.kernels import DROP_ALL, DROP_NOTHING, DROP_SOME, EVALUATE
 from ..functional.masking import probability, threshold_and_scale
 from .layer import Layer
 from .passes import Bound, Calls, Context, run
@@ -80,34 +79,19 @@ class Dropout(Layer):
     def bind(self, x: np.ndarray, context: Context) -> Bound:
         backend, y = _backends.active, context.array(x.shape, x.dtype)
         seed, draw = (self.array("buffers", name, (), np.uint64) for name in ("seed", "draw"))
-        mask: tuple[int, int] | None = None  # seed and draw of the last forward pass; None if it left x as it is
-        p, options = 0.0, threshold_and_scale(0.0)  # of the last forward pass, as the backward pass needs them
+        used = np.zeros(5, np.uint64)  # what the backward pass needs of the forward pass
+        forward = backend.bind("dropout_forward", (x, y, seed, draw, used))
 
-        def masked(source: np.ndarray, target: np.ndarray) -> Callable[[], None]:
-            kernel, copy = backend.bind("dropout", source, target, 0), partial(np.copyto, target, source)
-
-            def call() -> None:
-                if mask is None:
-                    copy()
-                elif p == 1:
-                    target.fill(0)
-                else:
-                    kernel(*mask, *options)
-
-            return call
-
-        def choose() -> None:
-            nonlocal mask, p, options
-            mask = None
-            if self.p != p:
-                p = self.p
-                options = (0, 0.0) if p == 1 else threshold_and_scale(p)
+        def prepare() -> None:
+            what, options = EVALUATE, (0, 1.0)
             if context.trains(self):
-                begin = draw.item()
-                draw[...] = begin + 1
-                mask = (seed.item(), begin) if p > 0 else None
+                what = DROP_NOTHING if self.p == 0 else DROP_ALL if self.p == 1 else DROP_SOME
+            if what == DROP_SOME:
+                options = threshold_and_scale(self.p)
+            forward.set(what, *options)
 
         def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
-            return [] if dx is None else [masked(dy, dx)]
+            return [] if dx is None else [backend.bind("dropout_backward", (dy, dx, used))]
 
-        return Bound(y, run([choose, masked(x, y)]), backward)
+        prepare()
+        return Bound(y, run([forward]), backward, [prepare])

@@ -166,7 +166,7 @@ def check_gradients(
     def output() -> np.ndarray:
         for buffer, value in state:
             buffer[...] = value
-        for call in bound.check:
+        for call in bound.prepare:
             call()
         run(bound.forward)
         return bound.y

@@ -15,7 +15,7 @@ from .._moving import copy_all
 from ..functional import sigmoid, softmax
 from ..functional.products import get_matmul
 from .custom import bind_custom
-from .passes import Bound, Context, OfThread, Pass, drop_oldest, kept_by, run
+from .passes import Bound, Context, OfThread, Pass, drop_oldest, kept_by
 
 # What a thread keeps of a layer's passes, so that inputs of the same shape find their buffers again.
 _KEPT_PASSES, _KEPT_BYTES = 8, 64 * 2**20
@@ -136,9 +136,7 @@ class Layer(Attributes):
         if dy.shape != last.y.shape:
             raise ValueError(f"dy has shape {dy.shape}, the output has {last.y.shape}")
         with self._lock:
-            calls = last.backward(input_gradient)
-            last.dy[...] = dy
-            run(calls)
+            last.run_backward(dy, input_gradient)
             return last.dx.copy() if input_gradient else None
 
     def predict(self, X: Any, batch_size: int = 64) -> np.ndarray:

@@ -109,9 +109,9 @@ class Linear(Layer):
             calls: Calls = []
             dweight, *dbiases = (self.array("grads", name, shape, dtype) for name, shape in shapes.items())
             if then:
-                calls.append(backend.bind(f"{then}_backward", dy, y, dy))
+                calls.append(backend.bind(f"{then}_backward", (dy, y, dy)))
             calls += bind_matmul(dy.T, x, dweight)
-            calls += [backend.bind("column_sums", dy, dbias) for dbias in dbiases]
+            calls += [backend.bind("column_sums", (dy, dbias)) for dbias in dbiases]
             if dx is not None:
                 calls += bind_matmul(dy, weight, dx)
             return calls

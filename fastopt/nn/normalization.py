@@ -1,5 +1,6 @@
 """Batch norm as a layer."""
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
@@ -150,37 +151,31 @@ class BatchNorm(Layer):
         statistics = np.empty((3, self.num_features), x.dtype)
         scratch = np.empty(backend.batch_norm_scratch(*layout))
         activation = activation_number(then)
-        kernel = backend.bind("batch_norm", x.reshape(layout), weight, bias, mean, variance, y.reshape(layout),
-                              statistics, scratch)  # fmt: skip
-        trained: bool = True  # whether the last forward pass was one of training: the way back is of the same kind
+        trained = np.zeros(
+            (), np.int64
+        )  # whether the last forward pass was one of training: backward is of the same kind
+        shaped = x.reshape(layout), y.reshape(layout)
+        forward = backend.bind(
+            "batch_norm", (shaped[0], weight, bias, mean, variance, shaped[1], statistics, scratch, tracked, trained)
+        )
 
-        def check():
-            if count < 2 and context.trains(self):
+        def prepare() -> None:
+            training = context.trains(self)
+            if training and count < 2:
                 raise ValueError(
                     f"{self!r} was given {x.shape}: training needs at least 2 values per channel, and there is {count}"
                 )
-
-        def forward():
-            nonlocal trained
-            trained = context.trains(self)
-            if trained:
-                batches = tracked.item() + 1
-                tracked[...] = batches
-                fraction = 1.0 / batches if self.momentum is None else self.momentum
-                kernel(
-                    True, self.eps, fraction, 1.0 - fraction, unbiased_correction if self.unbiased else 1.0, activation
-                )
-            else:
-                kernel(False, self.eps, 0.0, 1.0, 1.0, activation)
+            share = math.nan if self.momentum is None else self.momentum
+            correction = unbiased_correction if self.unbiased else 1.0
+            forward.set(training, activation, self.eps, share, 1.0 - share, correction)
 
         def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
             dx = dy if dx is None else dx
             grads = [self.array("grads", name, shape, x.dtype) for name in names]
-            grads = grads or [np.empty(shape, x.dtype) for _ in range(2)]
-            result = y.reshape(layout) if gradient_needs_result(then) else None
-            kernel = backend.bind("batch_norm_backward", dy.reshape(layout), x.reshape(layout), result, weight,
-                                  bias, statistics, dx.reshape(layout), *grads, scratch)  # fmt: skip
-            return [lambda: kernel(trained, activation)]
+            dweight, dbias = grads or [np.empty(shape, x.dtype) for _ in range(2)]
+            of_y = dy.reshape(layout), shaped[0], shaped[1] if gradient_needs_result(then) else None
+            others = weight, bias, statistics, dx.reshape(layout), dweight, dbias, scratch, trained
+            return [backend.bind("batch_norm_backward", (*of_y, *others), (True, activation))]
 
-        check()
-        return Bound(y, run([forward]), backward, [check])
+        prepare()
+        return Bound(y, run([forward]), backward, [prepare])

@@ -1,7 +1,7 @@
 """Passes: a layer bound to the array it reads, so that forward and backward are only repeated.
 
-A layer answers with the array it writes and with the calls, all arguments fixed, that fill it, and later with those
-of the backward pass. A training step is then one walk through a list of calls: no look-ups, no checks, no allocation.
+A layer answers with the array it writes and with the instructions, all arguments fixed, that fill it, and later with
+those of the backward pass. A training step is then one program: no look-ups, no checks, no allocation.
 Buffers and mode belong to the pass, and a pass to one thread: that others run the same model changes nothing here.
 """
 
@@ -13,9 +13,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from .. import _backends
+from .._attributes import changes
+from .._backends.program import Runs
 from .._pins import Pins
 
-Calls = list[Callable[[], Any]]
+Calls = list[Runs]
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -53,14 +56,14 @@ class Bound(NamedTuple):
 
     ``forward`` repeats that, and fills ``y``. ``backward(dy, dx)`` gives the calls that write the gradients of
     the parameters and, unless it is None, ``dx``, from the gradient in ``dy``, which they may overwrite; ``dx`` is
-    another array. The input is never written to: others may read it too. ``check`` comes before ``forward`` is
-    repeated, and raises if the mode does not allow that.
+    another array. The input is never written to: others may read it too. ``prepare`` comes before ``forward`` is
+    repeated, where the mode or an attribute has changed: it sets scalars, and raises if the mode does not allow that.
     """
 
     y: np.ndarray
     forward: Calls
     backward: Callable[[np.ndarray, np.ndarray | None], Calls]
-    check: Sequence[Callable[[], None]] = ()
+    prepare: Sequence[Callable[[], None]] = ()
 
 
 class DoesNotFit(ValueError):
@@ -90,10 +93,13 @@ class Pass:
         self.context = Context(training)
         self.x = self.context.array(x.shape, x.dtype)
         self.x[...] = x
-        self.y, self.forward, self._bind_backward, self._check = bind(self.x, self.context)
+        self._prepared: tuple[Any, Any] = training, changes.last
+        self.y, self.forward, self._bind_backward, self._prepare = bind(self.x, self.context)
+        self._forward = _backends.active.Program(self.forward)
         self._arrays = arrays()
         self._pins = Pins(self._arrays)
         self._backward: dict[bool, Calls] = {}
+        self._programs: dict[bool, Any] = {}
 
     def still_fits(self, arrays: list[np.ndarray]) -> bool:
         """Whether these arrays are those that the calls are bound to, of the same shape and in the same memory."""
@@ -101,14 +107,17 @@ class Pass:
 
     def run(self, x: np.ndarray) -> None:
         """Run again, on another input of the same shape."""
-        self.check()
+        self.prepare()
         self.x[...] = x
-        run(self.forward)
+        self._forward()
 
-    def check(self) -> None:
-        """Raise ValueError if the layer, in this mode, cannot run on inputs of this shape."""
-        for call in self._check:
-            call()
+    def prepare(self) -> None:
+        """Take up the mode and the layers' attributes; ValueError if in this mode they cannot run on such inputs."""
+        now = self.context.training, changes.last
+        if now != self._prepared:
+            for call in self._prepare:
+                call()
+            self._prepared = now
 
     def backward(self, input_gradient: bool) -> Calls:
         """The calls that take ``dy`` to the gradients of the parameters and, if it is asked for, to ``dx``."""
@@ -117,9 +126,16 @@ class Pass:
         if input_gradient not in self._backward:
             dx = self.context.array(self.x.shape, self.x.dtype) if input_gradient else None
             self._backward[input_gradient] = self._bind_backward(self.dy, dx)
+            self._programs[input_gradient] = _backends.active.Program(self._backward[input_gradient])
             if dx is not None:
                 self.dx = dx
         return self._backward[input_gradient]
+
+    def run_backward(self, dy: np.ndarray, input_gradient: bool) -> None:
+        """Go back from this gradient."""
+        self.backward(input_gradient)
+        self.dy[...] = dy
+        self._programs[input_gradient]()
 
 
 class Kept:

@@ -1,11 +1,11 @@
 """Layers that their input can pass by: residual and highway."""
 
 from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from .. import _backends
 from .._attributes import Check
 from .._checks import a_number, whole
 from .activations import ReLU
@@ -76,6 +76,7 @@ class Residual(Container):
             yield "shortcut", self.shortcut
 
     def bind(self, x: np.ndarray, context: Context) -> Bound:
+        backend = _backends.active
         body = bind(self.body, x, context)
         shortcut = None if self.shortcut is None else bind(self.shortcut, x, context)
         passed = x if shortcut is None else shortcut.y
@@ -86,24 +87,24 @@ class Residual(Container):
                 + (", and a shortcut, such as a Linear, can change the input's" if shortcut is None else "")
             )
         y = context.array(passed.shape, x.dtype)
-        add = run([partial(np.add, passed, body.y, y)])
+        add = run([backend.bind("add", (passed, body.y, y))])
 
         def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
             if shortcut is None and dx is None:
                 return body.backward(dy, None)
             kept = context.array(dy.shape, dy.dtype)  # both ways take dy, and may overwrite it
-            calls: Calls = [partial(np.copyto, kept, dy)]
+            calls: Calls = [backend.bind("copy", (dy, kept))]
             past: np.ndarray | None = kept
             if shortcut is not None:
                 past = None if dx is None else context.array(x.shape, x.dtype)
                 calls += shortcut.backward(kept, past)
             calls += body.backward(dy, dx)
             if dx is not None:
-                calls.append(partial(np.add, past, dx, dx))
+                calls.append(backend.bind("add", (past, dx, dx)))
             return calls
 
-        beside = ([], ()) if shortcut is None else (shortcut.forward, shortcut.check)
-        return Bound(y, [*body.forward, *beside[0], *add], backward, [*body.check, *beside[1]])
+        beside = ([], ()) if shortcut is None else (shortcut.forward, shortcut.prepare)
+        return Bound(y, [*body.forward, *beside[0], *add], backward, [*body.prepare, *beside[1]])
 
 
 class _Gate(Linear):
@@ -199,24 +200,16 @@ class Highway(Container):
             raise ValueError(
                 f"the transform of {self!r} gives shape {transform.y.shape}, the input has {x.shape}: they are mixed"
             )
-        y, carry, carried = (context.array(x.shape, x.dtype) for _ in range(3))
-        mix: Calls = [
-            partial(np.multiply, transform.y, gate.y, y),
-            partial(np.subtract, 1.0, gate.y, carry),
-            partial(np.multiply, x, carry, carried),
-            partial(np.add, y, carried, y),
-        ]
+        backend, y, mixed = _backends.active, context.array(x.shape, x.dtype), (transform.y, gate.y, x)
+        mix = run([backend.bind("highway", (*mixed, y))])
 
         def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
-            dgate = context.array(x.shape, x.dtype)
+            dgate, carried = (context.array(x.shape, x.dtype) for _ in range(2))
             through_gate = None if dx is None else context.array(x.shape, x.dtype)
-            calls: Calls = [partial(np.subtract, transform.y, x, dgate), partial(np.multiply, dgate, dy, dgate)]
-            if dx is not None:
-                calls.append(partial(np.multiply, dy, carry, carried))
-            calls.append(partial(np.multiply, dy, gate.y, dy))  # the transform's share, in the place of the whole
+            calls: Calls = [backend.bind("highway_backward", (dy, *mixed, dy, dgate, carried))]
             calls += [*transform.backward(dy, dx), *gate.backward(dgate, through_gate)]
             if dx is not None:
-                calls += [partial(np.add, dx, through_gate, dx), partial(np.add, dx, carried, dx)]
+                calls += [backend.bind("add", (dx, each, dx)) for each in (through_gate, carried)]
             return calls
 
-        return Bound(y, [*transform.forward, *gate.forward, *run(mix)], backward, transform.check)
+        return Bound(y, [*transform.forward, *gate.forward, *mix], backward, transform.prepare)

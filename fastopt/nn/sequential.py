@@ -1,6 +1,6 @@
 """Layers one after the other."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -81,7 +81,7 @@ class Sequential(Container):
     def bind(self, x: np.ndarray, context: Context) -> Bound:
         bounds: list[tuple[Bound, bool]] = []  # each with whether it has parameters
         forward: Calls = []
-        check: Calls = []
+        prepare: list[Callable[[], None]] = []
         first, i = x, 0
         while i < len(self.layers):
             layer, after = self.layers[i], (*self.layers, None)[i + 1]
@@ -96,7 +96,7 @@ class Sequential(Container):
                 ) from None
             bounds.append((bound, bool(arrays_of(layer, "params"))))
             forward += bound.forward
-            check += bound.check
+            prepare += bound.prepare
             x = bound.y
             i += 2 if fused else 1
 
@@ -115,4 +115,4 @@ class Sequential(Container):
                 dy = below
             return calls
 
-        return Bound(x, forward, backward, check)
+        return Bound(x, forward, backward, prepare)

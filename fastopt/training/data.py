@@ -189,7 +189,7 @@ def bound_to_batches(model: Layer, X: np.ndarray, rows: int, batch_size: int | N
     for bound in passes:
         bound.context.training = True  # from now on: to be bound has not moved the running statistics
         try:
-            bound.check()
+            bound.prepare()
         except ValueError as error:
             raise ValueError(f"{rows} rows in batches of {size} give one of {len(bound.x)}: {error}") from error
     return passes

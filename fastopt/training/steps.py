@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import _backends
 from .._moving import copy_all, surely
 from ..losses import Loss
 from ..nn.layer import Layer
@@ -129,13 +130,16 @@ def parts_of_an_epoch(
 
 def _computation(bound: Pass, batches: Batches, criterion: Loss, scale: float | None) -> Step:
     """Forward and backward: the gradients, of ``scale`` times the sum of the losses, are then the model's."""
-    x, output = bound.x, bound.y
-    forward, backward = bound.forward, bound.backward(input_gradient=False)
+    x = bound.x
+    output = bound.y
+    backward = bound.backward(input_gradient=False)
     take, gather, target = batches.X.take, gathering(batches.X, x), batches.targets[: len(x)].copy()
     weight = None if batches.weights is None else np.ones(len(x), batches.weights.dtype)
-    loss = criterion._bound(output, target, bound.dy, weight, scale)
+    loss = criterion.calls(output, target, bound.dy, weight, scale)
+    program, last = _backends.active.Program([*bound.forward, *loss, *backward]), loss[-1]
 
     def compute(rows: np.ndarray, targets: np.ndarray, weights: np.ndarray | None, outputs: np.ndarray | None) -> float:
+        bound.prepare()
         if gather is None:
             take(rows, 0, x, "clip")  # "clip": without it, take fills a copy of the output first
         else:
@@ -143,14 +147,10 @@ def _computation(bound: Pass, batches: Batches, criterion: Loss, scale: float | 
         target[...] = targets
         if weight is not None:
             weight[...] = weights
-        for call in forward:
-            call()
-        value = loss()
-        for call in backward:
-            call()
+        program()
         if outputs is not None:
             outputs[...] = output
-        return value
+        return last.result
 
     return compute
 

@@ -265,7 +265,7 @@ def test_a_label_that_no_check_has_seen_makes_its_row_nan_and_nothing_else(class
 
     def of(labels):
         losses, dz = np.empty(40, dtype), np.empty_like(z)
-        fo._backends.active.softmax_cross_entropy(z, labels, weight, losses, dz, 1.0, float(weight.sum()), 0.1, -9)
+        fo._backends.active.softmax_cross_entropy(z, labels, weight, losses, dz, -9, 1.0, float(weight.sum()), 0.1)
         return losses, dz
 
     with using(("numpy", None, 1)):

@@ -123,12 +123,18 @@ def of_bias(name):
     return call
 
 
-def of_loss(name, *scalars, weights=0, y=None):
+def of_rows(backend, dtype):
+    x = edges(dtype, N).reshape(SHAPE)
+    backend.scale_rows(x, small(dtype, len(x)))
+    return (x,)
+
+
+def of_loss(name, *scalars, weights=0, y=None, first=()):
     def call(backend, dtype):
         z = edges(dtype, N).reshape(SHAPE)
         losses, dz = np.empty(N // 8 if y is not None else SHAPE, dtype), np.empty_like(z)
         target = abs(small(dtype, N)).reshape(SHAPE) if y is None else y
-        total = getattr(backend, name)(z, target, *[small(dtype, 8)] * weights, losses, dz, 1e-3, *scalars)
+        total = getattr(backend, name)(z, target, *[small(dtype, 8)] * weights, losses, dz, *first, 1e-3, *scalars)
         return np.float64(total), losses, dz
 
     return call
@@ -147,12 +153,12 @@ def of_batch_norm(backend, dtype):
             mean, var, y, statistics = np.zeros(c, dtype), np.ones(c, dtype), np.empty_like(x), np.empty((3, c), dtype)
             scratch, gamma = np.empty(backend.batch_norm_scratch(*shape)), small(dtype, c)
             backend.batch_norm(
-                x, gamma, gamma, mean, var, y, statistics, scratch, True, 1e-5, 0.1, 0.9, 1.1, activation
+                x, gamma, gamma, mean, var, y, statistics, scratch, None, None, True, activation, 1e-5, 0.1, 0.9, 1.1
             )
             dx, dgamma, dbeta = np.empty_like(x), np.empty(c, dtype), np.empty(c, dtype)
             backend.batch_norm_backward(
-                small(dtype, x.size).reshape(shape), x, y, gamma, gamma, statistics, dx, dgamma, dbeta, scratch, True,
-                activation,
+                small(dtype, x.size).reshape(shape), x, y, gamma, gamma, statistics, dx, dgamma, dbeta, scratch,
+                None, True, activation,
             )  # fmt: skip
             results += [y, statistics, mean, var, dx, dgamma, dbeta]
     return results
@@ -163,6 +169,33 @@ def of_product(backend, dtype):
     for activation, values in enumerate((small, edges, edges, small)):
         results.append(np.empty((41, 20), dtype))
         backend.matmul(values(dtype, 41 * 3).reshape(41, 3), b, results[-1], bias, activation)
+    return results
+
+
+def of_highway(backend, dtype):
+    h, t, x = edges(dtype, N), small(dtype, N), edges(dtype, N)[::-1].copy()
+    results = [np.empty(N, dtype) for _ in range(4)]
+    backend.highway(h, t, x, results[0])
+    backend.highway_backward(small(dtype, N)[::-1].copy(), h, t, x, *results[1:])
+    return results
+
+
+def of_dropout_layer(backend, dtype):
+    seed, draw, used = np.uint64(3), np.zeros((), np.uint64), np.zeros(5, np.uint64)
+    results = []
+    for what in range(4):
+        y, dx = np.empty(N, dtype), np.empty(N, dtype)
+        backend.dropout_forward(edges(dtype, N), y, np.array(seed), draw, used, what, 10**9, 1.5)
+        backend.dropout_backward(small(dtype, N), dx, used)
+        results += [y, dx, draw.copy(), used.copy()]
+    return results
+
+
+def of_gather_rows(backend, dtype):
+    rows, results = np.arange(N // 8)[::-1].copy(), []
+    for kind in (np.float32, np.float64):
+        results.append(np.empty(SHAPE, dtype))
+        backend.gather_rows(small(kind, N).reshape(SHAPE), rows, results[-1])
     return results
 
 
@@ -188,7 +221,7 @@ KERNELS = {
     "logistic_loss": of_loss("logistic_loss"),
     "weighted_logistic_loss": of_loss("weighted_logistic_loss", 0.5, 0.5, weights=2),
     "mse_loss": of_loss("mse_loss"),
-    "softmax_cross_entropy": of_loss("softmax_cross_entropy", 8.0, 0.1, -100, weights=1, y=LABELS),
+    "softmax_cross_entropy": of_loss("softmax_cross_entropy", 8.0, 0.1, weights=1, y=LABELS, first=(-100,)),
     "softmax": of_output(lambda b, out: b.softmax(edges(out.dtype.type, N).reshape(SHAPE), out.reshape(SHAPE))),
     "count_labels": lambda backend, dtype: (np.int64(backend.count_labels(LABELS, 8, -100)),),
     "column_sums": of_output(lambda b, out: b.column_sums(small(out.dtype.type, 3 * N).reshape(3, N), out)),
@@ -197,9 +230,18 @@ KERNELS = {
     "batch_norm_backward": of_batch_norm,
     "batch_norm_scratch": lambda backend, dtype: (),
     "dropout": of_output(lambda b, out: b.dropout(edges(out.dtype.type, N), out, 3, 1, 2, 10**9, 1.5)),
+    "dropout_forward": of_dropout_layer,
+    "dropout_backward": of_dropout_layer,
+    "highway": of_highway,
+    "highway_backward": of_highway,
+    "gather_rows": of_gather_rows,
+    "add": of_inputs("add", 2),
+    "scale_rows": of_rows,
+    "copy": of_inputs("copy", 1),
+    "add_up": lambda backend, dtype: (np.float64(backend.add_up(small(dtype, N))),),
     "any_nonfinite": lambda backend, dtype: (np.bool_(backend.any_nonfinite(small(dtype, N), 1e300)),),
     "square_sum": lambda backend, dtype: (np.float64(backend.square_sum(small(dtype, N))),),
-    "bind": of_output(lambda b, out: b.bind("sigmoid", edges(out.dtype.type, N), out)()),
+    "bind": of_output(lambda b, out: b.bind("sigmoid", (edges(out.dtype.type, N), out))()),
     "Plan.update": of_plan,
 }  # fmt: skip
 KERNELS.update(

@@ -85,11 +85,12 @@ NORMS = {
 }
 PRODUCT = {"a_row": 128, "a_k": 1, "b_k": 64, "b_column": 1, "activation": 0}
 VARIANTS = {"batch_norm": NORMS, "batch_norm_backward": NORMS, "matmul": {"": PRODUCT}}
+OF_NO_KERNEL = ("copy", "gather_rows", "pins_unchanged", "step")
 # The values of numbers, by name.
 NUMBERS = {
     "scale": 1.25, "eps": 0.1, "momentum": 0.1, "keep": 0.9, "correction": 1.0, "total_weight": 10.0, "smoothing": 0.0,
     "y_scale": 1.0, "y_shift": 0.0, "ignore_index": -1, "weight_period": 1, "pos_weight_period": 1, "position": 0,
-    "seed": 1, "draw": 2, "threshold": 2**31, "grad_norm": -1.0, "certain": 0,
+    "seed": 1, "draw": 2, "threshold": 2**31, "grad_norm": -1.0, "certain": 0, "what": 1,
 }  # fmt: skip
 
 
@@ -111,7 +112,7 @@ def cases():
         found += [Case(f"{rule} step", "update", shapes, dtype, rule) for rule in elementwise]
         found.append(Case("grad_square_sums", "grad_square_sums", shapes, dtype, "sgd"))
         for function, parameters in header().items():
-            if "dtype" not in parameters:
+            if "dtype" not in parameters or function in OF_NO_KERNEL:
                 continue
             by_shape = next(of for shape, of in SHAPES.items() if set(shape) <= set(parameters))
             for form, shapes in by_shape.items():
@@ -170,7 +171,13 @@ def executed(case, shape):
             integers.append(int(c.ffi.cast("uintptr_t", alive[-1]._plan)))
         elif name == "check_finite":
             integers.append(1)
-        elif name in ("params", "grads", "factors"):  # the arrays that are bound, all with factor 1
+        elif name in (
+            "params",
+            "grads",
+            "factors",
+            "tracked",
+            "trained",
+        ):  # the arrays that are bound; all else as usual
             integers.append(0)
         elif name == "dtype":
             integers.append(c._DTYPE[np.dtype(case.dtype)])

@@ -1,0 +1,111 @@
+/* program.c: a program is a list of instructions, walked in one call. */
+#include "internal.h"
+#include <string.h>
+
+#define ARRAYS_1 i->array[0]
+#define ARRAYS_2 ARRAYS_1, i->array[1]
+#define ARRAYS_3 ARRAYS_2, i->array[2]
+#define ARRAYS_4 ARRAYS_3, i->array[3]
+#define ARRAYS_5 ARRAYS_4, i->array[4]
+#define ARRAYS_6 ARRAYS_5, i->array[5]
+#define ARRAYS_7 ARRAYS_6, i->array[6]
+#define ARRAYS_8 ARRAYS_7, i->array[7]
+#define ARRAYS_9 ARRAYS_8, i->array[8]
+#define ARRAYS_10 ARRAYS_9, i->array[9]
+#define ARRAYS_11 ARRAYS_10, i->array[10]
+#define WHOLE_1 , i->whole[0]
+#define WHOLE_2 WHOLE_1, i->whole[1]
+#define WHOLE_3 WHOLE_2, i->whole[2]
+#define WHOLE_4 WHOLE_3, i->whole[3]
+#define WHOLE_5 WHOLE_4, i->whole[4]
+#define WHOLE_6 WHOLE_5, i->whole[5]
+#define WHOLE_7 WHOLE_6, i->whole[6]
+#define WHOLE_8 WHOLE_7, i->whole[7]
+#define REALS_0
+#define REALS_1 , i->real[0]
+#define REALS_2 REALS_1, i->real[1]
+#define REALS_3 REALS_2, i->real[2]
+#define REALS_4 REALS_3, i->real[3]
+#define CALL(name, arrays, whole, reals) fastopt_##name(i->dtype, ARRAYS_##arrays WHOLE_##whole REALS_##reals)
+
+/* Each takes its arguments from the instruction, and says whether the program goes on. */
+#define KERNEL(name, arrays, whole, reals)                                                                    \
+    static int run_##name(fastopt_instruction *i)                                                             \
+    {                                                                                                         \
+        CALL(name, arrays, whole, reals);                                                                     \
+        return 1;                                                                                             \
+    }
+#define VALUE(name, arrays, whole, reals)                                                                     \
+    static int run_##name(fastopt_instruction *i)                                                             \
+    {                                                                                                         \
+        i->result = CALL(name, arrays, whole, reals);                                                         \
+        return 1;                                                                                             \
+    }
+#define STEP(name, arrays, whole, reals)                                                                      \
+    static int run_##name(fastopt_instruction *i)                                                             \
+    {                                                                                                         \
+        const int answer = CALL(name, arrays, whole, reals);                                                  \
+        i->result = answer;                                                                                   \
+        return answer == 0;                                                                                   \
+    }
+#include "kernels/kernels.def"
+
+typedef struct {
+    const char *name;
+    int (*run)(fastopt_instruction *i);
+    int arrays, whole, reals;
+} kernel;
+
+static const kernel kernels[] = {
+#define KERNEL(name, arrays, whole, reals) {#name, run_##name, arrays, whole, reals},
+#define VALUE KERNEL
+#define STEP KERNEL
+#include "kernels/kernels.def"
+};
+enum { KERNELS = sizeof kernels / sizeof *kernels };
+
+int fastopt_kernel_index(const char *name)
+{
+    for (int k = 0; k < KERNELS; k++)
+        if (strcmp(kernels[k].name, name) == 0)
+            return k;
+    return -1;
+}
+
+int fastopt_kernel_arrays(int kernel)
+{
+    return kernels[kernel].arrays;
+}
+
+int fastopt_kernel_whole(int kernel)
+{
+    return kernels[kernel].whole;
+}
+
+int fastopt_kernel_reals(int kernel)
+{
+    return kernels[kernel].reals;
+}
+
+size_t fastopt_run(fastopt_instruction *const *program, size_t count, const fastopt_operand *moving, size_t moving_count,
+                   size_t step)
+{
+    for (size_t k = 0; k < moving_count; k++)
+        moving[k].instruction->array[moving[k].array] = (char *)moving[k].first + step * moving[k].bytes;
+    for (size_t k = 0; k < count; k++)
+        if (!kernels[program[k]->kernel].run(program[k]))
+            return k;
+    return count;
+}
+
+int fastopt_pins_unchanged(int dtype, const fastopt_pin *pins, size_t count)
+{
+    (void)dtype;
+    return fastopt_pins_hold(pins, count) ? FASTOPT_DONE : FASTOPT_MOVED;
+}
+
+int fastopt_step(int dtype, fastopt_plan *plan, int check_finite, int certain, double grad_norm)
+{
+    (void)dtype;
+    return fastopt_update(plan, 0, 0, NULL, grad_norm, check_finite, certain);
+}
