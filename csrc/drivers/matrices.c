@@ -119,15 +119,15 @@ void fastopt_muon_step(const fastopt_plan *plan, const fastopt_tensor *tensor, c
 
     for (int i = 0; i < (int)h.steps; i++) {
         if (rows <= columns)
-            fastopt_matmul(dtype, x, along, 1, x, 1, along, gram, NULL, side, side, columns, FASTOPT_NORM_IDENTITY);
+            fastopt_matmul(dtype, x, x, gram, NULL, side, side, columns, along, 1, 1, along, FASTOPT_NORM_IDENTITY);
         else
-            fastopt_matmul(dtype, x, 1, along, x, along, 1, gram, NULL, side, side, rows, FASTOPT_NORM_IDENTITY);
-        fastopt_matmul(dtype, gram, across, 1, gram, across, 1, square, NULL, side, side, side, FASTOPT_NORM_IDENTITY);
+            fastopt_matmul(dtype, x, x, gram, NULL, side, side, rows, 1, along, along, 1, FASTOPT_NORM_IDENTITY);
+        fastopt_matmul(dtype, gram, gram, square, NULL, side, side, side, across, 1, across, 1, FASTOPT_NORM_IDENTITY);
         combine(&p, gram, h.b, gram, h.c, square, side * side);
         if (rows <= columns)
-            fastopt_matmul(dtype, gram, across, 1, x, along, 1, y, NULL, rows, columns, side, FASTOPT_NORM_IDENTITY);
+            fastopt_matmul(dtype, gram, x, y, NULL, rows, columns, side, across, 1, along, 1, FASTOPT_NORM_IDENTITY);
         else
-            fastopt_matmul(dtype, x, along, 1, gram, across, 1, y, NULL, rows, columns, side, FASTOPT_NORM_IDENTITY);
+            fastopt_matmul(dtype, x, gram, y, NULL, rows, columns, side, along, 1, across, 1, FASTOPT_NORM_IDENTITY);
         combine(&p, x, h.a, x, 1, y, size);
     }
 

@@ -107,6 +107,20 @@ class Plan:
     def trust_ratios(self) -> list[float]:
         return [tensor.trust_ratio for tensor in self._tensors]
 
+    def instruction(self, check_finite: bool | None) -> Any:
+        if HEADER:
+            self._step = Instruction("step", [self._plan], [check_finite is True, check_finite is None, NO_NORM])
+            return self._step
+        return reference.Plan.instruction(self, check_finite)  # type: ignore[arg-type]
+
+    def prepare(self, scalars: Sequence[tuple[float, ...]]) -> None:
+        self._next = scalars
+        for group, values in enumerate(scalars):
+            self._write[group](*values)
+
+    def settle(self) -> bool | None:
+        return self._settled(int(self._step.result), self._next) if HEADER else reference.Plan.settle(self)  # type: ignore[arg-type]
+
     def update(
         self,
         scalars: Sequence[tuple[float, ...]],
@@ -120,17 +134,24 @@ class Plan:
             if not self._fits(params, grads):
                 return None
             params = grads = None
-        for group, values in enumerate(scalars):
-            self._write[group](*values)
+        self.prepare(scalars)
         # nobody may change a tuple, so C can read its objects
         own, given = id(params) + ITEMS if params else 0, id(grads) + ITEMS if grads else 0
         each = _NULL if factors is None else factors
         answer = _update(self._plan, own, given, each, norm, check_finite is True, check_finite is None)
-        if not answer:
-            return True
+        return self._settled(answer, scalars, factors, norm) if answer else True
+
+    def _settled(
+        self,
+        answer: int,
+        scalars: Sequence[tuple[float, ...]],
+        factors: Sequence[float] | None = None,
+        norm: float = NO_NORM,
+    ) -> bool | None:
+        """What `update` is to answer, where C has answered this."""
         if answer > _MOVED:
             self._refuse_overflow(answer, scalars, factors)
-            answer = _update(self._plan, own, given, each, norm, 0, 1)
+            answer = _update(self._plan, 0, 0, _NULL if factors is None else factors, norm, 0, 1)
         return None if answer == _MOVED else not answer
 
     def _refuse_overflow(
@@ -348,9 +369,10 @@ class Instruction:
         self.moving = []
         first = _first if kernel == "matmul" else partial(_address, "char[]")
         for k, (array, now) in enumerate(zip(arrays, given, strict=True)):
-            self.c.array[k] = (
-                now if not isinstance(now, (np.ndarray, type(None))) else _NULL if now is None else first(now)
-            )
+            if isinstance(now, np.ndarray):
+                self.c.array[k] = first(now)
+            else:
+                self.c.array[k] = _NULL if now is None else now.table if isinstance(now, Pins) else now
             if isinstance(array, Moving):
                 self.moving.append((self.c, self.c.array[k], array.array.strides[0], k))
         sizes = _SIZES.get(kernel, _size)(*given)
@@ -411,6 +433,13 @@ def _segment(instructions: list[Instruction]) -> Callable[[int], None]:
             raise Stopped
 
     return call
+
+
+def bind_gather(X: np.ndarray, order: Moving, x: np.ndarray) -> list[Instruction]:
+    if not (HEADER and X.dtype in _DTYPE and X.flags.c_contiguous and X.flags.aligned):
+        return []
+    pins = Pins([X])
+    return [bind("pins_unchanged", (pins,), (len(pins.arrays),)), bind("gather_rows", (X, order, x))]
 
 
 def bind(kernel: str, arrays: Sequence[Any], scalars: Sequence[Any] = ()) -> Instruction:

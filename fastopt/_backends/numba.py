@@ -480,5 +480,8 @@ def add_up(x: np.ndarray) -> float:
     return float(_sum(x.reshape(-1), False))
 
 
+bind_gather = reference.bind_gather
+
+
 def bind(kernel: str, arrays: Sequence[Any], scalars: Sequence[Any] = ()) -> Instruction:
     return Instruction(globals()[kernel], arrays, scalars)

@@ -16,7 +16,7 @@ from . import _numpy_matmul
 from . import memory as _memory
 from ._numpy_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
 from .environment import isolated
-from .program import Instruction, Program  # noqa: F401
+from .program import Call, Instruction, Moving, Program, Runs, Stopped  # noqa: F401
 
 
 def lane_sums(x: np.ndarray) -> np.ndarray:
@@ -205,6 +205,29 @@ class Plan:
     @staticmethod
     def _matrix_rule(rule, exact, p, g, *states) -> tuple[np.ndarray, ...]:
         return _of_matrix(rule, exact, p, g, states, _numpy_matmul.product)
+
+    def instruction(self, check_finite: bool | None) -> Call:
+        """`update`, with the scalars that `prepare` is given; if it ends a program, `settle` says why."""
+
+        def step() -> None:
+            try:
+                self._answer: bool | Overflow | None = self.update(self._next, check_finite)
+            except Overflow as error:
+                self._answer = error
+            if self._answer is not True:
+                raise Stopped
+
+        return Call(step)
+
+    def prepare(self, scalars: Sequence[tuple[float, ...]]) -> None:
+        """Take these scalars for the next step."""
+        self._next = scalars
+
+    def settle(self) -> bool | None:
+        """What `update` has answered, or raised."""
+        if isinstance(self._answer, Overflow):
+            raise self._answer
+        return self._answer
 
     def _refuse_overflow(self, scales: Sequence[float], scalars: Sequence[tuple[float, ...]]) -> None:
         params, grads = (
@@ -518,6 +541,14 @@ def gather_rows(X: np.ndarray, rows: np.ndarray, x: np.ndarray) -> None:
 def add_up(x: np.ndarray) -> float:
     """The sum of ``x``, in double."""
     return total(x)
+
+
+def bind_gather(X: np.ndarray, order: Moving, x: np.ndarray) -> list[Runs]:
+    """Instructions by which ``x`` gets the rows of ``X`` that the step's ``order`` names.
+
+    The first one ends the program if the caller's array is not as it was. None, if `Gather` is to do it.
+    """
+    return []
 
 
 def bind(kernel: str, arrays: Sequence[Any], scalars: Sequence[Any] = ()) -> Instruction:

@@ -17,6 +17,8 @@ from .arrays import check_arrays, check_weight, checked_scale, finite, near_one,
 class Loss:
     """The base of all losses of a model's outputs, averaged over the batch; for one's own, see `fastopt.losses`."""
 
+    runs_user_code = True  # whether `calls` may
+
     def losses(self, z: np.ndarray, y: np.ndarray, dz: np.ndarray) -> np.ndarray:
         """The losses of a batch; their gradient goes into ``dz``.
 

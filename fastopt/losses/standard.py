@@ -45,6 +45,8 @@ class LogisticLoss(Loss):
     array([0.75])
     """
 
+    runs_user_code = False
+
     def __init__(self, pos_weight: Any = None):
         self._pos_weight = None if pos_weight is None else _nonnegative("pos_weight", pos_weight)
 
@@ -110,6 +112,8 @@ class SquaredError(Loss):
     SquaredError()
     """
 
+    runs_user_code = False
+
     def __repr__(self) -> str:
         return "SquaredError()"
 
@@ -154,6 +158,8 @@ class CrossEntropy(Loss):
     C. Szegedy et al., "Rethinking the Inception architecture for computer vision", CVPR 2016, section 7, for the
     smoothing. PyTorch: ``torch.nn.CrossEntropyLoss``.
     """
+
+    runs_user_code = False
 
     def __init__(self, *, label_smoothing: float = 0.0, ignore_index: int = -100, weight: Any = None):
         self._label_smoothing = a_number("label_smoothing", label_smoothing, low=0)

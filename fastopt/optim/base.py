@@ -20,6 +20,7 @@ from .._checks import a_number, positive, some
 from .._moving import change_all
 from .._specification.rules import RULES, Overflow
 from .attributes import refuse_unknown, unknown
+from .bound import OVERFLOW
 from .clip import clip_factor
 from .hyperparameters import Group
 from .state import MOST_STEPS, checked_state
@@ -40,7 +41,6 @@ Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
 Groups = Sequence[Mapping[str, Any]]
 
 _MODERATE = 2.0**39  # gradients of a smaller norm need not be looked at (rules.LARGE)
-_OVERFLOW = "gradients or weights are so large that a weight or a state would become inf or NaN"
 
 
 class Optimizer:
@@ -242,7 +242,7 @@ class Optimizer:
                     self._rebind(now, grads)
                     answer = self._plan.update(scalars, check, factors, norm, now)
             except Overflow:
-                return self._refuse(on_nonfinite, _OVERFLOW)
+                return self._refuse(on_nonfinite, OVERFLOW)
             if answer is None:
                 raise self._changing()
             if not answer:
@@ -253,34 +253,6 @@ class Optimizer:
 
     def eval(self) -> None:
         """Let the parameters be what the optimizer has found: where they are, but for Schedule-Free optimizers."""
-
-    def _repeatable(self, grads: Any, on_nonfinite: str) -> Callable[[float], bool]:
-        """`step` on arrays that stay; `_check_arrays` looks, once for many steps, for others in their place.
-
-        It is given ``grad_scale``, and answers whether the step was done.
-        """
-        self._check_arrays(grads)
-        scalars, update, done, lock, no_limit = self._scalars, self._plan.update, self._done, self._lock, math.inf
-        check = None if on_nonfinite == "ignore" else True
-
-        def step(grad_scale: float) -> bool:
-            with lock:
-                of_this_step = scalars(done(0), grad_scale, no_limit)
-                try:
-                    answer = update(of_this_step, check)
-                    if answer is None:
-                        self._check_arrays(grads)
-                        answer = update(of_this_step, check)
-                except Overflow:
-                    self._refuse(on_nonfinite, _OVERFLOW)
-                    return False
-                if answer is None:
-                    raise self._changing()
-                if not answer:
-                    self._refuse(on_nonfinite, f"the gradients overflow when scaled by {grad_scale}")
-                return answer
-
-        return step
 
     def _check_arrays(self, grads: Any) -> None:
         """Point the plan at ``grads``, and refuse arrays that were replaced, or changed in place."""

@@ -1,8 +1,6 @@
 """The data: what it must be, how it is split, and how it is cut into batches."""
 
 import zlib
-from collections.abc import Callable
-from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,27 +55,27 @@ def _check_finite(name: str, X: np.ndarray, dtype: np.dtype, given: Any) -> None
         finite(name, X[begin : begin + rows], dtype, given, begin)
 
 
-def gathering(X: np.ndarray, x: np.ndarray) -> Callable[[np.ndarray], None] | None:
-    """A call that fills ``x`` with the rows of ``X`` that it is given; None if ``X.take`` does that by itself.
+class Gather:
+    """As a part of a program: fills ``x`` with the rows of ``X`` that ``order[step]`` names.
 
-    Both look at ``X`` as it is then, and find rows that are no longer there elsewhere in it, or raise: whatever becomes
-    of the caller's array, nothing outside of it is read.
+    It looks at ``X`` as it is then, and finds rows that are no longer there elsewhere in it, or raises: whatever
+    becomes of the caller's array, nothing outside of it is read.
     """
-    if not (X.flags.c_contiguous and X.flags.aligned):  # of which take would copy everything first
 
-        def gather(rows: np.ndarray) -> None:
-            x[...] = X[rows]
+    result = None
 
-        return gather
-    if X.dtype == x.dtype:
-        return None
-    take, raw = X.take, np.empty(x.shape, X.dtype)
+    def __init__(self, X: np.ndarray, order: np.ndarray, x: np.ndarray):
+        self._X, self._order, self._x = X, order, x
+        # `take` would copy everything first of what does not lie in one piece
+        self._raw = np.empty(x.shape, X.dtype) if X.flags.c_contiguous and X.flags.aligned else None
 
-    def gather_and_convert(rows: np.ndarray) -> None:
-        take(rows, 0, raw, "clip")
-        x[...] = raw
-
-    return gather_and_convert
+    def __call__(self, step: int = 0) -> None:
+        rows = self._order[step]
+        if self._raw is None:
+            self._x[...] = self._X[rows]
+        else:
+            self._X.take(rows, 0, self._raw, "clip")  # "clip": without it, take fills a copy of the output first
+            self._x[...] = self._raw
 
 
 def fingerprint(array: np.ndarray | None, dtype: Any = None) -> str:
@@ -167,14 +165,6 @@ class Batches:
         self.order[...] = self._rows
         generator.shuffle(self.order)  # the same as a permutation, in less time
         self.gather()
-
-    def arrays(self, begin: int, end: int, shape: tuple[int, ...], keep_outputs: bool) -> tuple[Any, ...]:
-        """The order, targets, weights and outputs from one row to another, their first axis made into ``shape``."""
-
-        def cut(x: np.ndarray | None) -> Any:
-            return repeat(None) if x is None else x[begin:end].reshape(*shape, *x.shape[1:])
-
-        return cut(self.order), cut(self.targets), cut(self.weights), cut(self.outputs if keep_outputs else None)
 
 
 def bound_to_batches(model: Layer, X: np.ndarray, rows: int, batch_size: int | None, dtype: np.dtype) -> list[Pass]:

@@ -47,7 +47,7 @@ class Epochs:
         self._around = Surroundings()
         self._bar: Any = None
         self._skipped_all = self._over = False
-        self._steps_of_epoch = sum(len(part.arrays[0]) for part in parts)
+        self._steps_of_epoch = sum(part.steps for part in parts)
 
     @property
     def steps(self) -> int:
@@ -162,9 +162,8 @@ class Epochs:
         total, begin, run.batch = 0.0, 0, 0
         watched = watchers.watches_batches or bar is not None
         for part in self.parts:
-            step, batches = part.step, zip(*part.arrays, strict=False)
-            for rows, targets, weights, outputs in batches:
-                value = step(rows, targets, weights, outputs)
+            for k in range(part.steps):
+                value = part.step(k)
                 total += value
                 if watched:
                     run.batch += 1
@@ -174,7 +173,7 @@ class Epochs:
                     if bar is not None:
                         bar.update()
                     begin += part.rows
-                if (around.requested or run.stopping) and not (part is self.parts[-1] and next(batches, None) is None):
+                if (around.requested or run.stopping) and not (part is self.parts[-1] and k == part.steps - 1):
                     return None
         run.batch = self._steps_of_epoch
         return total

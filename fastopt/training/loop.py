@@ -20,7 +20,7 @@ from .checkpoints import Checkpoints, check_paths
 from .epochs import Epochs
 from .history import History
 from .session import Session
-from .steps import Undo, Update
+from .steps import Record, Undo
 from .surroundings import quietly
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
@@ -192,7 +192,7 @@ def fit(
         norms: list[float] | None = [] if clipping["clip_norm"] or clipping["clip_norm_per_tensor"] else None
         undo = Undo(model, optimizer, average)
         update = session.update(on_nonfinite, clipping, watchers.watches_batches)
-        parts = session.parts(_recording(update, optimizer, average, norms, undo), undo)
+        parts = session.parts(update, undo, _recorder(optimizer, average, norms, undo))
         watchers.check_monitors(session.recorded() + ["grad_norm"] * (norms is not None))
         warn_of_modes(model)
         warn_of_outputs(model, session.criterion)
@@ -224,24 +224,23 @@ def fit(
     return left.run.history
 
 
-def _recording(
-    update: Update, optimizer: Optimizer, average: WeightAverage | None, norms: list[float] | None, undo: Undo
-) -> Update:
-    """``update``, and what is to be done after every step."""
+def _recorder(
+    optimizer: Optimizer, average: WeightAverage | None, norms: list[float] | None, undo: Undo
+) -> Record | None:
+    """What is to be done after every step."""
     if average is None and norms is None and not undo.changes_buffers:
-        return update
+        return None
 
-    def update_and_record(grad_scale: float) -> bool:
-        if not update(grad_scale):
+    def record(done: bool) -> None:
+        if not done:
             undo.after_refusal()
-            return False
+            return
         if norms is not None and optimizer.grad_norm is not None:
             norms.append(optimizer.grad_norm)
         if average is not None:
             average.update()
-        return True
 
-    return update_and_record
+    return record
 
 
 def _tqdm(progress: bool | None) -> Any:

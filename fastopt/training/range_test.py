@@ -320,11 +320,11 @@ def _losses_before(session: Session, parts: Any, steps: int) -> list[float]:
     if session.validates:
         return [session.validate()["val_loss"]] * steps
     begin = 0
-    for step, rows, arrays in parts:
-        for batch in zip(*arrays, strict=False):
+    for step, count, rows in parts:
+        for k in range(count):
             if len(losses) == steps:
                 return losses
-            losses.append(session.mean_loss(step(*batch), begin, rows))
+            losses.append(session.mean_loss(step(k), begin, rows))
             begin += rows
     return losses
 
@@ -336,14 +336,14 @@ def _losses_of_steps(session: Session, parts: Any, generator: Any, lrs: np.ndarr
     while True:
         session.check_arrays()
         begin = 0
-        for step, rows, arrays in parts:
-            for batch in zip(*arrays, strict=False):
+        for step, count, rows in parts:
+            for k in range(count):
                 rate = next(rates, None)
                 if rate is None:
                     return
                 session.optimizer.lr = rate
                 try:
-                    value = session.mean_loss(step(*batch), begin, rows)
+                    value = session.mean_loss(step(k), begin, rows)
                 except FloatingPointError:
                     value = math.inf
                 begin += rows

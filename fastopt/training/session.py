@@ -11,6 +11,7 @@ from ..losses import Loss
 from ..losses.standard import as_loss
 from ..nn.layer import Layer
 from ..optim import Optimizer
+from ..optim.bound import BoundStep
 from .data import (
     Batches,
     Data,
@@ -23,7 +24,7 @@ from .data import (
     with_mean_one,
 )
 from .splits import check_split, split
-from .steps import Part, Undo, Update, parts_of_an_epoch
+from .steps import Part, Record, Undo, Update, parts_of_an_epoch
 
 
 class Session:
@@ -47,6 +48,7 @@ class Session:
         model.check_arrays()
         self.model, self.optimizer, self._accumulate = model, optimizer, accumulate
         self._grads = _gradients_for(optimizer, model)
+        self._bound: BoundStep | None = None
         # what the optimizer's step is given
         self.stepped = self._grads if accumulate == 1 else {name: np.zeros_like(g) for name, g in self._grads.items()}
         batch_size = None if batch_size is None else whole("batch_size", batch_size, 1)
@@ -89,7 +91,8 @@ class Session:
         """Refuse to go on where arrays have been replaced, reshaped or made read-only since."""
         self.model.check_arrays()
         self.batches.check()
-        self.optimizer._check_arrays(self.stepped)
+        if self._bound is not None:
+            self._bound.check()
 
     def recorded(self) -> list[str]:
         """What there is to record of every epoch."""
@@ -106,11 +109,11 @@ class Session:
             raise ValueError(f"clip_norm={clip_norm} and clip_norm_per_tensor={per_tensor}: give one of them")
         if on_nonfinite not in ("raise", "skip", "ignore"):
             raise ValueError(f'on_nonfinite must be "raise", "skip" or "ignore", not {on_nonfinite!r}')
-        own_step = (
-            getattr(optimizer.step, "__func__", None) is not Optimizer.step
-        )  # of a user's class, or put in its place
+        self._bound = bound = BoundStep(optimizer, stepped, on_nonfinite)
+        # of a user's class, or put in its place
+        own_step = getattr(optimizer.step, "__func__", None) is not Optimizer.step
         if not (options or user_code_between_steps or own_step):
-            return optimizer._repeatable(stepped, on_nonfinite)
+            return bound
 
         eps = clipping["clip_eps"]
 
@@ -121,10 +124,10 @@ class Session:
 
         return update
 
-    def parts(self, update: Update, undo: Undo) -> list[Part]:
+    def parts(self, update: Update, undo: Undo, record: Record | None = None) -> list[Part]:
         """An epoch."""
         return parts_of_an_epoch(
-            undo, self.batches, self.criterion, update, self._accumulate, self._grads, self.stepped
+            undo, self.batches, self.criterion, update, record, self._accumulate, self._grads, self.stepped
         )
 
     def description(self) -> dict[str, str]:

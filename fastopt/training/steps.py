@@ -1,31 +1,33 @@
-"""The training step: bound once to the buffers of the model, and then only repeated."""
+"""The training step: bound once to the buffers of the model, as a program that is then only repeated."""
 
 from collections.abc import Callable
-from itertools import repeat
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from .. import _backends
+from .._backends.program import Moving, Runs, Stopped
 from .._moving import copy_all, surely
 from ..losses import Loss
 from ..nn.layer import Layer
 from ..nn.passes import Pass
 from ..optim import Optimizer
+from ..optim.bound import BoundStep
 from .average import WeightAverage
-from .data import Batches, gathering
+from .data import Batches, Gather
 
-Step = Callable[..., float]  # on rows, targets, weights and outputs: the sum of the losses
+Step = Callable[[int], float]  # the step of this number: the sum of the losses
 Update = Callable[[float], bool]  # with what scales the gradients: whether the optimizer did its step
+Record = Callable[[bool], None]  # whether it did: what is to be done after every step
 Arrays = dict[str, np.ndarray]
 
 
 class Part(NamedTuple):
-    """A part of an epoch: ``step`` for each entry of ``arrays`` in turn, each of them of ``rows`` rows."""
+    """A part of an epoch: so many steps, each on so many rows."""
 
     step: Step
+    steps: int
     rows: int
-    arrays: tuple[Any, ...]
 
 
 class Undo:
@@ -46,14 +48,14 @@ class Undo:
         """``step``, undone or completed if it raises."""
         optimizer, average, kept, buffers = self._optimizer, self._average, self._kept, self._buffers
 
-        def guarded(rows: Any, targets: Any, weights: Any, outputs: Any) -> float:
+        def guarded(k: int) -> float:
             if kept:
                 copy_all(kept, buffers)
             if average is not None:
                 self._averaged = average.steps
             self._open = optimizer.step_count
             try:
-                value = step(rows, targets, weights, outputs)
+                value = step(k)
                 self._open = None
                 return value
             except FloatingPointError as error:
@@ -88,10 +90,104 @@ class Undo:
         self._open = None
 
 
+class Computation:
+    """Forward and backward on the batches from one row of an epoch to another, all of one size.
+
+    The gradients, of ``scale`` times the sum of the losses, are then the model's. With ``update``, the optimizer's step
+    follows, in the same program where nothing of it is code of the user's.
+    """
+
+    def __init__(
+        self,
+        bound: Pass,
+        batches: Batches,
+        criterion: Loss,
+        scale: float | None,
+        begin: int,
+        end: int,
+        update: Update | None = None,
+        record: Record | None = None,
+        keep_outputs: bool = True,
+    ):
+        self.rows = rows = len(bound.x)
+        self.count = (end - begin) // rows
+        self._bound, self._batches, self._update, self._record = bound, batches, update, record
+        self._begin, self._end = begin, end
+        bind, backward = _backends.active.bind, bound.backward(input_gradient=False)
+        target = batches.targets[:rows].copy()
+        weights = batches.weights
+        weight = None if weights is None else np.ones(rows, weights.dtype)
+        loss = criterion.calls(bound.y, target, bound.dy, weight, scale)
+        copies = [bind("copy", (self._steps(batches.targets), target))]
+        if weights is not None:
+            copies.append(bind("copy", (self._steps(weights), weight)))
+        kept = [bind("copy", (bound.y, self._steps(batches.outputs)))] if keep_outputs else []
+        self._loss = loss[-1]
+        self._runs: list[Runs] = [*copies, *bound.forward, *loss, *backward, *kept]
+        self._step: BoundStep | None = None
+        if isinstance(update, BoundStep) and not (bound.context.custom or criterion.runs_user_code):
+            self._step, self._update = update, None
+            self._runs.append(update.instruction)
+        self._assemble()
+
+    def _steps(self, x: np.ndarray) -> Moving:
+        """Its part of an array of the epoch, cut into batches."""
+        shape = self.count, self.rows, *x.shape[1:]
+        return Moving(x[self._begin : self._end].reshape(shape))
+
+    def _assemble(self) -> None:
+        X, x, order = self._batches.X, self._bound.x, self._steps(self._batches.order)
+        gather = _backends.active.bind_gather(X, order, x)
+        self._unchanged = gather[0] if gather else None
+        self._program = _backends.active.Program([*(gather or [Gather(X, order.array, x)]), *self._runs])
+
+    def targets(self, k: int) -> np.ndarray:
+        """Those of batch number k."""
+        return self._batches.targets[self._begin + k * self.rows :][: self.rows]
+
+    def __call__(self, k: int) -> float:
+        """The sum of the losses of batch number k."""
+        self._bound.prepare()
+        if (step := self._step) is None:
+            try:
+                self._program(k)
+            except Stopped:
+                return self._again(k)
+            value: float = self._loss.result
+            done = self._update is None or self._update(1.0)
+        else:
+            with step.lock:
+                step.prepare()
+                try:
+                    self._program(k)
+                    done = True
+                except Stopped:
+                    if self._unchanged is not None and self._unchanged.result:
+                        return self._again(k)
+                    done = step.settle()
+            value = self._loss.result
+        if self._record is not None:
+            self._record(done)
+        return value
+
+    def _again(self, k: int) -> float:
+        """Where the data is no longer as it was: it may lie elsewhere, but not be something else."""
+        self._batches.check()
+        self._assemble()
+        return self(k)
+
+
 def parts_of_an_epoch(
-    undo: Undo, batches: Batches, criterion: Loss, update: Update, accumulate: int, grads: Arrays, sums: Arrays
+    undo: Undo,
+    batches: Batches,
+    criterion: Loss,
+    update: Update,
+    record: Record | None,
+    accumulate: int,
+    grads: Arrays,
+    sums: Arrays,
 ) -> list[Part]:
-    """An epoch of steps on ``accumulate`` batches each, the last one on what is left.
+    """An epoch of steps on ``accumulate`` batches each, the last one on what is left; ``record`` is told of each.
 
     With ``accumulate`` of 1, ``update`` is to use ``grads``, the model's own; else ``sums``, where they are added up.
     """
@@ -102,88 +198,48 @@ def parts_of_an_epoch(
     if accumulate == 1:
         varies = criterion.row_weights(batches.targets) is not None  # then every batch's mean has its own denominator
         for bound, (begin, end) in zip(batches.passes, ends, strict=True):
-            rows = len(bound.x)
-            scale = None if varies else 1.0 / (rows * criterion.per_row(bound.y))
-            step = _step(_computation(bound, batches, criterion, scale), update)
-            arrays = batches.arrays(begin, end, ((end - begin) // rows, rows), keeps)
-            parts.append(Part(undo.guard(step), rows, arrays))
+            scale = None if varies else 1.0 / (len(bound.x) * criterion.per_row(bound.y))
+            one = Computation(bound, batches, criterion, scale, begin, end, update, record, keeps)
+            parts.append(Part(undo.guard(one), one.count, one.rows))
         return parts
 
     # The gradients are those of the sum of all losses; the step divides them by the number of these.
-    computations = [_computation(bound, batches, criterion, 1.0) for bound in batches.passes]
+    computations = [
+        Computation(bound, batches, criterion, 1.0, *ends_, keep_outputs=keeps)
+        for bound, ends_ in zip(batches.passes, ends, strict=True)
+    ]
     group = size * accumulate
     grouped = whole - whole % group
-    rest = []
-    if grouped < whole:
-        rest.append((computations[0], batches.arrays(grouped, whole, ((whole - grouped) // size, size), keeps)))
-    if whole < count:
-        rest.append((computations[1], batches.arrays(whole, count, (1, count - whole), keeps)))
-    accumulated = _accumulated(criterion, batches, update, grads, sums)
+    accumulated = _accumulated(criterion, batches, update, record, grads, sums)
+    each = [(computation, k) for computation in computations for k in range(computation.count)]
     if grouped:
-        arrays = batches.arrays(0, grouped, (grouped // group, accumulate, size), keeps)
-        step = undo.guard(lambda *blocks: accumulated([(computations[0], blocks)]))
-        parts.append(Part(step, group, arrays))
-    if rest:
-        parts.append(Part(undo.guard(lambda *_: accumulated(rest)), count - grouped, ((None,),) * 4))
+        step = undo.guard(lambda k: accumulated(each[k * accumulate : (k + 1) * accumulate]))
+        parts.append(Part(step, grouped // group, group))
+    if rest := each[grouped // size :]:
+        parts.append(Part(undo.guard(lambda _: accumulated(rest)), 1, count - grouped))
     return parts
 
 
-def _computation(bound: Pass, batches: Batches, criterion: Loss, scale: float | None) -> Step:
-    """Forward and backward: the gradients, of ``scale`` times the sum of the losses, are then the model's."""
-    x = bound.x
-    output = bound.y
-    backward = bound.backward(input_gradient=False)
-    take, gather, target = batches.X.take, gathering(batches.X, x), batches.targets[: len(x)].copy()
-    weight = None if batches.weights is None else np.ones(len(x), batches.weights.dtype)
-    loss = criterion.calls(output, target, bound.dy, weight, scale)
-    program, last = _backends.active.Program([*bound.forward, *loss, *backward]), loss[-1]
-
-    def compute(rows: np.ndarray, targets: np.ndarray, weights: np.ndarray | None, outputs: np.ndarray | None) -> float:
-        bound.prepare()
-        if gather is None:
-            take(rows, 0, x, "clip")  # "clip": without it, take fills a copy of the output first
-        else:
-            gather(rows)
-        target[...] = targets
-        if weight is not None:
-            weight[...] = weights
-        program()
-        if outputs is not None:
-            outputs[...] = output
-        return last.result
-
-    return compute
-
-
-def _step(compute: Step, update: Update) -> Step:
-    def step(rows: np.ndarray, targets: np.ndarray, weights: np.ndarray | None, outputs: np.ndarray | None) -> float:
-        value = compute(rows, targets, weights, outputs)
-        update(1.0)
-        return value
-
-    return step
-
-
 def _accumulated(
-    criterion: Loss, batches: Batches, update: Update, grads: Arrays, sums: Arrays
-) -> Callable[[list[tuple[Step, Any]]], float]:
-    """A step on all batches of some blocks: each a computation, and arrays with its arguments."""
+    criterion: Loss, batches: Batches, update: Update, record: Record | None, grads: Arrays, sums: Arrays
+) -> Callable[[list[tuple[Computation, int]]], float]:
+    """A step on several batches: each a computation, and the batch's number in it."""
     z = batches.outputs[:1]
     pairs = [(sums[name], grad) for name, grad in grads.items()]
 
-    def step(blocks: list[tuple[Step, Any]]) -> float:
-        value, total, add = 0.0, 0.0, False
-        for compute, arrays in blocks:
-            for batch in zip(*(repeat(None) if array is None else array for array in arrays), strict=False):
-                value += compute(*batch)
-                total += criterion.sum_of_weights(z, batch[1])
-                for sum_of_gradients, grad in pairs:
-                    if add:
-                        np.add(sum_of_gradients, grad, out=sum_of_gradients)
-                    else:
-                        np.copyto(sum_of_gradients, grad)
-                add = True
-        update(1.0 / total if total else 1.0)
+    def step(each: list[tuple[Computation, int]]) -> float:
+        value, total = 0.0, 0.0
+        for compute, k in each:
+            value += compute(k)
+            total += criterion.sum_of_weights(z, compute.targets(k))
+            for sum_of_gradients, grad in pairs:
+                if (compute, k) == each[0]:
+                    np.copyto(sum_of_gradients, grad)
+                else:
+                    np.add(sum_of_gradients, grad, out=sum_of_gradients)
+        done = update(1.0 / total if total else 1.0)
+        if record is not None:
+            record(done)
         return value
 
     return step

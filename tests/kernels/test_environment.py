@@ -228,7 +228,7 @@ KERNELS = {
     "matmul": of_product,
     "batch_norm": of_batch_norm,
     "batch_norm_backward": of_batch_norm,
-    "batch_norm_scratch": lambda backend, dtype: (),
+    **dict.fromkeys(("batch_norm_scratch", "bind_gather"), lambda backend, dtype: ()),
     "dropout": of_output(lambda b, out: b.dropout(edges(out.dtype.type, N), out, 3, 1, 2, 10**9, 1.5)),
     "dropout_forward": of_dropout_layer,
     "dropout_backward": of_dropout_layer,

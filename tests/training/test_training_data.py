@@ -71,7 +71,10 @@ def test_data_that_is_reshaped_is_noticed(which):
 def test_inputs_that_become_smaller_or_of_another_type(change, event):
     inputs = X.copy()
     watch = {event: lambda run: (run.batch > 2 or run.batch == 1) and run.epoch == 1 and change(inputs)}
-    with pytest.raises((ValueError, TypeError), match=r"X was float32 of shape \(70, 5\) when|Cannot cast"):
+    # where the core has its address, NumPy itself refuses to resize it
+    with pytest.raises(
+        (ValueError, TypeError), match=r"X was float32 of shape \(70, 5\) when|Cannot cast|cannot resize"
+    ):
         fit(network(), inputs, Y, callbacks=watch)
 
 
