@@ -50,12 +50,13 @@ if TYPE_CHECKING:
     from . import graph, losses, schedules, training
     from .data.batches import minibatches
     from .data.features import Standardizer
-    from .training import EarlyStopping, History, fit, lr_range_test
+    from .training import EarlyStopping, History, TrainingStep, fit, lr_range_test
 
 __all__ = [
     "EarlyStopping",
     "History",
     "Standardizer",
+    "TrainingStep",
     "__version__",
     "batch_norm",
     "batch_norm_backward",
@@ -108,6 +109,7 @@ _LATER = {
     "EarlyStopping": ".training",
     "History": ".training",
     "Standardizer": ".data",
+    "TrainingStep": ".training",
     "fit": ".training",
     "graph": ".graph",
     "losses": ".losses",

@@ -148,8 +148,8 @@ class Kept:
         self.training: bool | None = None  # the mode of `Layer.forward`; None: every layer's own
 
 
-def drop_oldest(passes: dict[Any, Pass], count: int, nbytes: int) -> None:
-    """Keep at most ``count`` passes, and ``nbytes`` of buffers in all."""
+def drop_oldest(passes: dict[Any, Any], count: int, nbytes: int) -> None:
+    """Keep at most ``count`` passes, or what has their ``context``, and ``nbytes`` of buffers in all."""
     while len(passes) > count or (passes and sum(kept.context.nbytes for kept in passes.values()) > nbytes):
         del passes[next(iter(passes))]
 

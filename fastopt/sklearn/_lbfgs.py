@@ -32,7 +32,7 @@ def minimized(
         take(values)
         z = model.forward(X)
         dz = np.empty_like(z)
-        loss = objective._bound(z, y, dz, weight, None)() / len(X)
+        loss = objective.bind(z, y, dz, weight)() / len(X)
         model.backward(dz, input_gradient=False)
         decay = objective.decay(0)
         parts = [

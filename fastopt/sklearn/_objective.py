@@ -7,6 +7,7 @@ import numpy as np
 import fastopt as fo
 
 from .. import _backends
+from .._backends.program import Call
 from ..losses import Loss
 
 
@@ -58,26 +59,26 @@ class Objective(Loss):
     def mean(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float:
         """The mean loss on validation data, without the L2 term; the outputs are kept for the score."""
         self.validated = z
-        return self._share(z) * self.loss._bound(z, y, np.empty_like(z), weight, 1.0)() / len(z)
+        return self._share(z) * self.loss.bind(z, y, np.empty_like(z), weight, 1.0)() / len(z)
 
     def _share(self, z: np.ndarray) -> float:
         """What the sum of fastopt's losses is multiplied by: scikit-learn averages squared errors over outputs."""
         return 0.5 / z.shape[1] if self._halved else 1.0
 
-    def _bound(self, z, y, dz, weight, scale):
+    def calls(self, z, y, dz, weight=None, scale=None):
         rows, share, factor = len(z), self._share(z), 0.5 if self._halved else 1.0
         alpha, penalty = self.alpha, self._penalty
         if weight is None:
-            inner = self.loss._bound(z, y, dz, None, factor / rows)
+            inner = self.loss.bind(z, y, dz, None, factor / rows)
             decay = alpha / rows
 
             def call() -> float:
                 self._of_batch = decay
                 return share * inner() + penalty()
 
-            return call
+            return [Call(call)]
 
-        inner = self.loss._bound(z, y, dz, weight, factor)
+        inner = self.loss.bind(z, y, dz, weight, factor)
 
         def weighted_call() -> float:
             total = float(weight.sum(dtype=np.float64))
@@ -90,7 +91,7 @@ class Objective(Loss):
             self._of_batch = alpha / (total * self.mean_weight)
             return rows / total * (value + penalty() / self.mean_weight)
 
-        return weighted_call
+        return [Call(weighted_call)]
 
     def _penalty(self) -> float:
         if not self.alpha:

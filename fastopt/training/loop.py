@@ -22,6 +22,7 @@ from .history import History
 from .session import Session
 from .steps import Record, Undo
 from .surroundings import quietly
+from .updates import clipping_of
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
     Generator = np.random.Generator
@@ -179,8 +180,7 @@ def fit(
     check_paths(checkpoint, resume_from)
     average_of = None if ema is None else a_number("ema", ema, 0, 1)
     watchers, tqdm = Callbacks(callbacks), _tqdm(progress)
-    clipping = {"clip_norm": clip_norm, "clip_norm_per_tensor": clip_norm_per_tensor, "clip_value": clip_value}
-    clipping["clip_eps"] = a_number("clip_eps", clip_eps, 0)
+    clipping = clipping_of(clip_norm, clip_norm_per_tensor, clip_value, clip_eps)
     if grad_norm and clip_norm is None and clip_norm_per_tensor is None:
         clipping["clip_norm"] = math.inf
     generator = quietly(lambda: generator_of(rng))

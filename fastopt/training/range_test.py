@@ -17,6 +17,7 @@ from .advice import warn_of_modes
 from .session import Session
 from .steps import Undo
 from .surroundings import Surroundings, quietly
+from .updates import clipping_of
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
     Generator = np.random.Generator
@@ -226,8 +227,7 @@ def lr_range_test(
     if not positive("divergence", divergence) > 1:
         raise ValueError(f"divergence must be above 1, not {divergence}")
     generator = quietly(lambda: generator_of(rng))
-    clipping = {"clip_norm": clip_norm, "clip_norm_per_tensor": clip_norm_per_tensor, "clip_value": clip_value}
-    clipping["clip_eps"] = a_number("clip_eps", clip_eps, 0)
+    clipping = clipping_of(clip_norm, clip_norm_per_tensor, clip_value, clip_eps)
     lrs = np.geomspace(low, high, steps) if mode == "exponential" else np.linspace(low, high, steps)
 
     def prepared() -> tuple[Session, Any, Any]:

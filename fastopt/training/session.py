@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from .._checks import positive, some, whole
+from .._checks import whole
 from .._conversion import as_real_array
 from ..losses import Loss
 from ..losses.standard import as_loss
 from ..nn.layer import Layer
-from ..optim import Optimizer
 from ..optim.bound import BoundStep
 from .data import (
     Batches,
@@ -25,6 +24,7 @@ from .data import (
 )
 from .splits import check_split, split
 from .steps import Part, Record, Undo, Update, parts_of_an_epoch
+from .updates import Clipping, gradients_for, update_of
 
 
 class Session:
@@ -47,7 +47,7 @@ class Session:
             raise TypeError(f"model must be a fastopt.nn.Layer, such as a Sequential, not {type(model).__name__}")
         model.check_arrays()
         self.model, self.optimizer, self._accumulate = model, optimizer, accumulate
-        self._grads = _gradients_for(optimizer, model)
+        self._grads = gradients_for(optimizer, model)
         self._bound: BoundStep | None = None
         # what the optimizer's step is given
         self.stepped = self._grads if accumulate == 1 else {name: np.zeros_like(g) for name, g in self._grads.items()}
@@ -99,29 +99,9 @@ class Session:
         curves = ["loss", *self.accuracy("accuracy")]
         return [*curves, "lr", *(f"val_{name}" for name in curves if self._validation is not None)]
 
-    def update(self, on_nonfinite: str, clipping: dict[str, float | None], user_code_between_steps: bool) -> Update:
+    def update(self, on_nonfinite: str, clipping: Clipping, user_code_between_steps: bool) -> Update:
         """The optimizer's step."""
-        optimizer, stepped = self.optimizer, self.stepped
-        limits = {name: value for name, value in clipping.items() if name != "clip_eps" and value is not None}
-        options = {name: positive(name, value) for name, value in limits.items()}
-        if {"clip_norm", "clip_norm_per_tensor"} <= options.keys():
-            clip_norm, per_tensor = options["clip_norm"], options["clip_norm_per_tensor"]
-            raise ValueError(f"clip_norm={clip_norm} and clip_norm_per_tensor={per_tensor}: give one of them")
-        if on_nonfinite not in ("raise", "skip", "ignore"):
-            raise ValueError(f'on_nonfinite must be "raise", "skip" or "ignore", not {on_nonfinite!r}')
-        self._bound = bound = BoundStep(optimizer, stepped, on_nonfinite)
-        # of a user's class, or put in its place
-        own_step = getattr(optimizer.step, "__func__", None) is not Optimizer.step
-        if not (options or user_code_between_steps or own_step):
-            return bound
-
-        eps = clipping["clip_eps"]
-
-        def update(grad_scale: float) -> bool:
-            before = optimizer.step_count
-            optimizer.step(stepped, grad_scale=grad_scale, on_nonfinite=on_nonfinite, clip_eps=eps, **options)
-            return optimizer.step_count > before
-
+        self._bound, update = update_of(self.optimizer, self.stepped, on_nonfinite, clipping, user_code_between_steps)
         return update
 
     def parts(self, update: Update, undo: Undo, record: Record | None = None) -> list[Part]:
@@ -208,28 +188,3 @@ def _validation(
     name, rows = "validation sample_weight", np.arange(len(X))
     weight = sample_weights(name, validation[2] if len(validation) == 3 else None, len(X))
     return Data(X, y, with_mean_one(name, weight, rows, criterion.row_weights(y), dtype))
-
-
-def _gradients_for(optimizer: Any, model: Layer) -> dict[str, np.ndarray]:
-    """The model's gradients of the optimizer's parameters, by the optimizer's names for them."""
-    if not isinstance(optimizer, Optimizer):
-        what = optimizer if isinstance(optimizer, (str, type)) else type(optimizer).__name__
-        raise TypeError(
-            f"optimizer must be one of fastopt.optim, not {what}: made over the model's parameters, as by"
-            " fo.optim.Adam(model.parameters(), lr=0.001)"
-        )
-    name_of = {id(param): name for name, param in model.parameters().items()}
-    foreign = [
-        repr(name) for name, param in zip(optimizer._names, optimizer._params, strict=True) if id(param) not in name_of
-    ]
-    if foreign or not optimizer._params:
-        own = {repr(name) for name in model.parameters()}
-        whose = "another model's " if foreign and own.issuperset(foreign) else ""
-        raise ValueError(
-            f"the optimizer is over {whose}{some(foreign) or 'nothing'}, which is not of this model, whose parameters"
-            f" are {some([repr(name) for name in model.parameters()]) or 'none'}: make it from model.parameters()"
-        )
-    grads = model.gradients()
-    if optimizer._names == tuple(grads):
-        return grads
-    return {n: grads[name_of[id(p)]] for n, p in zip(optimizer._names, optimizer._params, strict=True)}

@@ -15,9 +15,9 @@ from ..optim import Optimizer
 from ..optim.bound import BoundStep
 from .average import WeightAverage
 from .data import Batches, Gather
+from .updates import Update
 
 Step = Callable[[int], float]  # the step of this number: the sum of the losses
-Update = Callable[[float], bool]  # with what scales the gradients: whether the optimizer did its step
 Record = Callable[[bool], None]  # whether it did: what is to be done after every step
 Arrays = dict[str, np.ndarray]
 
@@ -90,12 +90,69 @@ class Undo:
         self._open = None
 
 
-class Computation:
-    """Forward and backward on the batches from one row of an epoch to another, all of one size.
+class StepProgram:
+    """Forward, loss and backward, and what comes before and after, as one program.
 
     The gradients, of ``scale`` times the sum of the losses, are then the model's. With ``update``, the optimizer's step
-    follows, in the same program where nothing of it is code of the user's.
+    follows, in the same program where nothing of it is code of the user's; ``record`` is told whether it was done.
     """
+
+    def __init__(
+        self,
+        bound: Pass,
+        criterion: Loss,
+        target: np.ndarray,
+        weight: np.ndarray | None,
+        scale: float | None,
+        update: Update | None,
+        record: Record | None,
+    ):
+        backward = bound.backward(input_gradient=False)
+        loss = criterion.calls(bound.y, target, bound.dy, weight, scale)
+        self._bound, self._update, self._record, self._loss = bound, update, record, loss[-1]
+        self._runs = [*bound.forward, *loss, *backward]
+        self._unchanged: Runs | None = None  # what ends the program where the data is not as it was
+        self._step: BoundStep | None = None
+        if isinstance(update, BoundStep) and not (bound.context.custom or criterion.runs_user_code):
+            self._step, self._update = update, None
+
+    def assemble(self, before: list[Runs], after: list[Runs]) -> None:
+        """Make the program, with what fills the inputs and what looks at the outputs."""
+        step = [] if self._step is None else [self._step.instruction]
+        self._program = _backends.active.Program([*before, *self._runs, *after, *step])
+
+    def __call__(self, k: int = 0) -> float:
+        """The sum of the losses of batch number k."""
+        self._bound.prepare()
+        if (step := self._step) is None:
+            try:
+                self._program(k)
+            except Stopped:
+                return self.again(k)
+            value: float = self._loss.result
+            done = self._update is None or self._update(1.0)
+        else:
+            with step.lock:
+                step.prepare()
+                try:
+                    self._program(k)
+                    done = True
+                except Stopped:
+                    if self._unchanged is not None and self._unchanged.result:
+                        return self.again(k)
+                    done = step.settle()
+            value = self._loss.result
+        if self._record is not None:
+            self._record(done)
+        return value
+
+    def again(self, k: int) -> float:
+        """What is to be done where the data was not as it was."""
+        raise NotImplementedError
+
+
+class Computation(StepProgram):
+    """A step on each of the batches from one row of an epoch to another, all of one size."""
 
     def __init__(
         self,
@@ -111,23 +168,15 @@ class Computation:
     ):
         self.rows = rows = len(bound.x)
         self.count = (end - begin) // rows
-        self._bound, self._batches, self._update, self._record = bound, batches, update, record
-        self._begin, self._end = begin, end
-        bind, backward = _backends.active.bind, bound.backward(input_gradient=False)
+        self._batches, self._begin, self._end = batches, begin, end
+        bind, weights = _backends.active.bind, batches.weights
         target = batches.targets[:rows].copy()
-        weights = batches.weights
         weight = None if weights is None else np.ones(rows, weights.dtype)
-        loss = criterion.calls(bound.y, target, bound.dy, weight, scale)
-        copies = [bind("copy", (self._steps(batches.targets), target))]
+        super().__init__(bound, criterion, target, weight, scale, update, record)
+        self._copies: list[Runs] = [bind("copy", (self._steps(batches.targets), target))]
         if weights is not None:
-            copies.append(bind("copy", (self._steps(weights), weight)))
-        kept = [bind("copy", (bound.y, self._steps(batches.outputs)))] if keep_outputs else []
-        self._loss = loss[-1]
-        self._runs: list[Runs] = [*copies, *bound.forward, *loss, *backward, *kept]
-        self._step: BoundStep | None = None
-        if isinstance(update, BoundStep) and not (bound.context.custom or criterion.runs_user_code):
-            self._step, self._update = update, None
-            self._runs.append(update.instruction)
+            self._copies.append(bind("copy", (self._steps(weights), weight)))
+        self._kept: list[Runs] = [bind("copy", (bound.y, self._steps(batches.outputs)))] if keep_outputs else []
         self._assemble()
 
     def _steps(self, x: np.ndarray) -> Moving:
@@ -137,40 +186,15 @@ class Computation:
 
     def _assemble(self) -> None:
         X, x, order = self._batches.X, self._bound.x, self._steps(self._batches.order)
-        gather = _backends.active.bind_gather(X, order, x)
-        self._unchanged = gather[0] if gather else None
-        self._program = _backends.active.Program([*(gather or [Gather(X, order.array, x)]), *self._runs])
+        gather = _backends.active.bind_gather(X, order, x) or [Gather(X, order.array, x)]
+        self._unchanged = gather[0] if len(gather) > 1 else None
+        self.assemble([*gather, *self._copies], self._kept)
 
     def targets(self, k: int) -> np.ndarray:
         """Those of batch number k."""
         return self._batches.targets[self._begin + k * self.rows :][: self.rows]
 
-    def __call__(self, k: int) -> float:
-        """The sum of the losses of batch number k."""
-        self._bound.prepare()
-        if (step := self._step) is None:
-            try:
-                self._program(k)
-            except Stopped:
-                return self._again(k)
-            value: float = self._loss.result
-            done = self._update is None or self._update(1.0)
-        else:
-            with step.lock:
-                step.prepare()
-                try:
-                    self._program(k)
-                    done = True
-                except Stopped:
-                    if self._unchanged is not None and self._unchanged.result:
-                        return self._again(k)
-                    done = step.settle()
-            value = self._loss.result
-        if self._record is not None:
-            self._record(done)
-        return value
-
-    def _again(self, k: int) -> float:
+    def again(self, k: int) -> float:
         """Where the data is no longer as it was: it may lie elsewhere, but not be something else."""
         self._batches.check()
         self._assemble()

@@ -11,7 +11,18 @@ from fastopt import _backends
 PLAN = ("__init__", "pin", "bind", "bind_all", "update", "grad_square_sums")
 SHARED = ".order", ".environment", "._jit"
 # Steps of the reference that are no part of what a backend offers, and what programs are made of.
-OWN = {"dropout_of_layer", "lane_sums", "total", "Instruction", "Moving", "Program", "Stopped", "Call", "of_step"}
+OWN = {
+    "dropout_of_layer",
+    "lane_sums",
+    "total",
+    "Instruction",
+    "Moving",
+    "Program",
+    "Stopped",
+    "Call",
+    "of_step",
+    "Runs",
+}
 ANY_ARRAYS = [("arrays", inspect.Parameter.empty)]  # f(*arrays): inputs first, then out
 
 

@@ -1,0 +1,177 @@
+"""One step of a loop of one's own."""
+
+import math
+from collections.abc import Callable
+from threading import RLock
+from typing import Any
+
+import numpy as np
+
+from .. import _backends
+from .._checks import one_dimensional
+from .._conversion import as_real_array, converted
+from ..functional.products import get_matmul
+from ..losses import Loss
+from ..losses.arrays import weights_of_rows
+from ..losses.standard import as_loss
+from ..nn.layer import Layer
+from ..nn.passes import Pass, drop_oldest
+from ..optim import Optimizer
+from .steps import StepProgram, Undo
+from .updates import clipping_of, gradients_for, update_of
+
+_REAL = (np.dtype(np.float32), np.dtype(np.float64))
+_KEPT, _KEPT_BYTES = 8, 64 * 2**20  # of the shapes that batches have had
+
+
+class TrainingStep:
+    r"""Forward, loss, backward and the optimizer's step on a batch, as one call.
+
+    .. math:: \ell = \frac{1}{n} \sum_i \ell_i(f_w(x_i), y_i), \qquad w \leftarrow \mathrm{step}(w, \nabla_w \ell)
+
+    All that does not change between steps is checked and bound once, here and with the first batch of each shape; a
+    step then crosses into the core once. `fastopt.fit` is made of the same steps: on the same batches, the weights are
+    the same to the bit.
+
+    Parameters
+    ----------
+    model : Layer
+        It is trained in training mode, whatever its own.
+    optimizer : Optimizer
+        Over parameters of the model.
+    loss : str, Loss or function
+        As for `fastopt.fit`.
+    clip_norm, clip_norm_per_tensor, clip_value, clip_eps, on_nonfinite
+        As for `fastopt.optim.Optimizer.step`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If anything of that does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> rng = np.random.default_rng(0)
+    >>> model = fo.nn.Sequential(fo.nn.Linear(2, 16), fo.nn.Tanh(), fo.nn.Linear(16, 1), rng=0)
+    >>> step = fo.TrainingStep(model, fo.optim.Adam(model.parameters(), lr=0.01), loss="logistic")
+    >>> losses = []
+    >>> for _ in range(500):
+    ...     x = rng.standard_normal((64, 2))
+    ...     losses.append(step(x, x[:, 0] * x[:, 1] > 0))
+    >>> losses[0] > 0.6 and sum(losses[-20:]) / 20 < 0.2
+    True
+    """
+
+    def __init__(
+        self,
+        model: Layer,
+        optimizer: Optimizer,
+        loss: Any = "logistic",
+        *,
+        clip_norm: float | None = None,
+        clip_norm_per_tensor: float | None = None,
+        clip_value: float | None = None,
+        clip_eps: float = 0.0,
+        on_nonfinite: str = "raise",
+    ):
+        if not isinstance(model, Layer):
+            raise TypeError(f"model must be a fastopt.nn.Layer, such as a Sequential, not {type(model).__name__}")
+        model.check_arrays()
+        self.model, self.optimizer, self.loss = model, optimizer, as_loss(loss)
+        grads = gradients_for(optimizer, model)
+        clipping = clipping_of(clip_norm, clip_norm_per_tensor, clip_value, clip_eps)
+        self._bound, self._update = update_of(optimizer, grads, on_nonfinite, clipping, False)
+        self._undo = Undo(model, optimizer, None)
+        self._steps: dict[Any, _OfShape] = {}
+        self._lock = RLock()
+
+    def __call__(self, x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
+        """Do a step on this batch; the mean loss is that before the step.
+
+        Parameters
+        ----------
+        x : array (rows, ...)
+            Numbers of any type; they are copied.
+        y : array
+            The targets, as for `fastopt.fit`.
+        sample_weight : array (rows,), optional
+            How much each row counts: the mean is by these.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``x``, ``y`` or ``sample_weight`` do not fit to the model and to each other, or an array of the model
+            was replaced; nothing has then been changed.
+        FloatingPointError
+            If a gradient is not finite, unless ``on_nonfinite`` says otherwise; nothing has then been changed.
+        """
+        if type(x) is not np.ndarray or x.dtype not in _REAL:
+            x = as_real_array("x", x)
+        if type(y) is not np.ndarray or y.dtype.kind not in "fiub":
+            y = as_real_array("y", y)
+        key = x.shape, sample_weight is None, _backends.active, get_matmul()
+        with self._lock:
+            of_shape = self._steps.pop(key, None)
+            if of_shape is None or not of_shape.still_fits():
+                self._bound.check()
+                of_shape = _OfShape(self, x, y, sample_weight is not None)
+                drop_oldest(self._steps, _KEPT - 1, _KEPT_BYTES - of_shape.context.nbytes)
+            self._steps[key] = of_shape
+            return of_shape.step(x, y, sample_weight)
+
+    def prepared(
+        self, bound: Pass, target: np.ndarray, weight: np.ndarray | None, scale: float | None
+    ) -> Callable[[int], float]:
+        """A step on what stands in these arrays; it is done wholly or not at all."""
+        undo = self._undo
+        record = (lambda done: None if done else undo.after_refusal()) if undo.changes_buffers else None
+        program = StepProgram(bound, self.loss, target, weight, scale, self._update, record)
+        program.assemble([], [])
+        return undo.guard(program)
+
+
+class _OfShape:
+    """What steps on batches of one shape are bound to."""
+
+    def __init__(self, of: TrainingStep, x: np.ndarray, y: np.ndarray, weighted: bool):
+        self._model, self._criterion = model, criterion = of.model, of.loss
+        if x.ndim < 2 or len(x) == 0:
+            raise ValueError(f"x has shape {x.shape}: it must have rows and columns{one_dimensional('x', x)}")
+        self._dtype = dtype = model.dtype or np.dtype(np.float32)
+        self._bound = bound = model.bound_to(converted(x, dtype).copy(), training=False)
+        self.context = bound.context
+        self.context.training = True
+        bound.prepare()  # or the error that training with such a batch calls for
+        self._target = criterion.targets("y", y, bound.y.shape, dtype).copy()
+        self._weight = np.ones(len(x), dtype) if weighted else None
+        self._varies = type(criterion).row_weights is not Loss.row_weights
+        self._losses = len(x) * criterion.per_row(bound.y)
+        scale = None if self._varies else 1.0 / self._losses
+        self._step = of.prepared(bound, self._target, self._weight, scale)
+
+    def still_fits(self) -> bool:
+        """Whether the model's arrays are those that were bound."""
+        return self._bound.still_fits(self._model.arrays())
+
+    def step(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> float:
+        """The mean loss of the batch before the step."""
+        target, bound = self._target, self._bound
+        if y.dtype != target.dtype or y.shape != target.shape:
+            y = self._criterion.targets("y", y, bound.y.shape, self._dtype)
+        if self._weight is not None:
+            weight = weights_of_rows(weight, x)
+            if not (mean := float(np.mean(weight, dtype=np.float64))) > 0:
+                raise ValueError("sample_weight is 0 in all rows")
+            np.divide(weight, mean, out=self._weight, casting="same_kind")
+        bound.x[...] = x if x.dtype == self._dtype else converted(x, self._dtype)
+        target[...] = y
+        total = self._step(0)
+        if self._varies:
+            losses = self._criterion.sum_of_weights(bound.y, target)
+            return total / losses if losses else math.nan
+        return total / self._losses

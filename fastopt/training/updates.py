@@ -1,0 +1,73 @@
+"""The optimizer's step as a part of training: over which gradients, clipped how."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .._checks import a_number, positive, some
+from ..nn.layer import Layer
+from ..optim import Optimizer
+from ..optim.bound import BoundStep
+
+Clipping = Mapping[str, float | None]
+Update = Callable[[float], bool]  # with what scales the gradients: whether the optimizer did its step
+
+
+def clipping_of(
+    clip_norm: float | None, clip_norm_per_tensor: float | None, clip_value: float | None, clip_eps: float
+) -> dict[str, float | None]:
+    """The options by name, checked but for their values being positive."""
+    clipping = {"clip_norm": clip_norm, "clip_norm_per_tensor": clip_norm_per_tensor, "clip_value": clip_value}
+    return {**clipping, "clip_eps": a_number("clip_eps", clip_eps, 0)}
+
+
+def update_of(
+    optimizer: Optimizer, grads: Any, on_nonfinite: str, clipping: Clipping, user_code_between_steps: bool
+) -> tuple[BoundStep, Update]:
+    """The optimizer's step on ``grads``, without and with clipping; it is the first where nothing else is asked for."""
+    limits = {name: value for name, value in clipping.items() if name != "clip_eps" and value is not None}
+    options: dict[str, Any] = {name: positive(name, value) for name, value in limits.items()}
+    if {"clip_norm", "clip_norm_per_tensor"} <= options.keys():
+        clip_norm, per_tensor = options["clip_norm"], options["clip_norm_per_tensor"]
+        raise ValueError(f"clip_norm={clip_norm} and clip_norm_per_tensor={per_tensor}: give one of them")
+    if on_nonfinite not in ("raise", "skip", "ignore"):
+        raise ValueError(f'on_nonfinite must be "raise", "skip" or "ignore", not {on_nonfinite!r}')
+    bound = BoundStep(optimizer, grads, on_nonfinite)
+    asked = {**options, "on_nonfinite": on_nonfinite, "clip_eps": clipping["clip_eps"]}
+    # of a user's class, or put in its place
+    own_step = getattr(optimizer.step, "__func__", None) is not Optimizer.step
+    if not (options or user_code_between_steps or own_step):
+        return bound, bound
+
+    def update(grad_scale: float) -> bool:
+        before = optimizer.step_count
+        optimizer.step(grads, grad_scale=grad_scale, **asked)
+        return optimizer.step_count > before
+
+    return bound, update
+
+
+def gradients_for(optimizer: Any, model: Layer) -> dict[str, np.ndarray]:
+    """The model's gradients of the optimizer's parameters, by the optimizer's names for them."""
+    if not isinstance(optimizer, Optimizer):
+        what = optimizer if isinstance(optimizer, (str, type)) else type(optimizer).__name__
+        raise TypeError(
+            f"optimizer must be one of fastopt.optim, not {what}: made over the model's parameters, as by"
+            " fo.optim.Adam(model.parameters(), lr=0.001)"
+        )
+    name_of = {id(param): name for name, param in model.parameters().items()}
+    foreign = [
+        repr(name) for name, param in zip(optimizer._names, optimizer._params, strict=True) if id(param) not in name_of
+    ]
+    if foreign or not optimizer._params:
+        own = {repr(name) for name in model.parameters()}
+        whose = "another model's " if foreign and own.issuperset(foreign) else ""
+        raise ValueError(
+            f"the optimizer is over {whose}{some(foreign) or 'nothing'}, which is not of this model, whose parameters"
+            f" are {some([repr(name) for name in model.parameters()]) or 'none'}: make it from model.parameters()"
+        )
+    grads = model.gradients()
+    if optimizer._names == tuple(grads):
+        return grads
+    return {n: grads[name_of[id(p)]] for n, p in zip(optimizer._names, optimizer._params, strict=True)}
