@@ -1,6 +1,7 @@
 """Layers made of layers, with their parameters and gradients in one block of memory."""
 
 from collections.abc import Iterator, Mapping
+from operator import getitem, is_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,30 @@ class _Arrays(NamedTuple):
     key: str
     param: np.ndarray
     grad: np.ndarray
+
+
+class _Placed:
+    """Where the arrays of a container were found: to look whether they still are takes no loop of Python's."""
+
+    def __init__(self, container: "Container"):
+        found = [(leaf, kind, arrays_of(leaf, kind)) for _, leaf in container.leaves() for kind, _ in container.kinds()]
+        found = [each for each in found if each[2]]
+        self._leaves, self._kinds = [leaf for leaf, _, _ in found], [kind for _, kind, _ in found]
+        self._dicts = [arrays for _, _, arrays in found]
+        self._holders = [arrays for arrays in self._dicts for _ in arrays]
+        self._keys = [key for arrays in self._dicts for key in arrays]
+        self._arrays = [array for arrays in self._dicts for array in arrays.values()]
+        self._lengths = list(map(len, self._dicts))
+
+    def all_there(self) -> bool:
+        try:
+            return (
+                all(map(is_, map(getattr, self._leaves, self._kinds), self._dicts))
+                and all(map(is_, map(getitem, self._holders, self._keys), self._arrays))
+                and list(map(len, self._dicts)) == self._lengths
+            )
+        except (KeyError, AttributeError):
+            return False
 
 
 def checked_layer(what: str, layer: Any) -> Any:
@@ -191,12 +216,15 @@ class Container(Layer):
                 leaf.check_values(given, name)
 
     def check_arrays(self) -> None:
+        if self._placed is None or not self._placed.all_there():
+            self._check_each_array()
+            self._placed = _Placed(self)
+
+    def _check_each_array(self) -> None:
         kinds = self.kinds()
         for prefix, leaf in self.leaves():
             for kind, own in kinds:
-                if not (arrays := getattr(leaf, kind, None)):  # as `arrays_of` has it; this is done in every pass
-                    continue
-                for key, array in arrays.items():
+                for key, array in arrays_of(leaf, kind).items():
                     if own.get(f"{prefix}{key}") is not array:
                         raise ValueError(
                             f"{kind}[{key!r}] of layer {prefix[:-1]} is not the array this model was made with:"

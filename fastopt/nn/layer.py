@@ -22,6 +22,9 @@ _KEPT_PASSES, _KEPT_BYTES = 8, 64 * 2**20
 _KEPT_PREDICTIONS, _KEPT_PREDICTION_BYTES = 2, 16 * 2**20  # whole batches, and the rest
 
 
+_OF_OBJECT = ("_own", "_lock", "_placed")  # what neither copies nor pickles take over
+
+
 class Layer(Attributes):
     """The base of this library's layers.
 
@@ -35,6 +38,7 @@ class Layer(Attributes):
     buffers: dict[str, np.ndarray]
     _own: OfThread
     _lock: Any
+    _placed: Any  # what a container knows of where its arrays are
 
     def __init__(self) -> None:
         self.params, self.grads, self.buffers = {}, {}, {}
@@ -244,13 +248,13 @@ class Layer(Attributes):
 
     def _forget_passes(self) -> None:
         """Passes hold the addresses of arrays: they end where the arrays are moved."""
-        self._own, self._lock = OfThread(), RLock()
+        self._own, self._lock, self._placed = OfThread(), RLock(), None
 
     def check_arrays(self) -> None:
         """Raise ValueError if a parameter's array is no longer that which passes are bound to."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_own", "_lock")}
+        return {name: value for name, value in self.__dict__.items() if name not in _OF_OBJECT}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -260,7 +264,7 @@ class Layer(Attributes):
     def __copy__(self) -> "Layer":
         """A layer of its own over the same arrays: what is set on one is not set on the other."""
         twin: Layer = object.__new__(type(self))
-        state = {name: value for name, value in vars(self).items() if name not in ("_own", "_lock")}
+        state = {name: value for name, value in vars(self).items() if name not in _OF_OBJECT}
         vars(twin).update(state, params=dict(self.params), grads=dict(self.grads), buffers=dict(self.buffers))
         twin._forget_passes()
         return twin

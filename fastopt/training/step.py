@@ -117,6 +117,7 @@ class TrainingStep:
         key = x.shape, sample_weight is None, _backends.active, get_matmul()
         with self._lock:
             of_shape = self._steps.pop(key, None)
+            self.model.check_arrays()
             if of_shape is None or not of_shape.still_fits():
                 self._bound.check()
                 of_shape = _OfShape(self, x, y, sample_weight is not None)

@@ -1,0 +1,83 @@
+"""Programs: what a list of instructions does, in one call or one by one."""
+
+import re
+
+import numpy as np
+import pytest
+from helpers import CSRC, HAVE_C
+
+import fastopt as fo
+from fastopt import _backends
+from fastopt._backends.program import Call, Moving, Stopped
+from fastopt._specification.kernels import ACTIVATIONS, ELEMENTWISE, KERNELS
+
+
+@pytest.mark.skipif(not CSRC.exists(), reason="csrc/ is not beside the tests")
+def test_the_kernels_are_those_of_the_core():
+    text = (CSRC / "kernels" / "kernels.def").read_text().partition("#define ACTIVATION(name)")[2]
+    found = {kind: re.findall(rf"^{kind}\((\w+)", text, re.MULTILINE)
+             for kind in ("UNARY", "BINARY", "ACTIVATION", "KERNEL", "VALUE", "STEP")}  # fmt: skip
+    assert set(found["ACTIVATION"]) == set(ACTIVATIONS)
+    pairs = [each for name in found["ACTIVATION"] for each in (name, f"{name}_backward")]
+    assert {*found["UNARY"], *found["BINARY"], *pairs} == set(ELEMENTWISE)
+    assert {*ELEMENTWISE, *found["KERNEL"], *found["VALUE"]} == set(KERNELS)
+    assert found["STEP"] == ["pins_unchanged", "step"]
+
+
+def test_instructions_calls_and_moving_arrays(backend):
+    active = _backends.active
+    x, y, log = np.arange(24, dtype=np.float32).reshape(3, 2, 4), np.zeros((2, 4), np.float32), []
+    out = np.zeros((3, 2, 4), np.float32)
+    total = active.bind("add_up", (y,))
+    scaled = active.bind("dropout", (y, y), (0, 0, 0, 0, 2.0))
+    program = active.Program(
+        [active.bind("copy", (Moving(x), y)), scaled, Call(lambda: log.append(y.copy())),
+         active.bind("add", (y, Moving(x), Moving(out))), total]
+    )  # fmt: skip
+    for step in (2, 0, 1):
+        program(step)
+        np.testing.assert_array_equal(log[-1], 2 * x[step])
+        np.testing.assert_array_equal(out[step], 3 * x[step])
+        assert total.result == 2 * x[step].sum()
+    scaled.set(0, 0, 0, 0, 3.0)
+    program(1)
+    np.testing.assert_array_equal(y, 3 * x[1])
+    assert total() == 3 * x[1].sum()
+
+
+def test_what_ends_a_program(backend):
+    """A step whose gradients are not finite: what comes after it is not run."""
+    active = _backends.active
+    p, grad, after = np.ones(4, np.float32), np.ones(4, np.float32), np.zeros(4, np.float32)
+    plan = active.Plan(["sgd"], [p], [[]], [0])
+    plan.bind(0, grad)
+    scalars = [(1.0, np.inf, 0.0, 1.0, 0.5)]
+    program = active.Program([plan.instruction(True), active.bind("add", (after, p, after))])
+    plan.prepare(scalars)
+    program()
+    np.testing.assert_array_equal(p, 0.5)
+    np.testing.assert_array_equal(after, 0.5)
+    grad[2] = np.nan
+    with pytest.raises(Stopped):
+        program()
+    assert plan.settle() is False
+    np.testing.assert_array_equal(after, 0.5)
+    np.testing.assert_array_equal(p, 0.5)
+    assert plan.counts[0] == 1
+
+
+@pytest.mark.skipif(not HAVE_C, reason="there is no C core")
+def test_rows_of_data_that_is_no_longer_there_are_not_read():
+    fo.set_backend("c")
+    data, order, x = np.arange(12.0).reshape(4, 3), np.array([[3, 1], [0, 2]]), np.zeros((2, 3), np.float32)
+    program = _backends.active.Program(_backends.active.bind_gather(data, Moving(order), x))
+    program(0)
+    np.testing.assert_array_equal(x, data[[3, 1]])
+    program(1)
+    np.testing.assert_array_equal(x, data[[0, 2]])
+    with pytest.raises(ValueError, match="cannot resize"):
+        data.resize(2, 3, refcheck=False)
+    data.shape = 12, 1
+    with pytest.raises(Stopped):
+        program(0)
+    np.testing.assert_array_equal(x, np.arange(12.0).reshape(4, 3)[[0, 2]])
