@@ -238,3 +238,16 @@ def test_the_core_looks_at_tensors_itself():
     from fastopt.torch._interface import INTERFACE
 
     assert (INTERFACE is not None) == fo.get_backend().startswith("c")
+
+
+def test_without_that_way(monkeypatch):
+    """Of a PyTorch whose interface is another: the looks are Python's, the results the same."""
+    monkeypatch.setattr("fastopt.torch._plans.INTERFACE", None)
+    params = parameters()
+    others = copies(params)
+    ours, theirs = ft.NAdam(params), torch.optim.NAdam(others)
+    steps(ours, theirs, params, others, 3)
+    assert type(ours._binding.plan).__name__ == "Portable"
+    for p in (params[1], others[1]):
+        p.data = p.data.clone()
+    steps(ours, theirs, params, others, 3, begin=3)
