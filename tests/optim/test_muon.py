@@ -10,7 +10,7 @@ from fastopt.optim.muon import diverges
 SHAPES = [(5, 9), (8, 3), (4, 4), (0, 3), (1, 7)]
 
 
-def trained(shapes, dtype, steps=3, **options):
+def trained(shapes, dtype, steps=2, **options):
     rng = np.random.default_rng(0)
     params = {f"{i}": rng.standard_normal(shape).astype(dtype) for i, shape in enumerate(shapes)}
     opt = fo.optim.Muon(params, lr=0.1, **options)
@@ -130,3 +130,17 @@ def test_a_refused_step_changes_nothing(backend):
         opt.step({"w": np.ones((3, 2), np.float32)})
     assert (bits(w), bits(opt.state["w"]["momentum_buffer"])) == before
     assert opt.step_count == 1
+
+
+def test_numbers_that_are_not_ordinary(backend):
+    """They are looked at more closely, in no more than a moment; and the step is the same."""
+    rng = np.random.default_rng(0)
+    start, grad = rng.standard_normal((30, 80)).astype(np.float32), rng.standard_normal((30, 80)).astype(np.float32)
+    expected, w = start.copy(), start.copy()
+    fo.optim.Muon(expected, lr=0.1).step(grad)
+    opt = fo.optim.Muon(w, lr=0.1)
+    opt.step(grad * np.float32(2.0**80))  # no other direction
+    np.testing.assert_allclose(w, expected, rtol=1e-4, atol=1e-4)
+    w[0, 0] = 3e38
+    opt.step(grad)
+    assert w[0, 0] == pytest.approx(2.97e38, rel=1e-3)
