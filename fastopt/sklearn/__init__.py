@@ -8,14 +8,13 @@ They compute in float32, unless ``dtype=None`` asks for the type of X, as scikit
 what scikit-learn lacks, they begin with its weights, take its batches and so follow its loss curve, up to rounding.
 """
 
-from importlib.util import find_spec
-
-if find_spec("sklearn") is None:
-    raise ImportError("fastopt.sklearn needs scikit-learn: pip install fastopt[sklearn]")
-
 from .._hints import unknown_names
-from ._classifier import MLPClassifier
-from ._regressor import MLPRegressor
+
+try:
+    from ._classifier import MLPClassifier
+    from ._regressor import MLPRegressor
+except ImportError as error:
+    raise ImportError(f"fastopt.sklearn needs scikit-learn: pip install fastopt[sklearn] ({error})") from error
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
