@@ -203,15 +203,23 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):
         self.n_layers_, self.t_ = len(widths), 0
         self._no_improvement_count = 0
         self.__dict__.pop("_optimizer", None)
-        if self.solver == "lbfgs":
-            return
-        self.loss_curve_: list[float] = []
-        validates = self.early_stopping or self.validation is not None
-        self.validation_scores_: list[float] | None = [] if validates else None
-        self.validation_loss_curve_: list[float] | None = [] if validates else None
-        self.best_loss_ = None if self.early_stopping else math.inf
-        self.best_validation_score_ = -math.inf if self.early_stopping else None
-        self._best_loss, self._best_weights = math.inf, self.model_.state_dict() if self.early_stopping else {}
+        for name in ("loss_curve_", "validation_scores_", "validation_loss_curve_", "best_loss_"):
+            self.__dict__.pop(name, None)
+
+    def _begin_curves(self) -> None:
+        """What is recorded, where a run before has not begun it; parameters may have changed since then."""
+        if not hasattr(self, "loss_curve_"):
+            self.loss_curve_: list[float] = []
+            self.validation_scores_: list[float] | None = None
+            self.validation_loss_curve_: list[float] | None = None
+            self.best_loss_ = self.best_validation_score_ = None
+        if (self.early_stopping or self.validation is not None) and self.validation_scores_ is None:
+            self.validation_scores_, self.validation_loss_curve_ = [], []
+        if self.early_stopping and self.best_validation_score_ is None:
+            self.best_loss_, self.best_validation_score_ = None, -math.inf
+            self._best_loss, self._best_weights = math.inf, self.model_.state_dict()
+        elif not self.early_stopping and self.best_loss_ is None:
+            self.best_loss_, self.best_validation_score_ = math.inf, None
 
     def _objective(self, weight: np.ndarray | None, mean_weight: float = 1.0) -> Objective:
         alpha = self.alpha if decays_by_batch(self) else 0.0
@@ -225,6 +233,7 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):
         if not (incremental and hasattr(self, "_optimizer")):
             self._optimizer: Optimizer = optimizer_for(self, self.model_)
         X, y, weight, validation = self._split(X, y, weight, random, incremental)
+        self._begin_curves()
         rows = len(X)
         copies = repeated(weight)
         batch = self._batch_size(rows if copies is None else len(copies))

@@ -235,6 +235,17 @@ def test_validation_that_does_not_fit():
         MLPRegressor(validation=0.2).partial_fit(X, Y)
 
 
+def test_parameters_may_change_between_warm_fits():
+    model = MLPClassifier(solver="lbfgs", warm_start=True, **{**OPTIONS, "tol": 1.0}).fit(X, Y)
+    assert len(model.set_params(solver="adam").fit(X, Y).loss_curve_) == 6
+    assert len(model.set_params(early_stopping=True).fit(X, Y).validation_scores_) == 6
+    assert model.best_loss_ is None
+    assert model.set_params(early_stopping=False).fit(X, Y).best_loss_ <= min(model.loss_curve_[12:])
+    assert model.best_validation_score_ is None
+    with pytest.raises(ValueError, match=r"hidden_layer_sizes are \[3\], and the network to go on with has \[12\]"):
+        model.set_params(hidden_layer_sizes=(3,)).fit(X, Y)
+
+
 # ---- callbacks, pictures, progress --------------------------------------------------------------------------------
 
 
