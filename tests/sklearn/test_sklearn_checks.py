@@ -19,7 +19,6 @@ from fastopt.sklearn import MLPClassifier, MLPRegressor
         pytest.param({"batch_norm": True}, id="batch norm", marks=pytest.mark.slow),
         pytest.param({"dropout": 0.3}, id="dropout", marks=pytest.mark.slow),
         pytest.param({"dtype": None}, id="float64", marks=pytest.mark.slow),
-        pytest.param({"solver": "nadam", "activation": "tanh"}, id="NAdam", marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
