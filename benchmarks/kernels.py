@@ -120,6 +120,8 @@ PLAIN: dict[str, Callable[..., np.ndarray]] = {
     "softplus_backward": lambda dy, x: dy / (1 + np.exp(-x)),
     "log_sigmoid": lambda x: -np.log1p(np.exp(-x)),
     "log_sigmoid_backward": lambda dy, x: dy / (1 + np.exp(x)),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "silu_backward": lambda dy, x: dy / (1 + np.exp(-x)) * (1 + x / (1 + np.exp(x))),
 }
 
 
@@ -159,6 +161,17 @@ def _log_sigmoid_backward_in_place(dy: np.ndarray, x: np.ndarray, out: np.ndarra
     np.divide(dy, out, out)
 
 
+def _silu_in_place(x: np.ndarray, out: np.ndarray) -> None:
+    _sigmoid_in_place(x, out)
+    np.multiply(out, x, out)
+
+
+def _silu_backward_in_place(dy: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+    _sigmoid_in_place(x, out)
+    np.multiply(out, 1 + x * (1 - out), out)
+    np.multiply(out, dy, out)
+
+
 IN_PLACE: dict[str, Callable[..., object]] = {
     "exp": np.exp,
     "log1p_unit": np.log1p,
@@ -172,6 +185,8 @@ IN_PLACE: dict[str, Callable[..., object]] = {
     "softplus_backward": _softplus_backward_in_place,
     "log_sigmoid": _log_sigmoid_in_place,
     "log_sigmoid_backward": _log_sigmoid_backward_in_place,
+    "silu": _silu_in_place,
+    "silu_backward": _silu_backward_in_place,
 }
 
 
@@ -190,6 +205,8 @@ def _in_torch(torch: Any) -> dict[str, Callable[..., object]]:
         "softplus": lambda x, out: aten.softplus.out(x, 1, 20, out=out),
         "softplus_backward": lambda dy, x, out: aten.softplus_backward.grad_input(dy, x, 1, 20, grad_input=out),
         "log_sigmoid": lambda x, out: aten.log_sigmoid.out(x, out=out),
+        "silu": lambda x, out: aten.silu.out(x, out=out),
+        "silu_backward": lambda dy, x, out: aten.silu_backward.grad_input(dy, x, grad_input=out),
     }
 
 

@@ -199,13 +199,15 @@ int fastopt_relu(int dtype, const void *x, void *out, size_t n);
 int fastopt_softplus(int dtype, const void *x, void *out, size_t n);
 int fastopt_add(int dtype, const void *x, const void *y, void *out, size_t n);
 int fastopt_log_sigmoid(int dtype, const void *x, void *out, size_t n);
+int fastopt_silu(int dtype, const void *x, void *out, size_t n);
 
-/* dx from dy and what the function gave; dx may be either, and so on. The last two need what it was given. */
+/* dx from dy and what the function gave; dx may be either, and so on. The last three need what it was given. */
 int fastopt_sigmoid_backward(int dtype, const void *dy, const void *y, void *dx, size_t n);
 int fastopt_tanh_backward(int dtype, const void *dy, const void *y, void *dx, size_t n);
 int fastopt_relu_backward(int dtype, const void *dy, const void *y, void *dx, size_t n);
 int fastopt_softplus_backward(int dtype, const void *dy, const void *x, void *dx, size_t n);
 int fastopt_log_sigmoid_backward(int dtype, const void *dy, const void *x, void *dx, size_t n);
+int fastopt_silu_backward(int dtype, const void *dy, const void *x, void *dx, size_t n);
 
 /* x[rows][columns] += bias[columns], and the functions of it. */
 void fastopt_bias_add(int dtype, void *x, const void *bias, size_t rows, size_t columns);

@@ -54,12 +54,13 @@ _ELSEWHERE = {
     "softmaxcrossentropywithlogits": "fo.softmax_cross_entropy",
     "sparsecategoricalcrossentropy": _SOFTMAX,
     "standardscaler": "fo.Standardizer",
+    "swish": "fo.silu",
     "train": "fo.fit",
 }
 _AFFIXES = ("1d", "2d", "3d", "alization", "lr", "loss")  # BatchNorm1d, BatchNormalization, StepLR, LogisticLoss
 _NOT_HERE = ("adaptiveavgpool", "attention", "avgpool", "conv", "elu", "embedding", "flatten", "gelu", "gru",
-             "layernorm", "leakyrelu", "lstm", "maxpool", "multiheadattention", "prelu", "rnn", "selu", "silu",
-             "swish", "transformer")  # fmt: skip
+             "layernorm", "leakyrelu", "lstm", "maxpool", "multiheadattention", "prelu", "rnn", "selu",
+             "transformer")  # fmt: skip
 
 
 class UnknownName(AttributeError):

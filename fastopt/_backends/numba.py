@@ -1,7 +1,7 @@
 """The Numba fallback: the Python rules and functions, compiled, in loops over the elements."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import chain, repeat, starmap
 from operator import setitem
@@ -12,6 +12,7 @@ import numpy as np
 
 from .._specification import order as _order
 from .._specification import philox, transcendental
+from .._specification.kernels import ELEMENTWISE, UNARY
 from .._specification.rules import (
     LARGE,
     RULES,
@@ -240,7 +241,7 @@ def _loop(name, dtype):
         for i in range(out.size):
             out[i] = function(x[i], y[i])
 
-    return kept(f"{name}_{dtype}")(binary if name.endswith("_backward") else unary)
+    return kept(f"{name}_{dtype}")(unary if name in UNARY else binary)
 
 
 def _elementwise(name):
@@ -253,19 +254,8 @@ def _elementwise(name):
     return function
 
 
-exp = _elementwise("exp")
-add = reference.add
-log1p_unit = _elementwise("log1p_unit")
-sigmoid = _elementwise("sigmoid")
-sigmoid_backward = _elementwise("sigmoid_backward")
-tanh = _elementwise("tanh")
-tanh_backward = _elementwise("tanh_backward")
-relu = _elementwise("relu")
-relu_backward = _elementwise("relu_backward")
-softplus = _elementwise("softplus")
-softplus_backward = _elementwise("softplus_backward")
-log_sigmoid = _elementwise("log_sigmoid")
-log_sigmoid_backward = _elementwise("log_sigmoid_backward")
+_ELEMENTWISE = {name: _elementwise(name) for name in ELEMENTWISE}
+globals().update(_ELEMENTWISE)
 
 
 @kept("bias_add")
@@ -280,22 +270,18 @@ def bias_add(x: np.ndarray, bias: np.ndarray) -> None:
     _bias_add(x, bias)
 
 
-@isolated
-def bias_sigmoid(x: np.ndarray, bias: np.ndarray) -> None:
-    _bias_add(x, bias)
-    sigmoid(x, x)
+def _with_bias(name: str) -> Callable[[np.ndarray, np.ndarray], None]:
+    activate = _ELEMENTWISE[name]
+
+    def biased(x: np.ndarray, bias: np.ndarray) -> None:
+        """x = f(x + bias), row by row."""
+        bias_add(x, bias)
+        activate(x, x)
+
+    return biased
 
 
-@isolated
-def bias_tanh(x: np.ndarray, bias: np.ndarray) -> None:
-    _bias_add(x, bias)
-    tanh(x, x)
-
-
-@isolated
-def bias_relu(x: np.ndarray, bias: np.ndarray) -> None:
-    _bias_add(x, bias)
-    relu(x, x)
+bias_sigmoid, bias_tanh, bias_relu = map(_with_bias, ("sigmoid", "tanh", "relu"))
 
 
 @isolated
@@ -304,7 +290,7 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | Non
     if bias is not None:
         bias_add(out, bias)
     if activation:
-        (relu, sigmoid, tanh)[activation - 1](out, out)
+        _ELEMENTWISE[_order.ACTIVATIONS[activation]](out, out)
 
 
 @cache

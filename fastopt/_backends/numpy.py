@@ -9,7 +9,8 @@ import numpy as np
 from .._moving import change_all
 from .._pins import Pins, fit
 from .._specification import philox, transcendental
-from .._specification.kernels import DROP_ALL, DROP_SOME, EVALUATE
+from .._specification.kernels import DROP_ALL, DROP_SOME, ELEMENTWISE, EVALUATE
+from .._specification.order import ACTIVATIONS as FUSED
 from .._specification.order import BLOCK, LANES, NARROW, softmax_block
 from .._specification.rules import RULES, Overflow, flush, prepare, refuse_scalars, trust_ratio
 from . import _numpy_matmul
@@ -279,18 +280,8 @@ def _elementwise(name):
 
 # f(x, out) and f(x, y, out); they raise ValueError, before anything is written, if out cannot be written to as it is,
 # or overlaps a part of an input. So do the losses without weights for the elements, for dz, z and y.
-exp = _elementwise("exp")
-log1p_unit = _elementwise("log1p_unit")
-sigmoid = _elementwise("sigmoid")
-sigmoid_backward = _elementwise("sigmoid_backward")
-tanh = _elementwise("tanh")
-tanh_backward = _elementwise("tanh_backward")
-relu = _elementwise("relu")
-relu_backward = _elementwise("relu_backward")
-softplus = _elementwise("softplus")
-softplus_backward = _elementwise("softplus_backward")
-log_sigmoid = _elementwise("log_sigmoid")
-log_sigmoid_backward = _elementwise("log_sigmoid_backward")
+_ELEMENTWISE = {name: _elementwise(name) for name in ELEMENTWISE}
+globals().update(_ELEMENTWISE)
 
 
 @isolated
@@ -299,22 +290,18 @@ def bias_add(x: np.ndarray, bias: np.ndarray) -> None:
     x += bias
 
 
-@isolated
-def bias_sigmoid(x: np.ndarray, bias: np.ndarray) -> None:
-    """x = sigmoid(x + bias), row by row."""
-    sigmoid(x + bias, x)
+def _with_bias(name: str) -> Callable[[np.ndarray, np.ndarray], None]:
+    activate = _ELEMENTWISE[name]
+
+    def biased(x: np.ndarray, bias: np.ndarray) -> None:
+        """x = f(x + bias), row by row."""
+        bias_add(x, bias)
+        activate(x, x)
+
+    return biased
 
 
-@isolated
-def bias_tanh(x: np.ndarray, bias: np.ndarray) -> None:
-    """x = tanh(x + bias), row by row."""
-    tanh(x + bias, x)
-
-
-@isolated
-def bias_relu(x: np.ndarray, bias: np.ndarray) -> None:
-    """x = relu(x + bias), row by row."""
-    relu(x + bias, x)
+bias_sigmoid, bias_tanh, bias_relu = map(_with_bias, ("sigmoid", "tanh", "relu"))
 
 
 @isolated
@@ -324,7 +311,7 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | Non
     if bias is not None:
         bias_add(out, bias)
     if activation:
-        (relu, sigmoid, tanh)[activation - 1](out, out)
+        _ELEMENTWISE[FUSED[activation]](out, out)
 
 
 @isolated
@@ -496,12 +483,6 @@ def dropout_of_layer(dropout: Callable[..., None]) -> tuple[Callable[..., None],
 
 
 dropout_forward, dropout_backward = dropout_of_layer(dropout)
-
-
-@isolated
-def add(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
-    """out = x + y."""
-    np.add(x, y, out=out)
 
 
 @isolated

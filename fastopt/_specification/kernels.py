@@ -1,7 +1,10 @@
 """What an instruction of a program may be, by name: the kernels of csrc/kernels/kernels.def."""
 
-ACTIVATIONS = ("sigmoid", "tanh", "relu", "softplus", "log_sigmoid")  # each with name_backward(dy, value, dx)
-ELEMENTWISE = ("exp", "log1p_unit", "add", *ACTIVATIONS, *(f"{name}_backward" for name in ACTIVATIONS))
+# Functions of every element, each with name_backward(dy, value, dx): what the function gave, or was given.
+OF_OUTPUT, OF_INPUT = ("sigmoid", "tanh", "relu"), ("softplus", "log_sigmoid", "silu")
+ACTIVATIONS = (*OF_OUTPUT, *OF_INPUT)
+UNARY = ("exp", "log1p_unit", *ACTIVATIONS)
+ELEMENTWISE = (*UNARY, "add", *(f"{name}_backward" for name in ACTIVATIONS))
 KERNELS = (
     *ELEMENTWISE, "bias_add", "bias_relu", "bias_sigmoid", "bias_tanh", "scale_rows", "column_sums", "matmul",
     "softmax", "batch_norm", "batch_norm_backward", "dropout", "dropout_forward", "dropout_backward", "highway",

@@ -162,6 +162,21 @@ def of(dtype: str, compiled=lambda function: function, select=np.where, fma=None
         return dy * sigmoid(-x)
 
     @compiled
+    def silu(x):
+        """x times its sigmoid (Elfwing, Uchibe & Doya 2018, equation 2)."""
+        return x * sigmoid(x)
+
+    @compiled
+    def silu_backward(dy, x):
+        """s (1 + x (1 - s)) times dy, with s the sigmoid of x."""
+        s = sigmoid(x)
+        return dy * (s * (one + x * (one - s)))
+
+    @compiled
+    def add(x, y):
+        return x + y
+
+    @compiled
     def logistic_loss(z, y, scale):
         """The loss of logit z and target y, and scale * (sigmoid(z) - y).
 
@@ -206,21 +221,24 @@ def of(dtype: str, compiled=lambda function: function, select=np.where, fma=None
         return select(s == s, k * ln2_high + (k * ln2_low + log1p_unit(real(fraction - 1.0))), real(s))
 
     return SimpleNamespace(
+        add=add,
         exp=exp,
         exp_nonpositive=exp_nonpositive,
-        log_of_sum=log_of_sum,
-        mse_loss=mse_loss,
-        weighted_logistic_loss=weighted_logistic_loss,
         log1p_unit=log1p_unit,
+        log_of_sum=log_of_sum,
         log_sigmoid=log_sigmoid,
         log_sigmoid_backward=log_sigmoid_backward,
+        logistic_loss=logistic_loss,
+        mse_loss=mse_loss,
         relu=relu,
         relu_backward=relu_backward,
         sigmoid=sigmoid,
         sigmoid_backward=sigmoid_backward,
+        silu=silu,
+        silu_backward=silu_backward,
         softplus=softplus,
         softplus_backward=softplus_backward,
         tanh=tanh,
         tanh_backward=tanh_backward,
-        logistic_loss=logistic_loss,
+        weighted_logistic_loss=weighted_logistic_loss,
     )

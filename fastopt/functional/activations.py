@@ -360,3 +360,64 @@ def log_sigmoid_backward(dy: np.ndarray, x: np.ndarray, out: np.ndarray | None =
     array([0.73105858, 0.5       , 0.        ])
     """
     return _backward(_backends.active.log_sigmoid_backward, dy, x, "x", out)
+
+
+def silu(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    r"""The input times its sigmoid, element by element; also called swish.
+
+    .. math:: \mathrm{silu}(x) = x \, \sigma(x)
+
+    Within 3 ulp of the correctly rounded value where σ(x) is a normal number; NaN stays NaN, and -inf becomes NaN, as
+    in PyTorch.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, any shape
+    out : ndarray, optional
+        Where to put the result: an array like ``x``, or ``x`` itself.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sigmoid`.
+
+    References
+    ----------
+    S. Elfwing, E. Uchibe and K. Doya, "Sigmoid-weighted linear units for neural network function approximation in
+    reinforcement learning", Neural Networks 107, 2018, equation 2.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.silu(np.array([-1.0, 0.0, 1.0, 100.0]))
+    array([ -0.26894142,   0.        ,   0.73105858, 100.        ])
+    """
+    return _forward(_backends.active.silu, x, out)
+
+
+def silu_backward(dy: np.ndarray, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    r"""The gradient of the input of `silu`, from that of its output.
+
+    .. math:: dx = dy \, \sigma(x) \left( 1 + x (1 - \sigma(x)) \right)
+
+    Parameters
+    ----------
+    dy : ndarray of float32 or float64
+        The gradient with respect to the output.
+    x : ndarray like ``dy``
+        The input of `silu`.
+    out : ndarray, optional
+        Where to put the result: an array like ``dy``, which may be ``dy`` or ``x``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sigmoid_backward`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.silu_backward(np.ones(3), np.array([-1.0, 0.0, 100.0]))
+    array([0.07232949, 0.5       , 1.        ])
+    """
+    return _backward(_backends.active.silu_backward, dy, x, "x", out)

@@ -40,7 +40,7 @@ True
 """
 
 from .._hints import unknown_names
-from .activations import ReLU, Sigmoid, Tanh
+from .activations import ReLU, Sigmoid, SiLU, Tanh
 from .dropout import Dropout
 from .gradients import GradientCheck, check_gradients
 from .layer import Layer
@@ -50,6 +50,6 @@ from .residual import Highway, Residual
 from .sequential import Sequential
 
 __all__ = ["BatchNorm", "Dropout", "GradientCheck", "Highway", "Layer", "Linear", "ReLU", "Residual", "Sequential",
-           "Sigmoid", "Tanh", "check_gradients"]  # fmt: skip
+           "SiLU", "Sigmoid", "Tanh", "check_gradients"]  # fmt: skip
 
 globals()["__getattr__"] = unknown_names(__name__)

@@ -6,12 +6,13 @@ import numpy as np
 
 from .. import _backends
 from .._attributes import Check
+from .._specification.kernels import OF_INPUT
 from .layer import Layer
 from .passes import Bound, Calls, Context, run
 
 
 class Activation(Layer):
-    """A function of every element, whose gradient follows from its output."""
+    """A function of every element, whose gradient follows from its output, or else from its input."""
 
     function: str  # the name of the kernel
 
@@ -25,7 +26,8 @@ class Activation(Layer):
         y = context.array(x.shape, x.dtype)
 
         def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
-            return [] if dx is None else [backend.bind(f"{self.function}_backward", (dy, y, dx))]
+            value = x if self.function in OF_INPUT else y
+            return [] if dx is None else [backend.bind(f"{self.function}_backward", (dy, value, dx))]
 
         return Bound(y, run([backend.bind(self.function, (x, y))]), backward)
 
@@ -74,3 +76,18 @@ class ReLU(Activation):
     """
 
     function = "relu"
+
+
+class SiLU(Activation):
+    r"""The sigmoid-weighted linear unit as a layer: :math:`y = x \, \sigma(x)`, element by element; also called swish.
+
+    See `fastopt.silu`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.nn.SiLU()(np.array([[-1.0, 0.0, 1.0]]))
+    array([[-0.26894142,  0.        ,  0.73105858]])
+    """
+
+    function = "silu"

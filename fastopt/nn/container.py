@@ -31,6 +31,9 @@ class _Arrays(NamedTuple):
     grad: np.ndarray
 
 
+_OF_FUNCTION = {"relu": "ReLU", "sigmoid": "Sigmoid", "silu": "SiLU", "tanh": "Tanh"}
+
+
 class _Placed:
     """Where the arrays of a container were found: to look whether they still are takes no loop of Python's."""
 
@@ -63,7 +66,7 @@ def checked_layer(what: str, layer: Any) -> Any:
             hint = f": make one, {layer.__name__}(...)"
         elif isinstance(layer, (list, tuple)):
             hint = ": give layers one by one, Sequential(*layers)"
-        elif meant := {"relu": "ReLU", "sigmoid": "Sigmoid", "tanh": "Tanh"}.get(getattr(layer, "__name__", "")):
+        elif meant := _OF_FUNCTION.get(getattr(layer, "__name__", "")):
             hint = f": as a layer that is fo.nn.{meant}()"
         raise TypeError(f"{what} must be an object with forward(x) and backward(dy), not {layer!r}{hint}")
     if not callable(getattr(layer, "backward", None)):

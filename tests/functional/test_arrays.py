@@ -6,7 +6,7 @@ from helpers import DTYPES
 
 import fastopt as fo
 
-FORWARD = ["sigmoid", "tanh", "relu", "softplus", "log_sigmoid"]
+FORWARD = ["sigmoid", "tanh", "relu", "softplus", "log_sigmoid", "silu"]
 LOSSES = ["logistic_loss", "mse_loss"]
 
 

@@ -47,7 +47,7 @@ NO_FULL_LOOP = {
 }
 # Kernels with a multiply-add rounded once (math.inc), by parts of their names.
 TRANSCENDENTAL = (
-    *("exp_", "log1p_", "sigmoid_loop", "tanh_loop", "softplus_", "log_sigmoid_", "bias_sigmoid", "bias_tanh"),
+    *("exp_", "log1p_", "sigmoid_loop", "tanh_loop", "softplus_", "log_sigmoid_", "silu_", "bias_sigmoid", "bias_tanh"),
     *("forward_sigmoid_", "forward_tanh_", "logistic_loss", "softmax_"),
 )
 

@@ -18,6 +18,7 @@ from variants import assert_same_bits
 
 import fastopt as fo
 from fastopt import _backends, config
+from fastopt._specification.kernels import ACTIVATIONS, UNARY
 from fastopt._specification.rules import RULES
 
 LINUX = sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64")
@@ -213,10 +214,9 @@ def of_plan(backend, dtype):
     return results
 
 
-UNARY = ["exp", "log1p_unit", "sigmoid", "tanh", "relu", "softplus", "log_sigmoid"]
 KERNELS = {
     **{name: of_inputs(name, 1) for name in UNARY},
-    **{f"{name}_backward": of_inputs(f"{name}_backward", 2) for name in UNARY[2:]},
+    **{f"{name}_backward": of_inputs(f"{name}_backward", 2) for name in ACTIVATIONS},
     **{name: of_bias(name) for name in ("bias_add", "bias_sigmoid", "bias_tanh", "bias_relu")},
     "logistic_loss": of_loss("logistic_loss"),
     "weighted_logistic_loss": of_loss("weighted_logistic_loss", 0.5, 0.5, weights=2),

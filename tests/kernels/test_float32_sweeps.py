@@ -32,6 +32,7 @@ LIMITS = {
     "logistic_loss": 2.0,
     "logistic_loss gradient": 2.5,
     "sigmoid": 2.5,
+    "silu": 3.0,
     "softplus": 2.0,
     "softplus_backward": 2.5,
     "tanh": 2.5,
@@ -55,6 +56,8 @@ def results(x):
     yield "sigmoid", elementwise("sigmoid"), sigmoid
     yield "tanh", elementwise("tanh"), np.tanh(wide)
     yield "softplus", elementwise("softplus"), softplus
+    if x.min() > -87:  # below, the sigmoid is subnormal
+        yield "silu", elementwise("silu"), wide * sigmoid
     yield "log_sigmoid", elementwise("log_sigmoid"), minus_softplus
     yield "softplus_backward", fo.softplus_backward(one, x), sigmoid
     yield "log_sigmoid_backward", fo.log_sigmoid_backward(one, x), np.where(wide < 0, 1.0, e) / (1.0 + e)
