@@ -15,7 +15,7 @@ from fastopt.sklearn import MLPClassifier, MLPRegressor
     "options",
     [
         pytest.param({}, id="plain"),
-        pytest.param({"batch_norm": True, "dropout": 0.5}, id="batch norm and dropout"),
+        pytest.param({"batch_norm": True, "dropout": 0.5}, id="batch norm and dropout", marks=pytest.mark.slow),
         pytest.param({"batch_norm": True}, id="batch norm", marks=pytest.mark.slow),
         pytest.param({"dropout": 0.3}, id="dropout", marks=pytest.mark.slow),
         pytest.param({"dtype": None}, id="float64", marks=pytest.mark.slow),

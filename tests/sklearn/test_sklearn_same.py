@@ -16,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFit
 
 import fastopt.sklearn as ours
 
+pytestmark = pytest.mark.slow  # with all else of this folder it is a stage of .ci/run
 RNG = np.random.RandomState(0)
 X, Y = make_classification(450, 12, n_informative=8, n_classes=3, random_state=0)
 TASKS = {
