@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Callable, Sequence
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from typing import Any
 
 import numpy as np
@@ -214,6 +214,13 @@ def _first(x: np.ndarray) -> Any:
     return _address(x.T) if flags.f_contiguous else ffi.cast("char *", _memory.address(x))
 
 
+def _pointer(x: Any) -> Any:
+    """What an instruction holds for an array, or for what else C is to find."""
+    if isinstance(x, np.ndarray):
+        return ffi.cast("void *", _first(x))
+    return _NULL if x is None else ffi.cast("void *", x.table if isinstance(x, Pins) else x)
+
+
 def _size(x: np.ndarray, *_: Any) -> tuple[int, ...]:
     return (x.size,)
 
@@ -266,9 +273,17 @@ def _elementwise(name: str) -> Callable[..., None]:
 
 
 def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | None, activation: int) -> None:
+    (rows, columns), inner = out.shape, a.shape[1]
+    left, a_row, a_k = (_address(a), inner, 1) if a.flags.c_contiguous else (_first(a), *_operand(a))
+    right, b_k, b_column = (_address(b), columns, 1) if b.flags.c_contiguous else (_first(b), *_operand(b))
     to, added = _address(_WRITTEN, out, True), _NULL if bias is None else _address(bias)
-    if _matmul(_DTYPE[out.dtype], _first(a), _first(b), to, added, *_product(a, b, out, bias), activation):
+    sizes = rows, columns, inner, a_row, a_k, b_k, b_column
+    if _matmul(_DTYPE[out.dtype], left, right, to, added, *sizes, activation):
         raise ValueError("an array is not aligned")
+
+
+def dropout(x: np.ndarray, out: np.ndarray, position: int, seed: int, draw: int, threshold: int, scale: float) -> None:
+    lib.fastopt_dropout(_DTYPE[x.dtype], _address(x), _address(out), x.size, position, seed, draw, threshold, scale)
 
 
 _matmul = lib.fastopt_matmul
@@ -298,11 +313,25 @@ def softmax_cross_entropy(
     total_weight: float,
     smoothing: float,
 ) -> float:
-    _address(_WRITTEN, dz, True)
-    total = _softmax_cross_entropy(z, labels, weight, losses, dz, ignore_index, scale, total_weight, smoothing)
+    total = _softmax_cross_entropy(
+        _DTYPE[z.dtype],
+        _address(z),
+        _address(_LABELS, labels),
+        _NULL if weight is None else _address(weight),
+        _NULL if losses is None else _address(losses),
+        _address(_WRITTEN, dz, True),
+        *z.shape,
+        ignore_index,
+        scale,
+        total_weight,
+        smoothing,
+    )
     if total != total:  # of NaN, or refused
         _memory.check_written(dz, z)
     return total
+
+
+_softmax_cross_entropy, _LABELS = lib.fastopt_softmax_cross_entropy, ffi.typeof("int64_t[]")
 
 
 def softmax(x: np.ndarray, out: np.ndarray) -> None:
@@ -319,30 +348,23 @@ def batch_norm_scratch(outer: int, channels: int, inner: int) -> int:
 
 
 def _real(kernel: str, arrays: Sequence[Any]) -> int:
-    """The number of the type that a kernel works in: that of its first array of such numbers."""
-    if kernel == "gather_rows":
-        arrays = arrays[2:]  # rows of another type are converted
-    return next((_DTYPE[x.dtype] for x in arrays if isinstance(x, np.ndarray) and x.dtype in _DTYPE), 0)
+    """The number of the type that a kernel works in: that of its first array, but for rows that are converted."""
+    return _DTYPE.get(getattr(arrays[2 if kernel == "gather_rows" else 0], "dtype", None), 0)
 
 
 def _wrapper(kernel: str) -> Callable[..., Any]:
     """A call of the kernel: its arrays, then its scalars."""
     function, sizes = getattr(lib, f"fastopt_{kernel}"), _SIZES.get(kernel, _size)
-    pointers = [
-        item for argument in ffi.typeof(function).args if argument.kind == "pointer" for item in [argument.item]
-    ]
-    types = ["char[]" if item.kind == "void" else f"{item.cname}[]" for item in pointers]
+    items = [argument.item for argument in ffi.typeof(function).args if argument.kind == "pointer"]
+    types = [ffi.typeof("char[]" if item.kind == "void" else f"{item.cname}[]") for item in items]
+    count, typed = len(types), 2 if kernel == "gather_rows" else 0
 
     def call(*arguments: Any) -> Any:
-        arrays, scalars = arguments[: len(types)], arguments[len(types) :]
-        real = _real(kernel, arrays)
-        addresses = [_NULL if x is None else _address(kind, x) for kind, x in zip(types, arrays, strict=True)]
-        return function(real, *addresses, *sizes(*arrays), *scalars)
+        arrays = arguments[:count]
+        pointers = [_NULL if x is None else _address(kind, x) for kind, x in zip(types, arrays)]  # noqa: B905  in less time
+        return function(_DTYPE.get(arrays[typed].dtype, 0), *pointers, *sizes(*arrays), *arguments[count:])
 
     return wraps(getattr(reference, kernel))(call)
-
-
-_softmax_cross_entropy = _wrapper("softmax_cross_entropy")
 
 
 # A function for every kernel of the table: its arrays, then its scalars.
@@ -355,32 +377,38 @@ for _kernel in KERNELS:
         globals()[_kernel] = _wrapper(_kernel)
 
 
+@cache
+def _form(kernel: str) -> tuple[int, int, Callable[..., tuple[int, ...]], dict[int, tuple[Callable[..., None], int]]]:
+    """Of a kernel its number, how many arrays it takes, and their sizes; by how many these are, what packs scalars."""
+    index = lib.fastopt_kernel_index(kernel.encode())
+    whole, reals = lib.fastopt_kernel_whole(index), lib.fastopt_kernel_reals(index)
+    unused, begin = 8 * (lib.FASTOPT_MAX_WHOLE - whole), ffi.offsetof("fastopt_instruction", "whole")
+    packs = {n: (struct.Struct(f"{whole - n}q{unused}x{reals}d").pack_into, begin + 8 * n) for n in range(whole + 1)}
+    return index, lib.fastopt_kernel_arrays(index), _SIZES.get(kernel, _size), packs
+
+
 class Instruction:
     """A kernel of the core with its arrays and scalars."""
 
-    __slots__ = ("_arrays", "_from", "_pack", "c", "moving")
+    __slots__ = ("_arrays", "_pack", "_table", "c", "moving")
 
     def __init__(self, kernel: str, arrays: Sequence[Any], scalars: Sequence[Any]):
-        index = lib.fastopt_kernel_index(kernel.encode())
-        whole, reals = lib.fastopt_kernel_whole(index), lib.fastopt_kernel_reals(index)
+        index, count, sizes_of, packs = _form(kernel)
+        if len(arrays) != count:
+            raise ValueError(f"{kernel} takes {count} arrays, not {len(arrays)}")
         given = [of_step(array) for array in arrays]
         self._arrays = arrays  # they are not to be collected
-        self.c = ffi.new("fastopt_instruction *", {"kernel": index, "dtype": _real(kernel, given)})
-        self.moving = []
-        first = _first if kernel == "matmul" else partial(_address, "char[]")
-        for k, (array, now) in enumerate(zip(arrays, given, strict=True)):
-            if isinstance(now, np.ndarray):
-                self.c.array[k] = first(now)
-            else:
-                self.c.array[k] = _NULL if now is None else now.table if isinstance(now, Pins) else now
-            if isinstance(array, Moving):
-                self.moving.append((self.c, self.c.array[k], array.array.strides[0], k))
-        sizes = _SIZES.get(kernel, _size)(*given)
-        self.c.whole[0 : len(sizes)] = sizes
-        begin = ffi.offsetof("fastopt_instruction", "whole") + 8 * len(sizes)
-        unused = lib.FASTOPT_MAX_WHOLE - whole
-        layout = struct.Struct(f"{whole - len(sizes)}q{8 * unused}x{reals}d")
-        self._pack = partial(layout.pack_into, ffi.buffer(self.c), begin)
+        self.c = c = ffi.new("fastopt_instruction *")
+        c.kernel, c.dtype = index, _real(kernel, given)
+        c.array[0:count] = pointers = [_pointer(x) for x in given]
+        self.moving = [
+            (c, pointers[k], array.array.strides[0], k) for k, array in enumerate(arrays) if isinstance(array, Moving)
+        ]
+        sizes = sizes_of(*given)
+        c.whole[0 : len(sizes)] = sizes
+        pack, begin = packs[len(sizes)]
+        self._pack = partial(pack, ffi.buffer(c), begin)
+        self._table: Any = None
         if scalars:
             self.set(*scalars)
 
@@ -393,7 +421,13 @@ class Instruction:
         return self.c.result
 
     def __call__(self, step: int = 0) -> float:
-        Program([self])(step)
+        if self.moving:
+            Program([self])(step)
+            return self.c.result
+        if self._table is None:
+            self._table = ffi.new("fastopt_instruction *[]", [self.c])
+        if not lib.fastopt_run(self._table, 1, _NULL, 0, 0):
+            raise Stopped
         return self.c.result
 
 

@@ -286,14 +286,25 @@ def batch_norm(
     backend = _backends.active
     correction = count / (count - 1) if unbiased and count > 1 else 1.0
     statistics, scratch = saved._statistics, saved._prepare(backend, layout)
-    call = backend.bind(
-        "batch_norm",
-        (x.reshape(layout), gamma, beta, running_mean, running_var, y.reshape(layout), statistics, scratch, None, None),
-        (bool(training), number, eps, fraction, 1.0 - fraction, correction),
+    shaped = (
+        x.reshape(layout),
+        gamma,
+        beta,
+        running_mean,
+        running_var,
+        y.reshape(layout),
+        statistics,
+        scratch,
+        None,
+        None,
     )
-    call()
+    scalars = bool(training), number, eps, fraction, 1.0 - fraction, correction
     if all(map(is_, arrays, (x, gamma, beta, running_mean, running_var, y))):  # none of them made here
+        call = backend.bind("batch_norm", shaped, scalars)
+        call()
         saved._again = _Again(arrays, options, call)
+    else:
+        backend.batch_norm(*shaped, *scalars)
     return y, saved
 
 
@@ -378,12 +389,15 @@ def batch_norm_backward(
     dbeta = np.empty(channels, x.dtype) if dbeta is None else dbeta
     backend = _backends.active
     forward_arrays = x.reshape(layout), None if y is None else y.reshape(layout), gamma, beta, saved._statistics
-    call = backend.bind(
-        "batch_norm_backward",
-        (dy.reshape(layout), *forward_arrays, dx.reshape(layout), dgamma, dbeta, saved._prepare(backend, layout), None),
+    scratch, written = saved._prepare(backend, layout), (dx.reshape(layout), dgamma, dbeta)
+    shaped, scalars = (
+        (dy.reshape(layout), *forward_arrays, *written, scratch, None),
         (forward.training, activation_number(forward.activation)),
     )
-    call()
     if all(map(is_, arrays, (dy, dx, dgamma, dbeta))):  # none of them made here
+        call = backend.bind("batch_norm_backward", shaped, scalars)
+        call()
         saved._backward_again = _Again(arrays, (), call, (x, y, gamma, beta))
+    else:
+        backend.batch_norm_backward(*shaped, *scalars)
     return dx, None if gamma is None else dgamma, None if beta is None else dbeta
