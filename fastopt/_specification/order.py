@@ -1,6 +1,10 @@
 """What the backends agree on: the order in which sums are taken, which depends on shapes alone, and the numbers of the
 activations that may follow batch norm (csrc: internal.h, reduce.inc, functions.h, matmul.inc; fastopt.h)."""
 
+from collections.abc import Iterable
+from functools import reduce
+from operator import add
+
 BLOCK = 8192  # elements: sums are taken block by block
 LANES = 16  # element i of a block goes to lane i mod LANES
 COLUMN_LANES = 64  # so many columns fill vectors; fewer are spread over lanes
@@ -18,6 +22,11 @@ def column_order(columns: int) -> tuple[int, int]:
 def plane_order(inner: int) -> tuple[int, int]:
     """How the planes of a channel are summed: the planes of a block, and the blocks of a plane."""
     return max(BLOCK // inner, 1), -(-inner // BLOCK)
+
+
+def in_order(numbers: Iterable[float]) -> float:
+    """Their sum, added one after the other: Python's `sum` has other bits from 3.12 on."""
+    return reduce(add, numbers, 0.0)
 
 
 CHAIN = 4096  # links of a chain of multiply-adds in a matrix product, at most

@@ -18,6 +18,7 @@ from .. import _backends
 from .._backends.numpy import NO_NORM
 from .._checks import a_number, positive, some
 from .._moving import change_all
+from .._specification.order import in_order
 from .._specification.rules import RULES, Overflow
 from .attributes import refuse_unknown, unknown
 from .bound import OVERFLOW
@@ -226,7 +227,7 @@ class Optimizer:
                 if sums is None:
                     raise self._changing()
                 given = None
-                norm = math.sqrt(sum(sums)) * abs(grad_scale)
+                norm = math.sqrt(in_order(sums)) * abs(grad_scale)
                 factors = _clip_factors(sums, norm, abs(grad_scale), clip_norm, clip_norm_per_tensor, clip_eps)
                 if clip_norm is not None and factors and norm == norm:  # all factors are the same number
                     scale, factors = grad_scale * factors[0], None

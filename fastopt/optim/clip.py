@@ -11,6 +11,7 @@ from .. import _backends
 from .._backends.environment import isolated
 from .._backends.memory import readable
 from .._checks import a_number, positive
+from .._specification.order import in_order
 from .tensors import check_array, check_disjoint, check_writeable, named_arrays, plain, span
 
 Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
@@ -38,7 +39,7 @@ def global_norm(arrays: Arrays) -> float:
     >>> fo.global_norm({"w": np.array([3.0, 0.0]), "b": np.array([4.0])})
     5.0
     """
-    return math.sqrt(sum(_square_sums(named_arrays(arrays, "arrays"))))
+    return math.sqrt(in_order(_square_sums(named_arrays(arrays, "arrays"))))
 
 
 @isolated
@@ -88,7 +89,7 @@ def clip_grad_norm(grads: Arrays, max_norm: float, *, eps: float = 0.0) -> float
         check_writeable("gradient", name, grad)
     named = [(name, plain(grad)) for name, grad in named]
     check_disjoint(sorted((*span(g), name) for name, g in named if g.size))
-    norm = math.sqrt(sum(_square_sums(named)))
+    norm = math.sqrt(in_order(_square_sums(named)))
     if not math.isfinite(norm):
         names = ", ".join(repr(name) for name, grad in named if not np.isfinite(grad).all())
         raise FloatingPointError(

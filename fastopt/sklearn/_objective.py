@@ -8,6 +8,7 @@ import fastopt as fo
 
 from .. import _backends
 from .._backends.program import Call
+from .._specification.order import in_order
 from ..losses import Loss
 
 
@@ -97,4 +98,4 @@ class Objective(Loss):
         if not self.alpha:
             return 0.0
         square_sum = _backends.active.square_sum
-        return 0.5 * self.alpha * sum(map(square_sum, self.weights))
+        return 0.5 * self.alpha * in_order(map(square_sum, self.weights))

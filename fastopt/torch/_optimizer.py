@@ -15,6 +15,7 @@ from torch.optim import optimizer as _torch
 from .._backends.numpy import NO_NORM
 from .._checks import one_of, positive, some
 from .._moving import surely
+from .._specification.order import in_order
 from .._specification.rules import Overflow
 from ..optim.clip import clip_factor
 from ._binding import Binding
@@ -219,7 +220,7 @@ class Fused(torch.optim.Optimizer):
             sums = plan.grad_square_sums(params, grads)
             if sums is None:
                 return None
-            norm = math.sqrt(sum(sums)) * abs(scale)
+            norm = math.sqrt(in_order(sums)) * abs(scale)
             if not norm < math.inf and check:
                 return self._refuse(binding, grads)
             factor = clip_factor(clip_norm, norm, _CLIP_EPS)

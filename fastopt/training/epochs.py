@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from .._moving import surely
+from .._specification.order import in_order
 from .._specification.rules import RULES
 from ..optim import Optimizer
 from .advice import warn_of_skipped
@@ -135,7 +136,7 @@ class Epochs:
             return False
         measured = {"loss": total / session.sum_of_weights, "lr": lr, **session.accuracy("accuracy")}
         if norms is not None:
-            measured["grad_norm"] = sum(norms) / len(norms) if norms else math.nan
+            measured["grad_norm"] = in_order(norms) / len(norms) if norms else math.nan
             norms.clear()
         if self.may_skip:
             measured["skipped_steps"] = optimizer.skipped_steps - skipped

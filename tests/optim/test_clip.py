@@ -1,5 +1,6 @@
 """Norms and clipping apart from a step, and parameter groups."""
 
+import math
 import os
 
 import numpy as np
@@ -25,6 +26,19 @@ def test_global_norm_against_float64(dtype):
     assert fo.global_norm(list(a.values())) == fo.global_norm(a)
     assert fo.global_norm(a["w"].T) == pytest.approx(np.linalg.norm(a["w"].astype(np.float64)), rel=1e-14)
     assert fo.global_norm([]) == 0.0
+
+
+def test_norms_are_added_one_after_the_other():
+    """As Python's `sum` does up to 3.11; from 3.12 on it compensates for rounding."""
+    parts = [np.array([10.0**k]) for k in (8, 0, -1, 7, -3, 0.5)] + [np.array([0.1])] * 50
+    squares = 0.0
+    for part in parts:
+        squares += float(part[0] * part[0])
+    assert squares != math.fsum(float(part[0] * part[0]) for part in parts)
+    assert fo.global_norm(parts) == math.sqrt(squares)
+    opt = fo.optim.SGD([np.zeros(1) for _ in parts], lr=1.0)
+    opt.step(parts, clip_norm=math.inf)
+    assert opt.grad_norm == math.sqrt(squares)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
