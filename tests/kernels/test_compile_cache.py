@@ -48,6 +48,7 @@ def test_a_second_process_compiles_nothing(tmp_path):
     assert run(tmp_path) == (0, results)
 
 
+@pytest.mark.slow
 def test_damaged_files_are_replaced(tmp_path):
     compiled, results = run(tmp_path, code=RELU)
     for n, kept in enumerate(tmp_path.rglob("*.nb?")):  # a process was killed, or the disk was full

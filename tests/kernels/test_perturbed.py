@@ -101,9 +101,7 @@ def test_the_unchanged_core_passes_all_that_is_selected(tmp_path):
         assert run_tests(folder, file, select)[0] == 0
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in ALWAYS else pytest.mark.slow) for name in PERTURBATIONS]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in PERTURBATIONS])
 def test_a_perturbed_core_fails(name, tmp_path):
     *change, file, select = PERTURBATIONS[name]
     code, output = run_tests(build(tmp_path, change), file, select)

@@ -36,6 +36,8 @@ from sklearn.preprocessing import StandardScaler
 from fastopt import sklearn as ours
 from fastopt.sklearn import MLPClassifier, MLPRegressor
 
+pytestmark = pytest.mark.slow  # with all else of this folder it is a stage of .ci/run
+
 IRIS = load_iris(return_X_y=True)
 
 
