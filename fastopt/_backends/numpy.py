@@ -527,7 +527,7 @@ def add_up(x: np.ndarray) -> float:
 def bind_gather(X: np.ndarray, order: Moving, x: np.ndarray) -> list[Runs]:
     """Instructions by which ``x`` gets the rows of ``X`` that the step's ``order`` names.
 
-    The first one ends the program if the caller's array is not as it was. None, if `Gather` is to do it.
+    The first one ends the program if the caller's array is not as it was. Empty, if `Gather` is to do it.
     """
     return []
 

@@ -147,7 +147,7 @@ class StepProgram:
         return value
 
     def again(self, k: int) -> float:
-        """What is to be done where the data was not as it was."""
+        """What a subclass whose program can end before its step, as the data was not as it was, does then."""
         raise NotImplementedError
 
 

@@ -56,7 +56,7 @@ PERTURBATIONS = {
     ),
     "0 inf": ("loss.inc", "t == 0 ? (real)0 : size * t", "size * t", FUNCTIONS, "infinite"),
 }  # fmt: skip
-ALWAYS = ("beta1 for beta2",)
+IN_SHORT = ("beta1 for beta2",)
 
 
 def selections(names):
@@ -90,7 +90,7 @@ def test_the_unchanged_core_passes(tmp_path):
     folder = build(tmp_path)
     result = run_python("-c", "import fastopt; fastopt.show_config(); print(fastopt.__file__)", package=folder)
     assert str(folder) in result.stdout, result.stderr
-    for file, select in selections(ALWAYS):
+    for file, select in selections(IN_SHORT):
         assert run_tests(folder, file, select)[0] == 0
 
 
@@ -101,7 +101,8 @@ def test_the_unchanged_core_passes_all_that_is_selected(tmp_path):
         assert run_tests(folder, file, select)[0] == 0
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in PERTURBATIONS])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PERTURBATIONS)
 def test_a_perturbed_core_fails(name, tmp_path):
     *change, file, select = PERTURBATIONS[name]
     code, output = run_tests(build(tmp_path, change), file, select)
