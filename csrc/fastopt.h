@@ -189,25 +189,15 @@ double fastopt_add_up(int dtype, const void *x, size_t n);
 
 /* ---- functions of n elements ------------------------------------------------------------------ */
 
-/* out may be x, but not overlap a part of it, and all arrays must be aligned: else nothing is written, and the answer is -1;
- * otherwise it is 0. */
-int fastopt_exp(int dtype, const void *x, void *out, size_t n);
-int fastopt_log1p_unit(int dtype, const void *x, void *out, size_t n); /* log(1 + x) for x in [0, 1] */
-int fastopt_sigmoid(int dtype, const void *x, void *out, size_t n);
-int fastopt_tanh(int dtype, const void *x, void *out, size_t n);
-int fastopt_relu(int dtype, const void *x, void *out, size_t n);
-int fastopt_softplus(int dtype, const void *x, void *out, size_t n);
-int fastopt_add(int dtype, const void *x, const void *y, void *out, size_t n);
-int fastopt_log_sigmoid(int dtype, const void *x, void *out, size_t n);
-int fastopt_silu(int dtype, const void *x, void *out, size_t n);
-
-/* dx from dy and what the function gave; dx may be either, and so on. The last three need what it was given. */
-int fastopt_sigmoid_backward(int dtype, const void *dy, const void *y, void *dx, size_t n);
-int fastopt_tanh_backward(int dtype, const void *dy, const void *y, void *dx, size_t n);
-int fastopt_relu_backward(int dtype, const void *dy, const void *y, void *dx, size_t n);
-int fastopt_softplus_backward(int dtype, const void *dy, const void *x, void *dx, size_t n);
-int fastopt_log_sigmoid_backward(int dtype, const void *dy, const void *x, void *dx, size_t n);
-int fastopt_silu_backward(int dtype, const void *dy, const void *x, void *dx, size_t n);
+/* For every line of kernels.def: out may be an input, but not overlap a part of one, and all arrays must be aligned: else
+ * nothing is written, and the answer is -1, or NaN; otherwise it is 0, or the sum of the losses, which are not scaled. The
+ * backward pass of an activation takes dy, and what the activation gave, or was given. Every loss goes to `losses` unless that
+ * is NULL, and its derivative, times scale, to dz. */
+#define UNARY(name) int fastopt_##name(int dtype, const void *x, void *out, size_t n);
+#define BINARY(name) int fastopt_##name(int dtype, const void *x, const void *y, void *out, size_t n);
+#define LOSS(name) \
+    double fastopt_##name(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale);
+#include "kernels/kernels.def"
 
 /* x[rows][columns] += bias[columns], and the functions of it. */
 void fastopt_bias_add(int dtype, void *x, const void *bias, size_t rows, size_t columns);
@@ -257,21 +247,11 @@ void fastopt_highway_backward(int dtype, const void *dy, const void *h, const vo
 int fastopt_matmul(int dtype, const void *a, const void *b, void *c, const void *bias, size_t m, size_t n, size_t k,
                    ptrdiff_t a_row, ptrdiff_t a_k, ptrdiff_t b_k, ptrdiff_t b_column, int activation);
 
-/* Losses: dz may be z or y, but not overlap a part of them, and all arrays must
- * be aligned: else nothing is written, and the answer is NaN. */
-
-/* Logistic loss from logits z and targets y in [0, 1]: dz = scale * (sigmoid(z) - y); the loss of every
- * element goes to `losses` unless that is NULL; returns the sum of the losses (not scaled). */
-double fastopt_logistic_loss(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale);
-
-/* The same, with weights of element i weight[i mod weight_period] and, for the part that y stands for, of
+/* The logistic loss with weights of element i weight[i mod weight_period] and, for the part that y stands for, of
  * pos_weight[i mod pos_weight_period], either of which may be NULL, and targets y * y_scale + y_shift. */
 double fastopt_weighted_logistic_loss(int dtype, const void *z, const void *y, const void *weight, const void *pos_weight,
                                       void *losses, void *dz, size_t n, size_t weight_period, size_t pos_weight_period,
                                       double scale, double y_scale, double y_shift);
-
-/* Squared differences: dz = scale * (z - y). */
-double fastopt_mse_loss(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale);
 
 /* How many of n labels are not ignore_index; if one of them does not lie in [0, classes), -1 - its position. */
 int64_t fastopt_count_labels(const int64_t *labels, size_t n, size_t classes, int64_t ignore_index);

@@ -62,9 +62,10 @@ typedef struct {
     double (*square_sum)(const void *x, size_t n);
     double (*add_up)(const void *x, size_t n);
     int (*any_beyond)(const void *x, size_t n, double scale, double limit);
-    /* activation.inc */
+    /* activation.inc, loss.inc */
 #define UNARY(name) void (*name)(const void *x, void *out, size_t n);
 #define BINARY(name) void (*name)(const void *x, const void *y, void *out, size_t n);
+#define LOSS(name) double (*name)(const loss_task *task, size_t begin, size_t n);
 #include "kernels/kernels.def"
     void (*highway)(const void *h, const void *t, const void *x, void *y, size_t n);
     void (*highway_backward)(const void *dy, const void *h, const void *t, const void *x, void *dh, void *dt, void *dx,
@@ -78,9 +79,7 @@ typedef struct {
     void (*dropout)(const void *x, void *out, size_t n, uint64_t position, uint64_t seed, uint64_t draw,
                     uint32_t threshold, double scale);
     /* loss.inc, softmax.inc; [2]: of many classes, of few */
-    double (*logistic_loss)(const loss_task *task, size_t begin, size_t n);
     double (*weighted_logistic_loss)(const loss_task *task, size_t begin, size_t n);
-    double (*mse_loss)(const loss_task *task, size_t begin, size_t n);
     double (*softmax_cross_entropy[2])(const loss_task *task, size_t begin, size_t n);
     void (*softmax[2])(const void *x, void *out, size_t rows, size_t classes);
     /* matmul.inc */

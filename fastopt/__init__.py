@@ -20,31 +20,19 @@ from .config import (
     set_num_threads,
     show_config,
 )
+from .functional import activations as _activations
 from .functional import (
     batch_norm,
     batch_norm_backward,
     dropout,
     dropout_backward,
     get_matmul,
-    log_sigmoid,
-    log_sigmoid_backward,
-    logistic_loss,
     matmul,
-    mse_loss,
-    relu,
-    relu_backward,
     set_matmul,
-    sigmoid,
-    sigmoid_backward,
-    silu,
-    silu_backward,
-    softmax,
-    softmax_cross_entropy,
-    softplus,
-    softplus_backward,
-    tanh,
-    tanh_backward,
 )
+from .functional import losses as _losses
+from .functional.activations import *  # noqa: F403
+from .functional.losses import *  # noqa: F403
 from .optim import clip_grad_norm, global_norm
 from .saving import load, save
 
@@ -75,19 +63,13 @@ __all__ = [
     "init",
     "instruction_sets",
     "load",
-    "log_sigmoid",
-    "log_sigmoid_backward",
-    "logistic_loss",
     "losses",
     "lr_range_test",
     "matmul",
     "minibatches",
-    "mse_loss",
     "nn",
     "num_threads",
     "optim",
-    "relu",
-    "relu_backward",
     "save",
     "schedules",
     "set_backend",
@@ -95,18 +77,10 @@ __all__ = [
     "set_matmul",
     "set_num_threads",
     "show_config",
-    "sigmoid",
-    "sigmoid_backward",
-    "silu",
-    "silu_backward",
-    "softmax",
-    "softmax_cross_entropy",
-    "softplus",
-    "softplus_backward",
-    "tanh",
-    "tanh_backward",
     "training",
 ]
+__all__ += _activations.__all__
+__all__ += _losses.__all__
 
 # Loaded when they are first used, so that importing fastopt costs little more than importing NumPy.
 _LATER = {

@@ -6,8 +6,23 @@ from pathlib import Path
 from cffi import FFI
 
 csrc = Path(__file__).parent.parent / "csrc"
-header = (csrc / "fastopt.h").read_text(encoding="utf-8")
-declarations = "\n".join(line for line in header.splitlines() if not line.startswith("#"))
+
+
+def declared(header: str, kernels: str) -> str:
+    """The declarations of fastopt.h, and those that its macros make of the lines of kernels.def."""
+    header = header.replace("\\\n", "")
+    macros = dict(re.findall(r"^#define (\w+)\(name\) +(.*)", f"{kernels}\n{header}", re.MULTILINE))
+
+    def made_of(macro: str, name: str) -> str:
+        body = re.sub(r"(##)?\bname\b(##)?", name, macros[macro])
+        return re.sub(r"\b([A-Z_]+)\((\w+)\) *", lambda nested: made_of(*nested.groups()) + "\n", body)
+
+    plain = [line for line in header.splitlines() if not line.startswith("#")]
+    own = re.findall(r"^([A-Z_]+)\((\w+)\)$", kernels, re.MULTILINE)
+    return "\n".join([*plain, *(made_of(*line) for line in own)])
+
+
+declarations = declared(*((csrc / name).read_text(encoding="utf-8") for name in ("fastopt.h", "kernels/kernels.def")))
 
 
 def in_environment(declarations: str) -> str:

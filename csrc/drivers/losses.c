@@ -29,11 +29,13 @@ static double run(loss_task t, size_t elements, size_t item)
     return total;
 }
 
-double fastopt_logistic_loss(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale)
-{
-    return run((loss_task){.kernel = fastopt_kernels(dtype)->logistic_loss, .z = z, .y = y, .losses = losses, .dz = dz,
-                           .scale = scale, .n = n, .block = BLOCK}, n, item_size(dtype));
-}
+#define LOSS(name)                                                                                            \
+    double fastopt_##name(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale) \
+    {                                                                                                         \
+        return run((loss_task){.kernel = fastopt_kernels(dtype)->name, .z = z, .y = y, .losses = losses,      \
+                               .dz = dz, .scale = scale, .n = n, .block = BLOCK}, n, item_size(dtype));       \
+    }
+#include "kernels/kernels.def"
 
 double fastopt_weighted_logistic_loss(int dtype, const void *z, const void *y, const void *weight, const void *pos_weight,
                                       void *losses, void *dz, size_t n, size_t weight_period, size_t pos_weight_period,
@@ -43,12 +45,6 @@ double fastopt_weighted_logistic_loss(int dtype, const void *z, const void *y, c
                            .dz = dz, .scale = scale, .weight = weight, .weight_period = weight_period,
                            .pos_weight = pos_weight, .pos_weight_period = pos_weight_period, .y_scale = y_scale,
                            .y_shift = y_shift, .n = n, .block = BLOCK}, n, item_size(dtype));
-}
-
-double fastopt_mse_loss(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale)
-{
-    return run((loss_task){.kernel = fastopt_kernels(dtype)->mse_loss, .z = z, .y = y, .losses = losses, .dz = dz,
-                           .scale = scale, .n = n, .block = BLOCK}, n, item_size(dtype));
 }
 
 int64_t fastopt_count_labels(const int64_t *labels, size_t n, size_t classes, int64_t ignore_index)

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._interface import ffi, lib
 from .._pins import HEADER, ITEMS, Pins, fit
-from .._specification.kernels import ELEMENTWISE, KERNELS
+from .._specification.kernels import ELEMENTWISE, KERNELS, OF_PAIRS
 from .._specification.rules import RULES, SQUARES, Overflow, refuse_scalars, scalar_limits
 from . import memory as _memory
 from . import numpy as reference
@@ -371,7 +371,7 @@ def _wrapper(kernel: str) -> Callable[..., Any]:
 for _kernel in KERNELS:
     if _kernel in ELEMENTWISE:
         globals()[_kernel] = _elementwise(_kernel)
-    elif _kernel in ("logistic_loss", "mse_loss"):
+    elif _kernel in OF_PAIRS:
         globals()[_kernel] = _loss(_kernel)
     elif _kernel not in globals():
         globals()[_kernel] = _wrapper(_kernel)

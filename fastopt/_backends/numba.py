@@ -12,7 +12,7 @@ import numpy as np
 
 from .._specification import order as _order
 from .._specification import philox, transcendental
-from .._specification.kernels import ELEMENTWISE, UNARY
+from .._specification.kernels import ELEMENTWISE, OF_PAIRS, UNARY
 from .._specification.rules import (
     LARGE,
     RULES,
@@ -322,8 +322,7 @@ def _plain_loss(name):
     return loss
 
 
-logistic_loss = _plain_loss("logistic_loss")
-mse_loss = _plain_loss("mse_loss")
+globals().update((name, _plain_loss(name)) for name in OF_PAIRS)
 
 
 @isolated

@@ -9,7 +9,7 @@ import numpy as np
 from .._moving import change_all
 from .._pins import Pins, fit
 from .._specification import philox, transcendental
-from .._specification.kernels import DROP_ALL, DROP_SOME, ELEMENTWISE, EVALUATE
+from .._specification.kernels import DROP_ALL, DROP_SOME, ELEMENTWISE, EVALUATE, OF_PAIRS
 from .._specification.order import ACTIVATIONS as FUSED
 from .._specification.order import BLOCK, LANES, NARROW, softmax_block
 from .._specification.rules import RULES, Overflow, flush, prepare, refuse_scalars, trust_ratio
@@ -314,11 +314,17 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | Non
         _ELEMENTWISE[FUSED[activation]](out, out)
 
 
-@isolated
-def logistic_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
-    """Every loss into ``losses``, scale times its derivative into ``dz``; returns the sum of the losses."""
-    _memory.check_written(dz, z, y)
-    return _store(transcendental.of(z.dtype.name).logistic_loss(z, y, z.dtype.type(scale)), losses, dz)
+def _plain_loss(name: str) -> Callable[..., float]:
+    @isolated
+    def loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
+        """Every loss into ``losses``, scale times its derivative into ``dz``; returns the sum of the losses."""
+        _memory.check_written(dz, z, y)
+        return _store(getattr(transcendental.of(z.dtype.name), name)(z, y, z.dtype.type(scale)), losses, dz)
+
+    return loss
+
+
+globals().update((name, _plain_loss(name)) for name in OF_PAIRS)
 
 
 def _store(results: tuple[np.ndarray, np.ndarray], losses: np.ndarray | None, dz: np.ndarray) -> float:
@@ -345,13 +351,6 @@ def weighted_logistic_loss(
     w, p = (real(1) if a is None else np.resize(a, z.size).reshape(z.shape) for a in (weight, pos_weight))
     target = y * real(y_scale) + real(y_shift)
     return _store(transcendental.of(z.dtype.name).weighted_logistic_loss(z, target, w, p, real(scale)), losses, dz)
-
-
-@isolated
-def mse_loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
-    """Every squared difference into ``losses``, scale times the difference into ``dz``; returns their sum."""
-    _memory.check_written(dz, z, y)
-    return _store(transcendental.of(z.dtype.name).mse_loss(z, y, z.dtype.type(scale)), losses, dz)
 
 
 def _class_sums(x: np.ndarray) -> np.ndarray:

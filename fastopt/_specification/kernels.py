@@ -1,15 +1,14 @@
 """What an instruction of a program may be, by name: the kernels of csrc/kernels/kernels.def."""
 
-# Functions of every element, each with name_backward(dy, value, dx): what the function gave, or was given.
-OF_OUTPUT, OF_INPUT = ("sigmoid", "tanh", "relu"), ("softplus", "log_sigmoid", "silu")
+from .transcendental import OF_INPUT, OF_OUTPUT, OF_PAIRS
+
 ACTIVATIONS = (*OF_OUTPUT, *OF_INPUT)
 UNARY = ("exp", "log1p_unit", *ACTIVATIONS)
 ELEMENTWISE = (*UNARY, "add", *(f"{name}_backward" for name in ACTIVATIONS))
 KERNELS = (
     *ELEMENTWISE, "bias_add", "bias_relu", "bias_sigmoid", "bias_tanh", "scale_rows", "column_sums", "matmul",
     "softmax", "batch_norm", "batch_norm_backward", "dropout", "dropout_forward", "dropout_backward", "highway",
-    "highway_backward", "copy", "gather_rows", "add_up", "logistic_loss", "weighted_logistic_loss", "mse_loss",
-    "softmax_cross_entropy",
+    "highway_backward", "copy", "gather_rows", "add_up", *OF_PAIRS, "weighted_logistic_loss", "softmax_cross_entropy",
 )  # fmt: skip
 # How a layer's dropout runs: in training, with elements that are kept, dropped by chance, or dropped; or not.
 DROP_NOTHING, DROP_SOME, DROP_ALL, EVALUATE = range(4)

@@ -12,6 +12,11 @@ import numpy as np
 
 from . import fma as fused
 
+# The activations: functions of every element, each with name_backward(dy, value) of what it gave, or what it was given.
+OF_OUTPUT, OF_INPUT = ("sigmoid", "tanh", "relu"), ("softplus", "log_sigmoid", "silu")
+# Losses of an output and a target each: name(z, y, scale) is the loss and, but for a factor, scale times its gradient.
+OF_PAIRS = ("logistic_loss", "mse_loss")
+
 _CONSTANTS = {
     "float32": SimpleNamespace(
         real=np.float32,

@@ -1,22 +1,9 @@
 """The functions of arrays: activations, losses, batch norm, dropout and matrix products, forward and backward."""
 
 from .._hints import unknown_names
-from .activations import (
-    log_sigmoid,
-    log_sigmoid_backward,
-    relu,
-    relu_backward,
-    sigmoid,
-    sigmoid_backward,
-    silu,
-    silu_backward,
-    softmax,
-    softplus,
-    softplus_backward,
-    tanh,
-    tanh_backward,
-)
-from .losses import logistic_loss, mse_loss, softmax_cross_entropy
+from . import activations, losses
+from .activations import *  # noqa: F403
+from .losses import *  # noqa: F403
 from .masking import dropout, dropout_backward
 from .normalization import BatchNormSaved, batch_norm, batch_norm_backward
 from .products import get_matmul, matmul, set_matmul
@@ -28,24 +15,10 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "get_matmul",
-    "log_sigmoid",
-    "log_sigmoid_backward",
-    "logistic_loss",
     "matmul",
-    "mse_loss",
-    "relu",
-    "relu_backward",
     "set_matmul",
-    "sigmoid",
-    "sigmoid_backward",
-    "silu",
-    "silu_backward",
-    "softmax",
-    "softmax_cross_entropy",
-    "softplus",
-    "softplus_backward",
-    "tanh",
-    "tanh_backward",
 ]
+__all__ += activations.__all__
+__all__ += losses.__all__
 
 globals()["__getattr__"] = unknown_names(__name__)

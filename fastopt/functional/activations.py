@@ -6,6 +6,22 @@ from numpy import ndarray
 from .. import _backends
 from .arrays import FLOAT32, FLOAT64, alike, from_scalar, is_scalar, output, read, read_like
 
+__all__ = [
+    "log_sigmoid",
+    "log_sigmoid_backward",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "silu",
+    "silu_backward",
+    "softmax",
+    "softplus",
+    "softplus_backward",
+    "tanh",
+    "tanh_backward",
+]
+
 
 def _forward(kernel, x: ndarray, out: ndarray | None) -> ndarray:
     if (

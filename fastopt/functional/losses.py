@@ -10,6 +10,8 @@ from .._checks import a_number
 from .._conversion import plain_array
 from .arrays import alike, disjoint, from_scalar, is_scalar, output, read, targets_like
 
+__all__ = ["logistic_loss", "mse_loss", "softmax_cross_entropy"]
+
 _REDUCTIONS = "mean", "sum", "none"
 
 

@@ -24,9 +24,11 @@ sample weights, and may check its targets (`Loss.targets`) and say what is right
 """
 
 from .._hints import unknown_names
+from . import standard
 from .base import Loss
-from .standard import CrossEntropy, LogisticLoss, SquaredError
+from .standard import *  # noqa: F403
 
-__all__ = ["CrossEntropy", "LogisticLoss", "Loss", "SquaredError"]
+__all__ = ["Loss"]
+__all__ += standard.__all__
 
 globals()["__getattr__"] = unknown_names(__name__)

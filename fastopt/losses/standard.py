@@ -15,6 +15,8 @@ from .._conversion import as_real_array
 from .arrays import check_arrays, check_rows, check_weight, checked_scale, finite, near_one
 from .base import Loss, if_labels, share, weighted
 
+__all__ = ["CrossEntropy", "LogisticLoss", "SquaredError"]
+
 
 class LogisticLoss(Loss):
     r"""The logistic loss (binary cross-entropy): the model's outputs are logits.

@@ -40,7 +40,8 @@ True
 """
 
 from .._hints import unknown_names
-from .activations import ReLU, Sigmoid, SiLU, Tanh
+from . import activations
+from .activations import *  # noqa: F403
 from .dropout import Dropout
 from .gradients import GradientCheck, check_gradients
 from .layer import Layer
@@ -49,7 +50,8 @@ from .normalization import BatchNorm
 from .residual import Highway, Residual
 from .sequential import Sequential
 
-__all__ = ["BatchNorm", "Dropout", "GradientCheck", "Highway", "Layer", "Linear", "ReLU", "Residual", "Sequential",
-           "SiLU", "Sigmoid", "Tanh", "check_gradients"]  # fmt: skip
+__all__ = ["BatchNorm", "Dropout", "GradientCheck", "Highway", "Layer", "Linear", "Residual", "Sequential",
+           "check_gradients"]  # fmt: skip
+__all__ += activations.__all__
 
 globals()["__getattr__"] = unknown_names(__name__)

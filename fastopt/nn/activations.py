@@ -10,6 +10,8 @@ from .._specification.kernels import OF_INPUT
 from .layer import Layer
 from .passes import Bound, Calls, Context, run
 
+__all__ = ["LogSigmoid", "ReLU", "SiLU", "Sigmoid", "Softplus", "Tanh"]
+
 
 class Activation(Layer):
     """A function of every element, whose gradient follows from its output, or else from its input."""
@@ -76,6 +78,36 @@ class ReLU(Activation):
     """
 
     function = "relu"
+
+
+class Softplus(Activation):
+    r"""The softplus as a layer: :math:`y = \log(1 + e^x)`, element by element.
+
+    See `fastopt.softplus`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.nn.Softplus()(np.array([[0.0, 1000.0]]))
+    array([[6.93147181e-01, 1.00000000e+03]])
+    """
+
+    function = "softplus"
+
+
+class LogSigmoid(Activation):
+    r"""The logarithm of the logistic function as a layer: :math:`y = -\log(1 + e^{-x})`, element by element.
+
+    See `fastopt.log_sigmoid`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.nn.LogSigmoid()(np.array([[-1000.0, 0.0]]))
+    array([[-1.00000000e+03, -6.93147181e-01]])
+    """
+
+    function = "log_sigmoid"
 
 
 class SiLU(Activation):

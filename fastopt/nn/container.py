@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .._checks import generator_of, real_dtype
+from .activations import Activation
 from .dropout import Dropout
 from .layer import Layer, arrays_of, make_writeable
 from .passes import aligned
@@ -31,7 +32,7 @@ class _Arrays(NamedTuple):
     grad: np.ndarray
 
 
-_OF_FUNCTION = {"relu": "ReLU", "sigmoid": "Sigmoid", "silu": "SiLU", "tanh": "Tanh"}
+_OF_FUNCTION = {kind.function: kind.__name__ for kind in Activation.__subclasses__()}
 
 
 class _Placed:

@@ -11,34 +11,10 @@ import fastopt as fo
 from ..nn.activations import Activation
 
 
-class Elementwise:
-    """A function of fastopt's that has no layer of its own, as one."""
-
-    def __init__(self, name: str):
-        self.name = name
-
-    def __repr__(self) -> str:
-        return f"Elementwise({self.name!r})"
-
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        self.x = x
-        return getattr(fo, self.name)(x)
-
-    def backward(self, dy: np.ndarray) -> np.ndarray:
-        return getattr(fo, f"{self.name}_backward")(dy, self.x)
-
-
 def activations() -> dict[str, Callable[[], Any] | None]:
-    """What makes the layer of an activation, by scikit-learn's name and by fastopt's, in lower case."""
-    layers = {name.lower(): getattr(fo.nn, name) for name in fo.nn.__all__}
-    own = {name: kind for name, kind in layers.items() if isinstance(kind, type) and issubclass(kind, Activation)}
-    return {
-        "identity": None,
-        "logistic": fo.nn.Sigmoid,
-        "softplus": lambda: Elementwise("softplus"),
-        "log_sigmoid": lambda: Elementwise("log_sigmoid"),
-        **own,
-    }
+    """What makes the layer of an activation, by scikit-learn's name and by that of fastopt's function."""
+    own = {kind.function: kind for kind in Activation.__subclasses__()}
+    return {"identity": None, "logistic": fo.nn.Sigmoid, **own}
 
 
 def network(

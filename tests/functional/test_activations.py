@@ -6,31 +6,16 @@ from pathlib import Path
 import mpmath
 import numpy as np
 import pytest
+from activation_truth import TRUTH, special_arguments
 from helpers import BACKENDS
 from variants import assert_all_agree, misaligned, numerical_gradient, using
 
 import fastopt as fo
 from fastopt._specification.kernels import ACTIVATIONS, OF_INPUT
+from fastopt.nn.activations import Activation
 
 DTYPES = [np.float32, np.float64]
 NAMES, FROM_INPUT = ACTIVATIONS, OF_INPUT  # whose gradients are computed from x, the others' from y
-
-EXACT = {
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-    "tanh": np.tanh,
-    "softplus": lambda x: np.logaddexp(0, x),
-    "log_sigmoid": lambda x: -np.logaddexp(0, -x),
-    "silu": lambda x: x / (1 + np.exp(-x)),
-}
-PRECISE = {
-    "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
-    "tanh": mpmath.tanh,
-    "softplus": lambda x: mpmath.log1p(mpmath.exp(x)),
-    "log_sigmoid": lambda x: -mpmath.log1p(mpmath.exp(-x)),
-    "silu": lambda x: x / (1 + mpmath.exp(-x)),
-}
-# ulp from the correctly rounded value
-ALLOWED = {"sigmoid": 2, "tanh": 3, "softplus": 3, "log_sigmoid": 3, "silu": 3}
 
 
 def ulp_errors(result, exact):
@@ -40,10 +25,9 @@ def ulp_errors(result, exact):
 
 
 def check(name, x, errors):
-    if name == "silu":  # a product with the sigmoid, whose digits are few where it is subnormal
-        errors = np.where(x > np.log(np.finfo(x.dtype).tiny) + 1, errors, 0)
+    errors = np.where(TRUTH[name].ordinary(x), errors, 0)
     worst = np.nanargmax(errors)
-    assert errors[worst] <= ALLOWED[name], f"{name} is {errors[worst]} ulp off at {x[worst]!r}"
+    assert errors[worst] <= TRUTH[name].ulp, f"{name} is {errors[worst]} ulp off at {x[worst]!r}"
 
 
 def every_float32(step):
@@ -52,16 +36,22 @@ def every_float32(step):
     return np.concatenate([bits.view(np.float32), (bits | np.uint32(0x80000000)).view(np.float32)])
 
 
-@pytest.mark.parametrize("name", list(EXACT))
+def test_every_activation_has_its_truth_and_its_layer():
+    assert set(TRUTH) == set(NAMES)
+    assert {kind.function for kind in Activation.__subclasses__()} == set(NAMES)
+    assert {kind.__name__ for kind in Activation.__subclasses__()} <= set(fo.nn.__all__)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_accuracy_in_float32(name):
     """On a sample; test_float32_sweeps.py looks at all of them."""
     x = every_float32(1009)
     with np.errstate(all="ignore"):
-        exact = EXACT[name](x.astype(np.float64))
+        exact = TRUTH[name].exact(x.astype(np.float64))
         check(name, x, ulp_errors(getattr(fo, name)(x), exact))
 
 
-@pytest.mark.parametrize("name", list(PRECISE))
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("count", [1500, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_accuracy_in_float64(name, count):
     rng = np.random.default_rng(0)
@@ -71,7 +61,7 @@ def test_accuracy_in_float64(name, count):
     errors = np.empty(x.size)
     with mpmath.workdps(60):
         for i, (xi, yi) in enumerate(zip(x.tolist(), y.tolist(), strict=True)):
-            exact = float(PRECISE[name](mpmath.mpf(xi)))
+            exact = float(TRUTH[name].precise(mpmath.mpf(xi)))
             errors[i] = abs(yi - exact) / np.spacing(abs(exact))
     check(name, x, errors)
 
@@ -105,23 +95,13 @@ def test_numpys_own_hard_arguments(name, tolerance, dtype):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_special_values(backend, dtype):
-    inf, nan, tiny = np.inf, np.nan, np.finfo(dtype).smallest_subnormal
-    x = np.array([-inf, inf, nan, 0.0, -0.0, tiny, -tiny, np.finfo(dtype).max], dtype)
-    big = x[-1]
-    log2 = dtype(np.log(2))
-    expected = {
-        "sigmoid": [0, 1, nan, 0.5, 0.5, 0.5, 0.5, 1],
-        "tanh": [-1, 1, nan, 0, -0.0, tiny, -tiny, 1],
-        "relu": [0, inf, nan, 0, -0.0, tiny, 0, big],
-        "softplus": [0, inf, nan, log2, log2, log2, log2, big],
-        "log_sigmoid": [-inf, 0, nan, -log2, -log2, -log2, -log2, 0],
-        "silu": [nan, inf, nan, 0, -0.0, 0.5 * tiny, -0.5 * tiny, big],
-    }
+    x = special_arguments(dtype)
     with using((backend, None, 1)):
         for name in NAMES:
-            np.testing.assert_array_max_ulp(getattr(fo, name)(x), np.array(expected[name], dtype), 1)
+            expected = np.array(TRUTH[name].special(x[5], x[7]), dtype)
+            np.testing.assert_array_max_ulp(getattr(fo, name)(x), expected, 1)
         np.testing.assert_array_equal(np.signbit(fo.tanh(x[3:7])), [False, True, False, True])
-        np.testing.assert_array_equal(fo.relu_backward(np.full(3, 2.0), np.array([0.0, 3.0, nan])), [0, 2, 2])
+        np.testing.assert_array_equal(fo.relu_backward(np.full(3, 2.0), np.array([0.0, 3.0, np.nan])), [0, 2, 2])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,9 +5,8 @@ import pytest
 from helpers import DTYPES
 
 import fastopt as fo
-
-FORWARD = ["sigmoid", "tanh", "relu", "softplus", "log_sigmoid", "silu"]
-LOSSES = ["logistic_loss", "mse_loss"]
+from fastopt._specification.kernels import ACTIVATIONS as FORWARD
+from fastopt._specification.kernels import OF_PAIRS as LOSSES
 
 
 def forward(name):

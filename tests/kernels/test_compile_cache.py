@@ -116,5 +116,10 @@ def test_a_core_older_than_its_sources_is_to_be_built_again(tmp_path):
     header.parent.mkdir()
     header.write_text("/* fastopt_in_words(1) */\nint fastopt_old(int x);\nconst char *fastopt_new(void);\n")
     check(header, ["fastopt_new", "fastopt_old"])
+    (header.parent / "kernels").mkdir()
+    (header.parent / "kernels" / "kernels.def").write_text("#define LOSS(name) x\nLOSS(of_old)\nKERNEL(copy, 1)\n")
+    with pytest.raises(ImportError, match="no fastopt_of_old"):
+        check(header, ["fastopt_new", "fastopt_old"])
+    (header.parent / "kernels" / "kernels.def").unlink()
     with pytest.raises(ImportError, match=f"no fastopt_new, .*: build the core again, by pip install -e {tmp_path}$"):
         check(header, ["fastopt_old"])

@@ -15,6 +15,7 @@ import object_code
 import pytest
 
 import fastopt as fo
+from fastopt._specification.kernels import OF_INPUT
 from fastopt._specification.rules import RULES
 
 pytestmark = [
@@ -56,7 +57,7 @@ NO_CASE = {
 }
 # Kernels with a multiply-add rounded once (math.inc), by parts of their names.
 TRANSCENDENTAL = (
-    *("exp_", "log1p_", "sigmoid_loop", "tanh_loop", "softplus_", "log_sigmoid_", "silu_", "bias_sigmoid", "bias_tanh"),
+    *("exp_", "log1p_", "sigmoid_loop", "tanh_loop", "bias_sigmoid", "bias_tanh", *(f"{name}_" for name in OF_INPUT)),
     *("forward_sigmoid_", "forward_tanh_", "logistic_loss", "softmax_"),
 )
 

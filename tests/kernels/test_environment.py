@@ -18,7 +18,7 @@ from variants import assert_same_bits
 
 import fastopt as fo
 from fastopt import _backends, config
-from fastopt._specification.kernels import ACTIVATIONS, UNARY
+from fastopt._specification.kernels import ACTIVATIONS, OF_PAIRS, UNARY
 from fastopt._specification.rules import RULES
 
 LINUX = sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64")
@@ -218,9 +218,8 @@ KERNELS = {
     **{name: of_inputs(name, 1) for name in UNARY},
     **{f"{name}_backward": of_inputs(f"{name}_backward", 2) for name in ACTIVATIONS},
     **{name: of_bias(name) for name in ("bias_add", "bias_sigmoid", "bias_tanh", "bias_relu")},
-    "logistic_loss": of_loss("logistic_loss"),
+    **{name: of_loss(name) for name in OF_PAIRS},
     "weighted_logistic_loss": of_loss("weighted_logistic_loss", 0.5, 0.5, weights=2),
-    "mse_loss": of_loss("mse_loss"),
     "softmax_cross_entropy": of_loss("softmax_cross_entropy", 8.0, 0.1, weights=1, y=LABELS, first=(-100,)),
     "softmax": of_output(lambda b, out: b.softmax(edges(out.dtype.type, N).reshape(SHAPE), out.reshape(SHAPE))),
     "count_labels": lambda backend, dtype: (np.int64(backend.count_labels(LABELS, 8, -100)),),
@@ -284,9 +283,9 @@ def public_losses(dtype):
     z, y, w = edges(dtype, 80).reshape(10, 8), abs(small(dtype, 80)).reshape(10, 8), abs(small(dtype, 8))
     results = []
     for reduction in ("mean", "sum", "none"):
-        results += fo.logistic_loss(z, y, reduction=reduction)
+        for name in OF_PAIRS:
+            results += getattr(fo, name)(z, y, reduction=reduction)
         results += fo.logistic_loss(z, y, weight=w, pos_weight=w, reduction=reduction)
-        results += fo.mse_loss(z, y, reduction=reduction)
         results += fo.softmax_cross_entropy(z, LABELS[:10], weight=w, label_smoothing=0.1, reduction=reduction)
     return results
 
@@ -353,7 +352,7 @@ PUBLIC = {
     **{name: public_of_inputs(name, 1) for name in UNARY[2:]},
     **{f"{name}_backward": public_of_inputs(f"{name}_backward", 2) for name in UNARY[2:]},
     "softmax": lambda dtype: (fo.softmax(edges(dtype, 80).reshape(10, 8)),),
-    **dict.fromkeys(("logistic_loss", "mse_loss", "softmax_cross_entropy"), public_losses),
+    **dict.fromkeys(fo.functional.losses.__all__, public_losses),
     **dict.fromkeys(("batch_norm", "batch_norm_backward", "BatchNormSaved"), public_batch_norm),
     **dict.fromkeys(("matmul", "get_matmul", "set_matmul"), public_product),
     **dict.fromkeys(("dropout", "dropout_backward"), public_dropout),

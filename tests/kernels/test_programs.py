@@ -9,19 +9,24 @@ from helpers import CSRC, HAVE_C
 import fastopt as fo
 from fastopt import _backends
 from fastopt._backends.program import Call, Moving, Stopped
-from fastopt._specification.kernels import ACTIVATIONS, ELEMENTWISE, KERNELS
+from fastopt._specification.kernels import ACTIVATIONS, ELEMENTWISE, KERNELS, OF_PAIRS
 
 
 @pytest.mark.skipif(not CSRC.exists(), reason="csrc/ is not beside the tests")
 def test_the_kernels_are_those_of_the_core():
     text = (CSRC / "kernels" / "kernels.def").read_text().partition("#define ACTIVATION(name)")[2]
     found = {kind: re.findall(rf"^{kind}\((\w+)", text, re.MULTILINE)
-             for kind in ("UNARY", "BINARY", "ACTIVATION", "KERNEL", "VALUE", "STEP")}  # fmt: skip
+             for kind in ("UNARY", "BINARY", "ACTIVATION", "KERNEL", "VALUE", "LOSS", "STEP")}  # fmt: skip
     assert set(found["ACTIVATION"]) == set(ACTIVATIONS)
     pairs = [each for name in found["ACTIVATION"] for each in (name, f"{name}_backward")]
     assert {*found["UNARY"], *found["BINARY"], *pairs} == set(ELEMENTWISE)
-    assert {*ELEMENTWISE, *found["KERNEL"], *found["VALUE"]} == set(KERNELS)
+    assert set(found["LOSS"]) == set(OF_PAIRS)
+    assert {*ELEMENTWISE, *found["KERNEL"], *found["VALUE"], *found["LOSS"]} == set(KERNELS)
     assert found["STEP"] == ["pins_unchanged", "step"]
+    loops = (CSRC / "kernels" / "activation.inc").read_text() + (CSRC / "kernels" / "loss.inc").read_text()
+    for made in (*(f"ELEMENTWISE({name}_loop," for name in ACTIVATIONS), *(f"LOSS({name}," for name in OF_PAIRS),
+                 *(f"BACKWARD({name}_backward," for name in ACTIVATIONS)):  # fmt: skip
+        assert made in loops
 
 
 def test_instructions_calls_and_moving_arrays(backend):

@@ -1,5 +1,6 @@
 """Builds a copy of the package whose core is made of changed C sources."""
 
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,7 +24,7 @@ from cffi import FFI
 
 here = Path(__file__).parent
 ffi = FFI()
-ffi.cdef("\\n".join(line for line in (here / "fastopt.h").read_text().splitlines() if not line.startswith("#")))
+ffi.cdef((here / "fastopt.h").read_text())
 lib = ffi.dlopen(str(here / "core.so"))
 """
 
@@ -44,6 +45,7 @@ def build(folder, change=None, *, package=Path(fo.__file__).parent, csrc=CSRC):
     flags = ["-std=gnu11", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-pthread", "-w"]
     command = [COMPILER, *flags, "-I", str(csrc), *sources, "-lm", "-o", str(package / "core.so")]
     subprocess.run(command, check=True, timeout=120)
-    shutil.copy(csrc / "fastopt.h", package)
+    declarations = runpy.run_path(str(package / "_build.py"))["declarations"]
+    (package / "fastopt.h").write_text(declarations)
     (package / "_core.py").write_text(CORE)
     return folder

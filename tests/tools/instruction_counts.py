@@ -7,6 +7,7 @@ all the time goes to, without what a call costs by itself and without the last f
 
 import ctypes
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -97,7 +98,8 @@ NUMBERS = {
 @cache
 def header():
     """Of every function of fastopt.h, its parameters: their types by name."""
-    text = re.sub(r"/\*.*?\*/", "", (CSRC / "fastopt.h").read_text(), flags=re.DOTALL)
+    declarations = runpy.run_path(str(CSRC.parent / "fastopt" / "_build.py"))["declarations"]
+    text = re.sub(r"/\*.*?\*/", "", declarations, flags=re.DOTALL)
     found = re.findall(r"^\w[\w ]*[ *]fastopt_(\w+)\(([^)]*)\);", text, re.MULTILINE)
     split = {name: re.findall(r"([^,]+[ *])(\w+)(?:,|$)", " ".join(parameters.split())) for name, parameters in found}
     return {name: {p: kind.strip() for kind, p in parameters} for name, parameters in split.items()}
