@@ -5,6 +5,9 @@ import subprocess
 import sys
 
 import pytest
+from variants import using
+
+import fastopt as fo
 
 pytest.importorskip("sklearn.datasets")
 pytest.importorskip("matplotlib")
@@ -91,6 +94,44 @@ def test_digits(tmp_path, capsys):
     assert own > peer - 1
     assert str(picture) in printed
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+class TestFingerprint:
+    """A fixed short training gives the recorded bits, whatever computes it."""
+
+    @pytest.mark.parametrize(
+        "variant",
+        [
+            *(("c", isa, threads) for isa in fo.instruction_sets() for threads in (1, 2, 7)),
+            ("numba", None, 1),
+            pytest.param(("numpy", None, 1), marks=pytest.mark.slow),  # 3 seconds
+        ],
+        ids=str,
+    )
+    def test_it_is_the_recorded_one(self, variant):
+        from fastopt.examples import digits
+
+        with using(variant):
+            assert digits.fingerprint() == digits.FINGERPRINT
+
+    def test_after_a_resume(self, tmp_path):
+        from fastopt.examples import digits
+
+        assert digits.fingerprint(tmp_path / "after an epoch.npz") == digits.FINGERPRINT
+
+    @pytest.mark.usefixtures("exact_products")
+    def test_the_command(self, capsys, monkeypatch):
+        from fastopt.examples import digits
+
+        fo.set_matmul("blas")  # it is of exact products in any case
+        digits.main(["--fingerprint"])
+        assert fo.get_matmul() == "blas"
+        printed = capsys.readouterr().out
+        assert printed.startswith(f"{digits.FINGERPRINT}\n")
+        assert all(where in printed for where in digits.SEEN)
+        monkeypatch.setattr(digits, "FINGERPRINT", "0" * 64)
+        with pytest.raises(SystemExit, match=r"another than the recorded one, which is 0{64}"):
+            digits.main(["--fingerprint"])
 
 
 def test_siamese(tmp_path, capsys):
