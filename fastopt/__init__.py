@@ -40,11 +40,12 @@ if TYPE_CHECKING:
     from . import graph, losses, schedules, training
     from .data.batches import minibatches
     from .data.features import Standardizer
-    from .training import EarlyStopping, History, TrainingStep, fit, lr_range_test
+    from .training import EarlyStopping, History, ReduceOnPlateau, TrainingStep, fit, lr_range_test
 
 __all__ = [
     "EarlyStopping",
     "History",
+    "ReduceOnPlateau",
     "Standardizer",
     "TrainingStep",
     "__version__",
@@ -86,6 +87,7 @@ __all__ += _losses.__all__
 _LATER = {
     "EarlyStopping": ".training",
     "History": ".training",
+    "ReduceOnPlateau": ".training",
     "Standardizer": ".data",
     "TrainingStep": ".training",
     "fit": ".training",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._checks import a_number, number, whole, yes_or_no
+from .._checks import a_number, number, one_of, whole, yes_or_no
 from .._warning import warn
 from ..nn.layer import Layer
 from ..optim import Optimizer
@@ -47,7 +47,37 @@ class Run:
         self.history.stopped = reason
 
 
-class EarlyStopping:
+# How the names of what is to rise, and of what is to fall, end; scikit-learn's metrics are called so.
+_RISING = ("accuracy", "auc", "f1", "precision", "r2", "recall", "score")
+_FALLING = ("deviance", "error", "grad_norm", "loss", "lr", "mae", "mse", "rmse", "seconds", "skipped_steps")
+
+
+class Monitor:
+    """The base of callbacks that watch whether a value of the history gets better."""
+
+    def __init__(self, monitor: str, mode: str | None):
+        if not isinstance(monitor, str):
+            raise TypeError(f"monitor must be a str, not {type(monitor).__name__}")
+        self.monitor, self.mode = monitor, one_of(None, "min", "max")("mode", mode)
+        rises = monitor.lower().endswith(_RISING) if mode is None else mode == "max"
+        self._sign = -1.0 if rises else 1.0  # times the value, it is to fall
+
+    def check_recorded(self, recorded: Sequence[str]) -> None:
+        """Raise ValueError if the value is not among what is recorded, or nobody knows whether it is to rise."""
+        what = "early stopping" if isinstance(self, EarlyStopping) else type(self).__name__
+        if self.monitor not in recorded:
+            raise ValueError(
+                f"{what} monitors {self.monitor!r}, which is not recorded: {', '.join(recorded)} are"
+                + ("; val_... needs validation data" if self.monitor.startswith("val_") else "")
+            )
+        if self.mode is None and not self.monitor.lower().endswith((*_RISING, *_FALLING)):
+            raise ValueError(f'{what} monitors {self.monitor!r}: say mode="max" if it is to rise, mode="min" if not')
+
+    def check(self, optimizer: Optimizer) -> None:
+        """Raise TypeError or ValueError if it cannot work with this optimizer."""
+
+
+class EarlyStopping(Monitor):
     """Ends training when it no longer gets better, and puts the best weights back.
 
     Give it to `fastopt.fit` among the ``callbacks``.
@@ -55,8 +85,8 @@ class EarlyStopping:
     Parameters
     ----------
     monitor : str
-        What is to get better: a name in the `History`, such as "val_loss" or "val_accuracy". Accuracies are to rise,
-        everything else is to fall. NaN is never better.
+        What is to get better: a name in the `History`, such as "val_loss", "val_accuracy" or that of a metric. NaN is
+        never better.
     patience : int
         After how many epochs in a row without improvement to stop.
     min_delta : float
@@ -64,6 +94,9 @@ class EarlyStopping:
     restore_best : bool
         Whether, when training ends, for whatever reason but an error, the model gets the weights of the best epoch
         back, with their running statistics. The optimizer stays as it is.
+    mode : {"min", "max"}, optional
+        Whether it is to fall or to rise. By default the name tells: accuracies, scores and what ends with ``auc``,
+        ``f1``, ``precision``, ``recall`` or ``r2`` are to rise, losses and errors to fall; other metrics need it.
 
     Attributes
     ----------
@@ -100,15 +133,17 @@ class EarlyStopping:
     """
 
     def __init__(
-        self, monitor: str = "val_loss", patience: int = 10, min_delta: float = 0.0, restore_best: bool = True
+        self,
+        monitor: str = "val_loss",
+        patience: int = 10,
+        min_delta: float = 0.0,
+        restore_best: bool = True,
+        mode: str | None = None,
     ):
-        if not isinstance(monitor, str):
-            raise TypeError(f"monitor must be a str, not {type(monitor).__name__}")
-        self.monitor = monitor
+        super().__init__(monitor, mode)
         self.patience = whole("patience", patience, 1)
         self.min_delta = a_number("min_delta", min_delta, low=0)
         self.restore_best = yes_or_no("restore_best", restore_best)
-        self._sign = -1.0 if monitor.endswith("accuracy") else 1.0
         self._begin()
 
     def _begin(self) -> None:
@@ -193,13 +228,12 @@ class Callbacks:
         self.watches_batches = bool(self._of["batch"])
         self._to_end = list(self._of["end"])
 
-    def check_monitors(self, recorded: Sequence[str]) -> None:
+    def check_monitors(self, recorded: Sequence[str], optimizer: Optimizer) -> None:
+        """Refuse callbacks that watch what is not recorded, or cannot change what they are to change."""
         for callback in self.given:
-            if isinstance(callback, EarlyStopping) and callback.monitor not in recorded:
-                raise ValueError(
-                    f"early stopping monitors {callback.monitor!r}, which is not recorded: {', '.join(recorded)} are"
-                    + ("; val_... needs validation data" if callback.monitor.startswith("val_") else "")
-                )
+            if isinstance(callback, Monitor):
+                callback.check_recorded(recorded)
+                callback.check(optimizer)
 
     def call(self, event: str, run: Run) -> None:
         for function in self._of[event]:

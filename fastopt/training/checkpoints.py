@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -34,9 +34,11 @@ class Checkpoints:
         callbacks: Callbacks,
         rows: int,
         description: Mapping[str, Any],
+        metrics: Sequence[str],
     ):
         self.model, self.optimizer, self.average = model, optimizer, average
         self.generator, self.callbacks, self.rows = generator, callbacks, rows
+        self.metrics = metrics  # all that are recorded of every epoch, validation's included
         # what the run was asked for, in short, so that one that goes on with something else can be told so
         self.description = {**description, "optimizer": _hyperparameters(optimizer)}
 
@@ -79,6 +81,7 @@ class Checkpoints:
             run.epoch,
         )
         states = copy.deepcopy(self.callbacks.state_dict())
+        given = self._given_rates(state["run"])
 
         def put(optimizer: Any, arrays: Any, average: Any, history: Any, numbers: Any, epoch: int) -> None:
             self.optimizer.load_state_dict(optimizer)
@@ -92,6 +95,8 @@ class Checkpoints:
         try:
             self.callbacks.load_states(state["callbacks"], self.model, epoch)  # first what a user's own may refuse
             put(state["optimizer"], [arrays[name] for name in own], average, history, state["rng"], epoch)
+            for group, rate in given:
+                group["lr"] = rate
             self._warn_of_differences(name, state["run"])
         except BaseException as error:
             try:
@@ -122,9 +127,23 @@ class Checkpoints:
         history = run.history.checked(state["history"])
         if len(history["loss"]) != epoch:
             raise ValueError(f"the history has {len(history['loss'])} epochs, the run {epoch}")
+        if epoch and history["metrics"].keys() != set(self.metrics):
+            now, before = (", ".join(map(repr, names)) or "none" for names in (self.metrics, history["metrics"]))
+            raise ValueError(f"it is of a run with the metrics {before}, this one has {now}")
         self.callbacks.check_states(state["callbacks"])
         _check_numbers(self.generator.bit_generator, state["rng"])
         return epoch, arrays, average, {**history, "stopped": "", "interrupted": False}
+
+    def _given_rates(self, saved: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+        """The groups whose learning rate is not the one that the saved run began with, and theirs, which is meant."""
+        before, groups = saved.get("optimizer"), self.optimizer.groups
+        if not isinstance(before, list) or len(before) != len(groups):
+            return []
+        return [
+            (group, group["lr"])
+            for group, was in zip(groups, before, strict=True)
+            if isinstance(was, Mapping) and not callable(group["lr"]) and was.get("lr", group["lr"]) != group["lr"]
+        ]
 
     def _warn_of_differences(self, name: str, saved: Mapping[str, Any]) -> None:
         found = [
@@ -139,12 +158,13 @@ class Checkpoints:
             for i, (before, now) in enumerate(zip(saved_groups, now_groups, strict=True)):
                 for key, value in now.items():
                     if isinstance(before, Mapping) and key in before and before[key] != value:
-                        kept = "the one now" if "a schedule" in (before[key], value) else "the checkpoint's"
-                        of_group = f" of group {i}" if len(now_groups) > 1 else ""
-                        found.append(
-                            f"{key}{of_group} was {before[key]} at first, and is {value} now ({kept} is used; to change"
-                            f' it, set it on the optimizer in a callback\'s "start")'
+                        kept = (
+                            "the checkpoint's is used; to change it, set it on the optimizer in a callback's \"start\""
                         )
+                        if key == "lr" or "a schedule" in (before[key], value):
+                            kept = "the one now is used"
+                        of_group = f" of group {i}" if len(now_groups) > 1 else ""
+                        found.append(f"{key}{of_group} was {before[key]} at first, and is {value} now ({kept})")
         if found:
             warn(f"resume_from={name!r} goes on with a run that was started otherwise: {'; '.join(found)}")
 

@@ -137,12 +137,14 @@ class Batches:
     def __init__(self, passes: list[Pass], data: Data, rows: np.ndarray):
         self.X, self.y, self.weight = data
         self._kinds = kind_of(self.X), kind_of(self.y)
-        self._rows = rows
+        self.rows = rows
         self.passes = passes
-        count = len(rows)
         self.size = len(passes[0].x)
-        self.whole = count - count % self.size
-        self.order = rows.copy()
+        self.whole = len(rows) - len(rows) % self.size
+        count = len(rows) if len(passes) > 1 else self.whole  # with a smaller batch, unless it is left out
+        self.drops = len(rows) - count
+        self._shuffled = rows.copy()
+        self.order = self._shuffled[:count]
         self.targets = np.empty((count, *self.y.shape[1:]), self.y.dtype)
         self.weights = None if self.weight is None else np.empty(count, self.weight.dtype)
         first = passes[0].y
@@ -162,18 +164,21 @@ class Batches:
 
     def shuffle(self, generator: Any) -> None:
         """A new random order."""
-        self.order[...] = self._rows
-        generator.shuffle(self.order)  # the same as a permutation, in less time
+        self._shuffled[...] = self.rows
+        generator.shuffle(self._shuffled)  # the same as a permutation, in less time
         self.gather()
 
 
-def bound_to_batches(model: Layer, X: np.ndarray, rows: int, batch_size: int | None, dtype: np.dtype) -> list[Pass]:
+def bound_to_batches(
+    model: Layer, X: np.ndarray, rows: int, batch_size: int | None, dtype: np.dtype, drop_last: bool = False
+) -> list[Pass]:
     """The model bound to batches of so many rows, and to the smaller one that may be left; or why that cannot be."""
     size = rows if batch_size is None else min(batch_size, rows)
+    if drop_last and batch_size is not None and batch_size > rows:
+        raise ValueError(f"drop_last leaves nothing to train on: {rows} rows, batch_size={batch_size}")
+    sizes = [size] if drop_last or rows % size == 0 else [size, rows % size]
     try:
-        passes = [
-            model.bound_to(converted(X[:each], dtype).copy(), training=False) for each in (size, rows % size) if each
-        ]
+        passes = [model.bound_to(converted(X[:each], dtype).copy(), training=False) for each in sizes]
     except ValueError as error:
         raise ValueError(f"X has shape {X.shape}, which the model does not take: {error}") from error
     for bound in passes:

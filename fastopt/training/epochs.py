@@ -38,10 +38,10 @@ class Epochs:
         watchers: Callbacks,
         run: Run,
         norms: list[float] | None,
-        may_skip: bool,
+        on_nonfinite: str,
     ):
         self.session, self.parts, self.undo, self.average = session, parts, undo, average
-        self.watchers, self.run, self.norms, self.may_skip = watchers, run, norms, may_skip
+        self.watchers, self.run, self.norms, self.on_nonfinite = watchers, run, norms, on_nonfinite
         self.generator: Any = None
         self.save: Callable[[Run], None] | None = None
         self.save_every = 1
@@ -128,17 +128,15 @@ class Epochs:
         session, run, norms = self.session, self.run, self.norms
         optimizer = session.optimizer
         started, lr, skipped = time.perf_counter(), optimizer.lr, optimizer.skipped_steps
-        session.check_arrays()
-        if self.generator is not None:
-            session.batches.shuffle(self.generator)
+        session.begin_epoch(self.generator)
         total = self._steps()
         if total is None:
             return False
-        measured = {"loss": total / session.sum_of_weights, "lr": lr, **session.accuracy("accuracy")}
+        measured = {"loss": total / session.sum_of_weights, "lr": lr, **session.measured()}
         if norms is not None:
             measured["grad_norm"] = in_order(norms) / len(norms) if norms else math.nan
             norms.clear()
-        if self.may_skip:
+        if self.on_nonfinite == "skip":
             measured["skipped_steps"] = optimizer.skipped_steps - skipped
             if measured["skipped_steps"] == self._steps_of_epoch and not self._skipped_all:
                 self._skipped_all = True
@@ -164,7 +162,13 @@ class Epochs:
         watched = watchers.watches_batches or bar is not None
         for part in self.parts:
             for k in range(part.steps):
-                value = part.step(k)
+                try:
+                    value = part.step(k)
+                except FloatingPointError as error:
+                    if self.on_nonfinite != "stop":
+                        raise
+                    run.stop(str(error))
+                    return None
                 total += value
                 if watched:
                     run.batch += 1

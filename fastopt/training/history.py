@@ -11,7 +11,7 @@ import numpy as np
 from .._checks import whole
 from .._figure import BLUE, ORANGE, draw_curve, figure_and_axes
 
-_LISTS = ("loss", "accuracy", "val_loss", "val_accuracy", "lr", "grad_norm", "skipped_steps", "seconds")
+RECORDED = ("loss", "accuracy", "val_loss", "val_accuracy", "lr", "grad_norm", "skipped_steps", "seconds")
 _RATIO = "trust_ratio "  # before a parameter's name, the name of its column
 _CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")
 
@@ -24,6 +24,12 @@ def _numbers(name: str, values: Any) -> list[Any]:
         if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
             raise TypeError(f"{name} must be of numbers, not {type(value).__name__}")
     return list(values)
+
+
+def _named_lists(name: str, lists: Any) -> dict[str, list[Any]]:
+    if not isinstance(lists, Mapping):
+        raise TypeError(f"{name} must be a dict, not {type(lists).__name__}")
+    return {key: _numbers(f"{name}[{key!r}]", values) for key, values in lists.items()}
 
 
 @dataclass(repr=False)
@@ -42,6 +48,9 @@ class History:
         The learning rate of the epoch's first step.
     grad_norm : list of float
         The mean, over the epoch's steps, of the norm of all gradients together before clipping.
+    metrics : dict of list of float
+        Those of ``metrics=``, by name, with "val_" before it for the validation data; ``history["val_f1"]`` and
+        ``history.val_f1`` are ``history.metrics["val_f1"]``.
     trust_ratios : dict of list of float
         For LARS and LAMB: the trust ratio of every parameter in the epoch's last step, by the parameter's name. In the
         mapping, the list of the parameter ``"0.weight"`` is ``"trust_ratio 0.weight"``.
@@ -78,21 +87,24 @@ class History:
     best_epoch: int | None = None
     stopped: str = ""
     interrupted: bool = False
+    metrics: dict[str, list[float]] = field(default_factory=dict)
 
     def append(self, measured: Mapping[str, float], trust_ratios: Mapping[str, float]) -> None:
-        """Add an epoch: a number for each list."""
-        lists = [getattr(self, name) for name in measured]
+        """Add an epoch: a number for each list; names that are not the history's own are those of metrics."""
+        lists = [getattr(self, name) if name in RECORDED else self.metrics.setdefault(name, []) for name in measured]
         lists += [self.trust_ratios.setdefault(name, []) for name in trust_ratios]
         deque(map(list.append, lists, (*measured.values(), *trust_ratios.values())), 0)  # all of them, or none
 
     def truncate(self, epochs: int) -> None:
         """Leave out what comes after so many epochs."""
-        for values in (*(getattr(self, name) for name in _LISTS), *self.trust_ratios.values()):
+        own = [getattr(self, name) for name in RECORDED]
+        for values in (*own, *self.trust_ratios.values(), *self.metrics.values()):
             del values[epochs:]
 
     def _columns(self) -> dict[str, list[Any]]:
-        lists = {name: getattr(self, name) for name in _LISTS if getattr(self, name)}
-        return {**lists, **{f"{_RATIO}{name}": ratios for name, ratios in self.trust_ratios.items()}}
+        lists = {name: getattr(self, name) for name in RECORDED if getattr(self, name)}
+        metrics = {name: values for name, values in self.metrics.items() if values}
+        return {**lists, **metrics, **{f"{_RATIO}{name}": ratios for name, ratios in self.trust_ratios.items()}}
 
     def keys(self) -> list[str]:
         """The names of the lists that are not empty."""
@@ -107,6 +119,12 @@ class History:
             raise KeyError(f"the history has no {name!r}, only {', '.join(columns) or 'empty lists'}")
         return columns[name]
 
+    def __getattr__(self, name: str) -> list[float]:  # called where there is no such attribute
+        metrics = self.__dict__.get("metrics", {})
+        if name not in metrics:
+            raise AttributeError(f"History has no attribute {name!r}")
+        return metrics[name]
+
     def __len__(self) -> int:
         """How many epochs there were."""
         return len(self.loss)
@@ -114,6 +132,7 @@ class History:
     def __repr__(self) -> str:
         curves = [name for name in _CURVES if getattr(self, name)]
         parts = [f"{name} {self[name][0]:.4g} -> {self[name][-1]:.4g}" for name in curves]
+        parts += [f"{name} {values[0]:.4g} -> {values[-1]:.4g}" for name, values in self.metrics.items() if values]
         parts += [f"best in epoch {self.best_epoch}"] if self.best_epoch else []
         parts += [f"{sum(self.skipped_steps)} steps skipped"] if any(self.skipped_steps) else []
         parts += [self.stopped] if self.stopped else []
@@ -146,10 +165,11 @@ class History:
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of everything, for `fastopt.save`."""
-        lists = {name: list(getattr(self, name)) for name in _LISTS}
+        lists = {name: list(getattr(self, name)) for name in RECORDED}
         ratios = {name: list(values) for name, values in self.trust_ratios.items()}
+        metrics = {name: list(values) for name, values in self.metrics.items()}
         return {**lists, "trust_ratios": ratios, "best_epoch": self.best_epoch, "stopped": self.stopped,
-                "interrupted": self.interrupted}  # fmt: skip
+                "interrupted": self.interrupted, "metrics": metrics}  # fmt: skip
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Become what the history was that `state_dict` came from.
@@ -166,14 +186,12 @@ class History:
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"the state dict of a history must be a dict, not {type(state_dict).__name__}")
         own = self.state_dict().keys()
-        if state_dict.keys() != own:
+        if {*state_dict, "metrics"} != own:  # before there were any, files were without
             raise ValueError(f"a history has {', '.join(own)}; the state dict has {', '.join(state_dict) or 'nothing'}")
-        if not isinstance(state_dict["trust_ratios"], Mapping):
-            raise TypeError(f"trust_ratios must be a dict, not {type(state_dict['trust_ratios']).__name__}")
-        ratios = {name: _numbers(f"trust_ratios[{name!r}]", v) for name, v in state_dict["trust_ratios"].items()}
-        lists = {name: _numbers(name, state_dict[name]) for name in _LISTS}
+        ratios, metrics = (_named_lists(name, state_dict.get(name, {})) for name in ("trust_ratios", "metrics"))
+        lists = {name: _numbers(name, state_dict[name]) for name in RECORDED}
         epochs = len(lists["loss"])
-        for name, values in (*lists.items(), *ratios.items()):
+        for name, values in (*lists.items(), *ratios.items(), *metrics.items()):
             if len(values) not in (0, epochs):
                 raise ValueError(f"{name} has {len(values)} numbers, loss {epochs}")
         best, stopped, interrupted = (state_dict[name] for name in ("best_epoch", "stopped", "interrupted"))
@@ -182,20 +200,20 @@ class History:
         if not isinstance(stopped, str) or not isinstance(interrupted, (bool, np.bool_)):
             raise TypeError("stopped must be a str, and interrupted True or False")
         return {**lists, "trust_ratios": ratios, "best_epoch": best, "stopped": stopped,
-                "interrupted": bool(interrupted)}  # fmt: skip
+                "interrupted": bool(interrupted), "metrics": metrics}  # fmt: skip
 
     def take_over(self, values: Mapping[str, Any]) -> None:
         self.__dict__.update(values)
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the learning curves: loss and accuracy over the epochs, for training and validation data.
+        """Draw the learning curves: loss, accuracy and metrics over the epochs, for training and validation data.
 
         A dotted line marks the epoch that early stopping found best. Epochs whose loss is no finite number are gaps.
 
         Parameters
         ----------
-        ax : matplotlib.axes.Axes or pair of them, optional
-            Where to draw: the loss, and into the second the accuracy. By default, in a new figure.
+        ax : matplotlib.axes.Axes or several of them, optional
+            Where to draw: the loss, into the second the accuracy, and then the metrics. By default, in a new figure.
 
         Returns
         -------
@@ -219,20 +237,21 @@ class History:
         >>> plt.close(figure)
         """
         names = ["loss", "accuracy"] if self.accuracy or self.val_accuracy else ["loss"]
-        figure, both = figure_and_axes(ax, (4.5 * len(names), 3.6), 2 if ax is not None else len(names))
+        names += [name for name in self.metrics if not name.startswith("val_")]
+        figure, both = figure_and_axes(ax, (4.5 * len(names), 3.6), len(names) if ax is None else max(2, len(names)))
         from matplotlib.ticker import MaxNLocator
 
         for axes, name in zip(both, names, strict=False):
             least = np.inf
             for curve, label, color in ((name, "training", BLUE), (f"val_{name}", "validation", ORANGE)):
-                if values := getattr(self, curve):
+                if values := getattr(self, curve, None):
                     draw_curve(axes, range(1, len(values) + 1), values, color=color)
                     axes.plot([], [], color=color, linewidth=1.8, label=f"{label}: {values[-1]:.4g} at the end")
                     least = min(least, *(value for value in values if np.isfinite(value)), np.inf)
             if self.best_epoch is not None and axes.lines:
                 best = f"best: epoch {self.best_epoch}"
                 axes.axvline(self.best_epoch, color="0.35", linewidth=1.2, linestyle=":", label=best)
-            axes.set(title=name.capitalize(), xlabel="epoch")
+            axes.set(title=name if name in self.metrics else name.capitalize(), xlabel="epoch")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
             if name == "loss" and 0 <= least < np.inf:
                 axes.set_ylim(bottom=0)

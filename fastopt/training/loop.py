@@ -40,7 +40,9 @@ def fit(
     validation: Any = None,
     split: str | None = None,
     sample_weight: Any = None,
+    metrics: Any = None,
     shuffle: bool = True,
+    drop_last: bool = False,
     rng: "int | Generator | None" = None,
     accumulate: int = 1,
     clip_norm: float | None = None,
@@ -96,8 +98,15 @@ def fit(
         weights: on average over batches, the gradient of the weighted average. If the loss weighs classes, or ignores
         a label, the divisor is the sum of the class weights of the batch's rows (0 for those ignored) times the mean
         of all sample weights, weighted by those of the classes.
+    metrics : dict of functions by name, or list of functions, optional
+        Functions of targets and outputs, in this order, that return a number: recorded after every epoch under the
+        name, and with "val_" before it for the validation data. They are given arrays of their own: the targets as the
+        loss takes them and the outputs as `predict` gives them (logits, for the losses of classes); of a model with
+        one output, both of shape (rows,). Those of the training data are met while training, as its loss is.
     shuffle : bool
         Whether the order is random; if not, it is that of the rows.
+    drop_last : bool
+        Whether to leave out an epoch's last batch where it is smaller than the others.
     rng : int or numpy.random.Generator, optional
         Where the order comes from.
     accumulate : int
@@ -108,10 +117,11 @@ def fit(
         As for `fastopt.optim.Optimizer.step`.
     grad_norm : bool
         Record the norm of the gradients, which clipping by norm does anyway.
-    on_nonfinite : {"raise", "skip", "ignore"}
-        What to do if a gradient is not finite: raise FloatingPointError; leave out the step, and count it; or do not
-        look, as for `fastopt.optim.Optimizer.step`. A step that is not done leaves running statistics and dropout masks
-        where they were.
+    on_nonfinite : {"raise", "stop", "skip", "ignore"}
+        What to do if a gradient is not finite: raise FloatingPointError; end training as early stopping does, and let
+        the history say why (``stopped``); leave out the step, and count it; or do not look, as for
+        `fastopt.optim.Optimizer.step`. A step that is not done leaves running statistics and dropout masks where they
+        were.
     ema : float, optional
         d: keep an exponential moving average of the parameters, :math:`a \leftarrow (1 - d) w + d a` after every step,
         from w after the first (as ``torch.optim.swa_utils`` does). It takes the place of the parameters for validation
@@ -128,8 +138,9 @@ def fit(
     resume_from : path, optional
         A checkpoint to go on from. What follows, History included, equals the run without interruption bit for bit, if
         data and arguments are the same; where they are not (of large data, some rows are compared), a warning says
-        which. Hyperparameters are the checkpoint's, but schedules and functions are not in the file. ``rng`` is brought
-        to where it was. One that does not fit is refused, and has then changed nothing.
+        which. Hyperparameters are the checkpoint's, but for a learning rate that is given another value than the one
+        that run began with: it is used; and schedules and functions are not in the file. ``rng`` is brought to where it
+        was. One that does not fit is refused, and has then changed nothing.
     progress : bool, optional
         Whether to show a progress bar on stderr, by tqdm. By default: in a terminal (stderr)
         and in a notebook, if tqdm is there.
@@ -177,6 +188,9 @@ def fit(
     epochs, accumulate = whole("epochs", epochs, 0), whole("accumulate", accumulate, 1)
     checkpoint_every = whole("checkpoint_every", checkpoint_every, 1)
     shuffle, grad_norm = yes_or_no("shuffle", shuffle), yes_or_no("grad_norm", grad_norm)
+    drop_last = yes_or_no("drop_last", drop_last)
+    if on_nonfinite not in ("raise", "stop", "skip", "ignore"):
+        raise ValueError(f'on_nonfinite must be "raise", "stop", "skip" or "ignore", not {on_nonfinite!r}')
     check_paths(checkpoint, resume_from)
     average_of = None if ema is None else a_number("ema", ema, 0, 1)
     watchers, tqdm = Callbacks(callbacks), _tqdm(progress)
@@ -187,23 +201,28 @@ def fit(
     numbers = None if rng is None else f"in the state {crc32(repr(generator.bit_generator.state).encode()):08x}"
 
     def prepared() -> Epochs:
-        session = Session(model, X, y, optimizer, loss, batch_size, validation, sample_weight, accumulate, split)
+        session = Session(
+            model, X, y, optimizer, loss, batch_size, validation, sample_weight, accumulate, split, metrics, drop_last
+        )
         average = None if average_of is None else WeightAverage(model.parameters(), average_of)
         norms: list[float] | None = [] if clipping["clip_norm"] or clipping["clip_norm_per_tensor"] else None
         undo = Undo(model, optimizer, average)
-        update = session.update(on_nonfinite, clipping, watchers.watches_batches)
+        if_not = "raise" if on_nonfinite == "stop" else on_nonfinite
+        update = session.update(if_not, clipping, watchers.watches_batches)
         parts = session.parts(update, undo, _recorder(optimizer, average, norms, undo))
-        watchers.check_monitors(session.recorded() + ["grad_norm"] * (norms is not None))
+        watchers.check_monitors(session.recorded() + ["grad_norm"] * (norms is not None), optimizer)
         warn_of_modes(model)
         warn_of_outputs(model, session.criterion)
         run = Run(model, optimizer, History(), epochs)
-        left = Epochs(session, parts, undo, average, watchers, run, norms, on_nonfinite == "skip")
+        left = Epochs(session, parts, undo, average, watchers, run, norms, on_nonfinite)
         left.generator = generator if shuffle else None
         if checkpoint is not None or resume_from is not None:
-            asked = {"shuffle": shuffle, "accumulate": accumulate, "on_nonfinite": on_nonfinite, "rng": numbers}
+            asked: dict[str, Any] = {"drop_last": drop_last, "rng": numbers}
+            asked |= {"shuffle": shuffle, "accumulate": accumulate, "on_nonfinite": on_nonfinite}
             asked |= {name: "none" if value is None else float(value) for name, value in clipping.items()}
-            rows, description = len(session.batches.order), {**session.description(), **asked}
-            checkpoints = Checkpoints(model, optimizer, average, generator, watchers, rows, description)
+            rows, description = len(session.batches.rows), {**session.description(), **asked}
+            names = [*session.metrics.names, *(f"val_{n}" for n in session.metrics.names if session.validates)]
+            checkpoints = Checkpoints(model, optimizer, average, generator, watchers, rows, description, names)
             if checkpoint is not None:
                 left.save, left.save_every = partial(checkpoints.save, checkpoint), checkpoint_every
             if resume_from is not None:

@@ -22,6 +22,7 @@ from .data import (
     sample_weights,
     with_mean_one,
 )
+from .metrics import Metrics
 from .splits import check_split, split
 from .steps import Part, Record, Undo, Update, parts_of_an_epoch
 from .updates import Clipping, gradients_for, update_of
@@ -42,11 +43,14 @@ class Session:
         sample_weight: Any,
         accumulate: int,
         how_to_split: Any = None,
+        metrics: Any = None,
+        drop_last: bool = False,
     ):
         if not isinstance(model, Layer):
             raise TypeError(f"model must be a fastopt.nn.Layer, such as a Sequential, not {type(model).__name__}")
         model.check_arrays()
         self.model, self.optimizer, self._accumulate = model, optimizer, accumulate
+        self.metrics = Metrics(metrics)
         self._grads = gradients_for(optimizer, model)
         self._bound: BoundStep | None = None
         # what the optimizer's step is given
@@ -60,14 +64,14 @@ class Session:
         if how_to_split is not None and not fraction:
             raise ValueError(f"split={how_to_split!r} is for a fraction of the rows as validation")
         count = check_split(validation, how_to_split, len(X)) if fraction else 0
-        passes = bound_to_batches(model, X, len(X) - count, batch_size, dtype)
+        passes = bound_to_batches(model, X, len(X) - count, batch_size, dtype, drop_last)
         output_shape = passes[0].y.shape[1:]
         y = targets(criterion, "y", y, (len(X), *output_shape), dtype)
         counted = criterion.row_weights(y)
         rows, self._held_out = np.arange(len(X)), np.arange(0)
         self._validation: Data | None = None
+        self._classifies = classifies = criterion.accuracy(passes[0].y[:1], y[:1]) is not None
         if fraction:
-            classifies = criterion.accuracy(passes[0].y[:1], y[:1]) is not None
             rows, self._held_out = split(count, how_to_split, y, classifies, counted)
             for those, purpose in ((rows, "train on"), (self._held_out, "validate with")):
                 if counted is not None and not counted[those].any():
@@ -83,9 +87,10 @@ class Session:
         self._validation_kind = kind_of(X if self._validation is None else self._validation.X)
         weight = with_mean_one("sample_weight", weight, rows, counted, dtype)
         self.batches = Batches(passes, Data(X, y, weight), rows)
-        self.sum_of_weights = criterion.sum_of_weights(self.batches.outputs, self.batches.targets)
+        batches = self.batches
+        self.sum_of_weights = criterion.sum_of_weights(batches.outputs, batches.targets)
         # few enough rows that the products of small networks stay in one thread, enough for those of large ones
-        self._predicted_at_once = max(64, min(self.batches.size, 1024))
+        self._predicted_at_once = max(64, min(batches.size, 1024))
 
     def check_arrays(self) -> None:
         """Refuse to go on where arrays have been replaced, reshaped or made read-only since."""
@@ -94,9 +99,17 @@ class Session:
         if self._bound is not None:
             self._bound.check()
 
+    def begin_epoch(self, generator: Any) -> None:
+        """See that all is as it was, and, with a generator, put the rows into a new order."""
+        self.check_arrays()
+        if generator is not None:
+            self.batches.shuffle(generator)
+            if self.batches.drops:  # other rows than in the epoch before
+                self.sum_of_weights = self.criterion.sum_of_weights(self.batches.outputs, self.batches.targets)
+
     def recorded(self) -> list[str]:
         """What there is to record of every epoch."""
-        curves = ["loss", *self.accuracy("accuracy")]
+        curves = ["loss", *(["accuracy"] if self._classifies else []), *self.metrics.names]
         return [*curves, "lr", *(f"val_{name}" for name in curves if self._validation is not None)]
 
     def update(self, on_nonfinite: str, clipping: Clipping, user_code_between_steps: bool) -> Update:
@@ -107,7 +120,15 @@ class Session:
     def parts(self, update: Update, undo: Undo, record: Record | None = None) -> list[Part]:
         """An epoch."""
         return parts_of_an_epoch(
-            undo, self.batches, self.criterion, update, record, self._accumulate, self._grads, self.stepped
+            undo,
+            self.batches,
+            self.criterion,
+            update,
+            record,
+            self._accumulate,
+            self._grads,
+            self.stepped,
+            bool(self._classifies or self.metrics.names),
         )
 
     def description(self) -> dict[str, str]:
@@ -125,11 +146,12 @@ class Session:
             else f"X {fingerprint(held_out.X, dtype)} and y {fingerprint(held_out.y)}",
         }
 
-    def accuracy(self, name: str) -> dict[str, float]:
-        """The epoch's, under this name, if the loss knows what is right."""
+    def measured(self) -> dict[str, float]:
+        """The epoch's accuracy, if the loss knows what is right, and its metrics."""
         batches = self.batches
         value = self.criterion.accuracy(batches.outputs, batches.targets, batches.weights)
-        return {} if value is None else {name: value}
+        accuracy = {} if value is None else {"accuracy": value}
+        return accuracy | self.metrics.measured(batches.targets, batches.outputs)
 
     def mean_loss(self, value: float, begin: int, rows: int) -> float:
         """Of the sum of the losses of some of the epoch's rows, the mean."""
@@ -143,7 +165,7 @@ class Session:
         return self._validation is not None
 
     def validate(self) -> dict[str, float]:
-        """Loss and accuracy on the validation data, if there is any."""
+        """Loss and accuracy on the validation data, if there is any, and the metrics."""
         if self._validation is None:
             return {}
         X, y, weight = self._validation
@@ -154,7 +176,9 @@ class Session:
             z[begin : begin + at_once] = self.model.predict(X[rows[begin : begin + at_once]], at_once)
         accuracy = self.criterion.accuracy(z, y, weight)
         measured = {"val_loss": self.criterion.mean(z, y, weight)}
-        return measured if accuracy is None else {**measured, "val_accuracy": accuracy}
+        if accuracy is not None:
+            measured["val_accuracy"] = accuracy
+        return measured | self.metrics.measured(y, z, "val_")
 
 
 def _named(criterion: Loss) -> str:

@@ -210,12 +210,13 @@ def parts_of_an_epoch(
     accumulate: int,
     grads: Arrays,
     sums: Arrays,
+    keeps: bool,
 ) -> list[Part]:
     """An epoch of steps on ``accumulate`` batches each, the last one on what is left; ``record`` is told of each.
 
     With ``accumulate`` of 1, ``update`` is to use ``grads``, the model's own; else ``sums``, where they are added up.
+    With ``keeps``, the outputs of the epoch are kept.
     """
-    keeps = criterion.accuracy(batches.outputs, batches.targets) is not None
     size, whole, count = batches.size, batches.whole, len(batches.order)
     ends = [(0, whole), (whole, count)][: len(batches.passes)]
     parts = []

@@ -31,6 +31,19 @@ def test_the_guide():
         assert printed.getvalue() == expected
 
 
+def test_metrics_in_the_guide_of_training():
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    first = page[: page.index("```\n")].partition("```python\n")[2]
+    blocks = BLOCKS.findall(page)
+    assert len(blocks) == 1
+    names: dict[str, object] = {}
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(first, names)
+        printed.truncate(printed.seek(0))
+        exec(blocks[0][0], names)
+    assert printed.getvalue() == blocks[0][1]
+
+
 def test_the_guide_names_every_further_parameter():
     import inspect
 

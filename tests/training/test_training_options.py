@@ -380,3 +380,66 @@ def test_nobody_looks_at_gradients_that_are_to_be_ignored(backend):
         fo.fit(model, x, y, optimizer=opt, loss=loss, epochs=3, on_nonfinite="ignore", callbacks=callbacks)
         assert opt.step_count == 3
         assert not np.isfinite(model.parameters()["0.weight"]).any()
+
+
+# -- the last batch --
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_last_batch_can_be_left_out(weighted):
+    """70 rows in batches of 32: two steps an epoch, on other rows each time; the loss is the mean over these."""
+    model = nn.Sequential(nn.Linear(5, 1), rng=0)
+    opt = fo.optim.SGD(model.parameters(), lr=0.0)
+    weight = np.arange(1.0, 71.0) if weighted else None
+    losses = []
+    watch = {"batch": lambda run: losses.append(run.batch_loss)}
+    options = {"optimizer": opt, "drop_last": True, "rng": 0, "sample_weight": weight}
+    history = fo.fit(model, X, Y, epochs=3, callbacks=watch, **options)
+    assert opt.step_count == len(losses) == 6
+    assert history.loss == pytest.approx(np.reshape(losses, (3, 2)).mean(axis=1), rel=1e-12)
+    assert len(set(history.loss)) == 3
+    in_order = fo.fit(model, X, Y, epochs=2, shuffle=False, **options)
+    whole = fo.fit(model, X[:64], Y[:64], epochs=2, optimizer=opt, shuffle=False)
+    if not weighted:
+        assert in_order.loss == whole.loss
+        assert in_order.accuracy == whole.accuracy
+    with pytest.raises(ValueError, match="drop_last leaves nothing to train on: 70 rows, batch_size=71"):
+        fo.fit(model, X, Y, epochs=1, optimizer=opt, drop_last=True, batch_size=71)
+
+
+def test_of_classes_with_weights_the_mean_is_over_the_rows_that_were_used():
+    labels = (X[:, 0] > 0).astype(int)
+    model = nn.Sequential(nn.Linear(5, 2), rng=0)
+    opt = fo.optim.SGD(model.parameters(), lr=0.0)
+    loss = fo.losses.CrossEntropy(weight=[1.0, 5.0])
+    metrics = {"mean": lambda y, z: loss.mean(z, y)}
+    history = fo.fit(model, X, labels, epochs=3, loss=loss, optimizer=opt, drop_last=True, rng=0, metrics=metrics)
+    assert history.loss == pytest.approx(history["mean"], rel=1e-6)
+
+
+# -- stopping at what is not finite --
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_training_can_stop_at_a_gradient_that_is_not_finite(clip_norm):
+    class Bursts:
+        calls = 0
+
+        def forward(self, x):
+            return x
+
+        def backward(self, dy):
+            Bursts.calls += 1
+            return dy * np.float32(np.nan if Bursts.calls == 8 else 1)
+
+    model, ends, stopping = nn.Sequential(nn.Linear(5, 1, rng=0), Bursts()), [], fo.EarlyStopping("loss")
+    opt = fo.optim.SGD(model.parameters(), lr=0.1)
+    watch = {"end": lambda run: ends.append(run.error)}
+    history = fo.fit(model, X, Y, optimizer=opt, epochs=9, rng=1, on_nonfinite="stop", callbacks=[watch, stopping],
+                     clip_norm=clip_norm)  # fmt: skip
+    assert len(history) == 2
+    assert opt.step_count == 7
+    assert history.stopped.startswith("the gradients are not finite any more")
+    assert ends == [None]
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, stopping.best_weights[name])
