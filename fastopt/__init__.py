@@ -71,6 +71,7 @@ __all__ = [
     "nn",
     "num_threads",
     "optim",
+    "parallel",
     "save",
     "schedules",
     "set_backend",
@@ -95,6 +96,7 @@ _LATER = {
     "losses": ".losses",
     "lr_range_test": ".training",
     "minibatches": ".data",
+    "parallel": ".parallel",
     "schedules": ".schedules",
     "training": ".training",
 }

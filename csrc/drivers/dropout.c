@@ -30,6 +30,7 @@ void fastopt_dropout(int dtype, const void *x, void *out, size_t n, uint64_t pos
 /* What a layer's backward pass needs of its forward pass. */
 typedef struct {
     uint64_t what, seed, draw, threshold, scale; /* the last one the bits of a double */
+    uint64_t position;                           /* of the first element, in the mask; the binding's */
 } used_draw;
 
 static void run_layer(int dtype, const void *x, void *out, size_t n, const used_draw *used)
@@ -38,7 +39,7 @@ static void run_layer(int dtype, const void *x, void *out, size_t n, const used_
     double scale;
     memcpy(&scale, &used->scale, sizeof scale);
     if (used->what == FASTOPT_DROP_SOME)
-        fastopt_dropout(dtype, x, out, n, 0, used->seed, used->draw, (uint32_t)used->threshold, scale);
+        fastopt_dropout(dtype, x, out, n, used->position, used->seed, used->draw, (uint32_t)used->threshold, scale);
     else if (used->what == FASTOPT_DROP_ALL)
         memset(out, 0, bytes);
     else
@@ -48,7 +49,7 @@ static void run_layer(int dtype, const void *x, void *out, size_t n, const used_
 void fastopt_dropout_forward(int dtype, const void *x, void *out, const uint64_t *seed, uint64_t *draw, uint64_t *used,
                              size_t n, int what, uint32_t threshold, double scale)
 {
-    used_draw now = {(uint64_t)what, *seed, *draw, threshold, 0};
+    used_draw now = {(uint64_t)what, *seed, *draw, threshold, 0, used[5]};
     memcpy(&now.scale, &scale, sizeof scale);
     memcpy(used, &now, sizeof now);
     if (what != FASTOPT_EVALUATE)

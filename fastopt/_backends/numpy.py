@@ -449,13 +449,14 @@ def dropout(x: np.ndarray, out: np.ndarray, position: int, seed: int, draw: int,
 def dropout_of_layer(dropout: Callable[..., None]) -> tuple[Callable[..., None], Callable[..., None]]:
     """A layer's dropout, forward and backward, made of a backend's.
 
-    Forward, it takes its masks from ``seed`` and ``draw``, counts them, and leaves in ``used`` what backward needs.
+    Forward, it takes its masks from ``seed`` and ``draw``, counts them, and leaves in ``used`` what backward needs;
+    the last of it, the position of the first element in the mask, is there from the start.
     """
 
     def dropped(x: np.ndarray, out: np.ndarray, used: np.ndarray) -> None:
-        what, seed, draw, threshold, _ = used.tolist()
+        what, seed, draw, threshold, _, position = used.tolist()
         if what == DROP_SOME:
-            dropout(x, out, 0, seed, draw, threshold, used[4:].view(np.float64).item())
+            dropout(x, out, position, seed, draw, threshold, used[4:5].view(np.float64).item())
         else:
             np.copyto(out, x.dtype.type(0) if what == DROP_ALL else x)
 
@@ -470,7 +471,7 @@ def dropout_of_layer(dropout: Callable[..., None]) -> tuple[Callable[..., None],
         scale: float,
     ) -> None:
         used[:4] = what, seed.item(), draw.item(), threshold
-        used[4:].view(np.float64)[...] = scale
+        used[4:5].view(np.float64)[...] = scale
         if what != EVALUATE:
             draw[...] = draw.item() + 1
         dropped(x, out, used)

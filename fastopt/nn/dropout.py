@@ -1,5 +1,6 @@
 """Dropout as a layer."""
 
+from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -79,7 +80,8 @@ class Dropout(Layer):
     def bind(self, x: np.ndarray, context: Context) -> Bound:
         backend, y = _backends.active, context.array(x.shape, x.dtype)
         seed, draw = (self.array("buffers", name, (), np.uint64) for name in ("seed", "draw"))
-        used = np.zeros(5, np.uint64)  # what the backward pass needs of the forward pass
+        used = np.zeros(6, np.uint64)  # what the backward pass needs of the forward pass
+        used[5] = context.first_row * prod(x.shape[1:])  # a part of a batch has that part of the batch's mask
         forward = backend.bind("dropout_forward", (x, y, seed, draw, used))
 
         def prepare() -> None:

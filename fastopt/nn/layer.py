@@ -236,10 +236,13 @@ class Layer(Attributes):
         drop_oldest(kept.predictions, _KEPT_PREDICTIONS, _KEPT_PREDICTION_BYTES)
         return found.y
 
-    def bound_to(self, x: np.ndarray, training: bool) -> Pass:
-        """A pass of its own for inputs like ``x``, on which it has run in this mode, whatever `training` says."""
+    def bound_to(self, x: np.ndarray, training: bool, first_row: int = 0) -> Pass:
+        """A pass of its own for inputs like ``x``, on which it has run in this mode, whatever `training` says.
+
+        Where these are a part of a batch, ``first_row`` says which row of that they begin with.
+        """
         self.check_arrays()
-        return Pass(self.arrays, partial(bind, self), x, training)
+        return Pass(self.arrays, partial(bind, self), x, training, first_row)
 
     @property
     def _passes(self) -> dict[Any, Pass]:

@@ -33,9 +33,10 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 class Context:
     """What the layers of one pass share: the mode it runs in, and the memory it takes."""
 
-    __slots__ = ("__weakref__", "custom", "nbytes", "training")
+    __slots__ = ("__weakref__", "custom", "first_row", "nbytes", "training")
 
-    def __init__(self, training: bool | None):
+    def __init__(self, training: bool | None, first_row: int = 0):
+        self.first_row = first_row  # of the batch, where the inputs are a part of one
         self.training = training  # None: every layer is in the mode that it was put into
         self.nbytes = 0
         self.custom = False  # whether there are custom layers, which may raise
@@ -89,8 +90,9 @@ class Pass:
         bind: Callable[[np.ndarray, Context], Bound],
         x: np.ndarray,
         training: bool | None,
+        first_row: int = 0,
     ):
-        self.context = Context(training)
+        self.context = Context(training, first_row)
         self.x = self.context.array(x.shape, x.dtype)
         self.x[...] = x
         self._prepared: tuple[Any, Any] = training, changes.last

@@ -40,7 +40,7 @@ class Checkpoints:
         self.generator, self.callbacks, self.rows = generator, callbacks, rows
         self.metrics = metrics  # all that are recorded of every epoch, validation's included
         # what the run was asked for, in short, so that one that goes on with something else can be told so
-        self.description = {**description, "optimizer": _hyperparameters(optimizer)}
+        self.description = {**description, "optimizer": hyperparameters_of(optimizer)}
 
     def save(self, path: str | os.PathLike[str], run: Run) -> None:
         """Write the state at the end of an epoch, atomically."""
@@ -169,7 +169,7 @@ class Checkpoints:
             warn(f"resume_from={name!r} goes on with a run that was started otherwise: {'; '.join(found)}")
 
 
-def _hyperparameters(optimizer: Optimizer) -> list[dict[str, Any]]:
+def hyperparameters_of(optimizer: Optimizer) -> list[dict[str, Any]]:
     """Those at the start, as a file can hold them."""
 
     def plain(value: Any) -> Any:

@@ -134,14 +134,15 @@ class Batches:
     are taken from the data batch by batch.
     """
 
-    def __init__(self, passes: list[Pass], data: Data, rows: np.ndarray):
+    def __init__(self, passes: list[Pass], data: Data, rows: np.ndarray, sizes: list[int] | None = None):
         self.X, self.y, self.weight = data
         self._kinds = kind_of(self.X), kind_of(self.y)
         self.rows = rows
         self.passes = passes
-        self.size = len(passes[0].x)
+        sizes = [len(bound.x) for bound in passes] if sizes is None else sizes
+        self.size = sizes[0]
         self.whole = len(rows) - len(rows) % self.size
-        count = len(rows) if len(passes) > 1 else self.whole  # with a smaller batch, unless it is left out
+        count = len(rows) if len(sizes) > 1 else self.whole  # with a smaller batch, unless it is left out
         self.drops = len(rows) - count
         self._shuffled = rows.copy()
         self.order = self._shuffled[:count]
@@ -169,14 +170,19 @@ class Batches:
         self.gather()
 
 
+def sizes_of_batches(rows: int, batch_size: int | None, drop_last: bool) -> list[int]:
+    """The sizes of whole batches, and of the smaller one that may be left."""
+    if drop_last and batch_size is not None and batch_size > rows:
+        raise ValueError(f"drop_last leaves nothing to train on: {rows} rows, batch_size={batch_size}")
+    size = rows if batch_size is None else min(batch_size, rows)
+    return [size] if drop_last or rows % size == 0 else [size, rows % size]
+
+
 def bound_to_batches(
     model: Layer, X: np.ndarray, rows: int, batch_size: int | None, dtype: np.dtype, drop_last: bool = False
 ) -> list[Pass]:
     """The model bound to batches of so many rows, and to the smaller one that may be left; or why that cannot be."""
-    size = rows if batch_size is None else min(batch_size, rows)
-    if drop_last and batch_size is not None and batch_size > rows:
-        raise ValueError(f"drop_last leaves nothing to train on: {rows} rows, batch_size={batch_size}")
-    sizes = [size] if drop_last or rows % size == 0 else [size, rows % size]
+    sizes = sizes_of_batches(rows, batch_size, drop_last)
     try:
         passes = [model.bound_to(converted(X[:each], dtype).copy(), training=False) for each in sizes]
     except ValueError as error:
@@ -186,5 +192,5 @@ def bound_to_batches(
         try:
             bound.prepare()
         except ValueError as error:
-            raise ValueError(f"{rows} rows in batches of {size} give one of {len(bound.x)}: {error}") from error
+            raise ValueError(f"{rows} rows in batches of {sizes[0]} give one of {len(bound.x)}: {error}") from error
     return passes

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._moving import surely
 from .._specification.order import in_order
@@ -16,6 +16,9 @@ from .callbacks import Callbacks, Run
 from .session import Session
 from .steps import Part, Undo
 from .surroundings import Surroundings
+
+if TYPE_CHECKING:
+    from ..parallel.team import Team
 
 
 class Epochs:
@@ -45,10 +48,16 @@ class Epochs:
         self.generator: Any = None
         self.save: Callable[[Run], None] | None = None
         self.save_every = 1
+        self._team: Team | None = None  # the other processes, if there are any
         self._around = Surroundings()
         self._bar: Any = None
         self._skipped_all = self._over = False
         self._steps_of_epoch = sum(part.steps for part in parts)
+
+    def in_team(self, team: "Team") -> None:
+        """Be one of several processes that go through the same epochs, and end together."""
+        self._team = team
+        team.watch(lambda: (self._around.requested, self.run.history.stopped if self.run.stopping else None))
 
     @property
     def steps(self) -> int:
@@ -63,7 +72,7 @@ class Epochs:
         self.session.optimizer.train()
         self._until_interrupted()
         run, average = self.run, self.average
-        if self._around.requested:
+        if self._interrupted():
             run.history.interrupted = True
             run.history.stopped = f"interrupted after {run.epoch} epoch{'' if run.epoch == 1 else 's'}"
         self._over = True
@@ -114,14 +123,28 @@ class Epochs:
         run, around = self.run, self._around
         try:
             self.watchers.call("start", run)
-            while run.epoch < run.epochs and not (run.stopping or around.requested):
+            self._meet("the start")
+            while run.epoch < run.epochs and not self._ending():
                 if not self._one():
                     break
         except KeyboardInterrupt:  # from a callback, or from a custom layer; Ctrl-C itself is only noted
-            if around.forced:
+            if around.forced or self._team is not None:
                 raise
             around.requested = True
             surely(self._settle)
+
+    def _meet(self, where: str, value: float = 0.0) -> float:
+        """Agree with the other processes on whether to end; the first one's ``value``."""
+        return value if self._team is None else self._team.meet(where, value)
+
+    def _interrupted(self) -> bool:
+        return self._around.requested if self._team is None else self._team.interrupted
+
+    def _ending(self) -> bool:
+        """Whether training is to end: what all processes have agreed on, where there are several."""
+        if self._team is not None and self._team.stopped is not None:
+            self.run.stop(self._team.stopped)
+        return self._interrupted() or (self.run.stopping if self._team is None else self._team.stopped is not None)
 
     def _one(self) -> bool:
         """One epoch, and its entry in the history; or the answer that it was cut short."""
@@ -132,6 +155,7 @@ class Epochs:
         total = self._steps()
         if total is None:
             return False
+        session.end_epoch()
         measured = {"loss": total / session.sum_of_weights, "lr": lr, **session.measured()}
         if norms is not None:
             measured["grad_norm"] = in_order(norms) / len(norms) if norms else math.nan
@@ -143,11 +167,13 @@ class Epochs:
                 warn_of_skipped(run.epoch + 1, self._steps_of_epoch)
         self._show_what_was_found()
         measured |= session.validate()
-        run.history.append({**measured, "seconds": time.perf_counter() - started}, _trust_ratios(optimizer))
+        seconds = self._meet("the end of an epoch", time.perf_counter() - started)
+        run.history.append({**measured, "seconds": seconds}, _trust_ratios(optimizer))
         run.epoch += 1
         self.watchers.call("epoch", run)
         self._return_to_training()
-        last = run.epoch == run.epochs or run.stopping or self._around.requested
+        self._meet("after an epoch")
+        last = self._ending() or run.epoch == run.epochs
         if self.save is not None and (last or run.epoch % self.save_every == 0):
             self.save(run)
         if self._bar is not None:
@@ -157,7 +183,7 @@ class Epochs:
 
     def _steps(self) -> float | None:
         """Go through the data once; the sum of the losses, or None if that was cut short."""
-        session, run, watchers, around, bar = self.session, self.run, self.watchers, self._around, self._bar
+        session, run, watchers, bar = self.session, self.run, self.watchers, self._bar
         total, begin, run.batch = 0.0, 0, 0
         watched = watchers.watches_batches or bar is not None
         for part in self.parts:
@@ -175,10 +201,11 @@ class Epochs:
                     if watchers.watches_batches:
                         run.batch_loss = session.mean_loss(value, begin, part.rows)
                         watchers.call("batch", run)
+                        self._meet("after a step")
                     if bar is not None:
                         bar.update()
                     begin += part.rows
-                if (around.requested or run.stopping) and not (part is self.parts[-1] and k == part.steps - 1):
+                if self._ending() and not (part is self.parts[-1] and k == part.steps - 1):
                     return None
         run.batch = self._steps_of_epoch
         return total

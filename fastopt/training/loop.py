@@ -16,10 +16,12 @@ from ..optim import Optimizer
 from .advice import warn_of_modes, warn_of_outputs, warn_of_schedules
 from .average import WeightAverage
 from .callbacks import Callbacks, Run
+from .company import description_of, together
 from .checkpoints import Checkpoints, check_paths
 from .epochs import Epochs
 from .history import History
 from .session import Session
+from .shards import Company
 from .steps import Record, Undo
 from .surroundings import quietly
 from .updates import clipping_of
@@ -28,6 +30,7 @@ if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which 
     Generator = np.random.Generator
 
 
+@together
 def fit(
     model: Layer,
     X: Any,
@@ -57,6 +60,8 @@ def fit(
     checkpoint_every: int = 1,
     resume_from: Any = None,
     progress: bool | None = None,
+    comm: Any = None,
+    shards: int | None = None,
 ) -> History:
     r"""Train a model on mini-batches.
 
@@ -144,6 +149,13 @@ def fit(
     progress : bool, optional
         Whether to show a progress bar on stderr, by tqdm. By default: in a terminal (stderr)
         and in a notebook, if tqdm is there.
+    comm : mpi4py.MPI.Intracomm, optional
+        The processes that train together, all of which call this with the same model, data and arguments: see
+        `fastopt.parallel`. Files are written, and progress is shown, by the first.
+    shards : int, optional
+        Into how many parts every batch is cut, whose gradients are added in a fixed order: what comes out, to the bit,
+        depends on their number, but not on that of the processes, of which there may be one, without ``comm``, and at
+        most as many. By default, one for each process.
 
     Returns
     -------
@@ -185,6 +197,9 @@ def fit(
     >>> history.val_accuracy[-1] > 0.9
     True
     """
+    company: Company | None = comm  # see `together`
+    team: Any = company if company is not None and company.size > 1 else None
+    leads = team is None or team.rank == 0
     epochs, accumulate = whole("epochs", epochs, 0), whole("accumulate", accumulate, 1)
     checkpoint_every = whole("checkpoint_every", checkpoint_every, 1)
     shuffle, grad_norm = yes_or_no("shuffle", shuffle), yes_or_no("grad_norm", grad_norm)
@@ -193,7 +208,7 @@ def fit(
         raise ValueError(f'on_nonfinite must be "raise", "stop", "skip" or "ignore", not {on_nonfinite!r}')
     check_paths(checkpoint, resume_from)
     average_of = None if ema is None else a_number("ema", ema, 0, 1)
-    watchers, tqdm = Callbacks(callbacks), _tqdm(progress)
+    watchers, tqdm = Callbacks(callbacks), _tqdm(progress if leads else False)
     clipping = clipping_of(clip_norm, clip_norm_per_tensor, clip_value, clip_eps)
     if grad_norm and clip_norm is None and clip_norm_per_tensor is None:
         clipping["clip_norm"] = math.inf
@@ -201,8 +216,10 @@ def fit(
     numbers = None if rng is None else f"in the state {crc32(repr(generator.bit_generator.state).encode()):08x}"
 
     def prepared() -> Epochs:
-        session = Session(
-            model, X, y, optimizer, loss, batch_size, validation, sample_weight, accumulate, split, metrics, drop_last
+        if team is not None and rng is None:
+            generator.bit_generator.state = team.of_first(generator.bit_generator.state)
+        data = model, X, y, optimizer, loss, batch_size, validation, sample_weight
+        session = Session(*data, accumulate, split, metrics, drop_last, company
         )
         average = None if average_of is None else WeightAverage(model.parameters(), average_of)
         norms: list[float] | None = [] if clipping["clip_norm"] or clipping["clip_norm_per_tensor"] else None
@@ -216,14 +233,19 @@ def fit(
         run = Run(model, optimizer, History(), epochs)
         left = Epochs(session, parts, undo, average, watchers, run, norms, on_nonfinite)
         left.generator = generator if shuffle else None
-        if checkpoint is not None or resume_from is not None:
+        if checkpoint is not None or resume_from is not None or team is not None:
             asked: dict[str, Any] = {"drop_last": drop_last, "rng": numbers}
             asked |= {"shuffle": shuffle, "accumulate": accumulate, "on_nonfinite": on_nonfinite}
             asked |= {name: "none" if value is None else float(value) for name, value in clipping.items()}
             rows, description = len(session.batches.rows), {**session.description(), **asked}
+            if team is not None:
+                left.in_team(team)
+                random = crc32(repr(generator.bit_generator.state).encode())
+                run_as = {"epochs": epochs, "ema": ema, "rng": random, "shards": team.shards}
+                team.compare(description | description_of(model, optimizer) | run_as)
             names = [*session.metrics.names, *(f"val_{n}" for n in session.metrics.names if session.validates)]
             checkpoints = Checkpoints(model, optimizer, average, generator, watchers, rows, description, names)
-            if checkpoint is not None:
+            if checkpoint is not None and leads:
                 left.save, left.save_every = partial(checkpoints.save, checkpoint), checkpoint_every
             if resume_from is not None:
                 checkpoints.load(resume_from, run)

@@ -20,9 +20,11 @@ from .data import (
     inputs,
     kind_of,
     sample_weights,
+    sizes_of_batches,
     with_mean_one,
 )
 from .metrics import Metrics
+from .shards import Company, Shards, bound_to_parts, parts_in_shards
 from .splits import check_split, split
 from .steps import Part, Record, Undo, Update, parts_of_an_epoch
 from .updates import Clipping, gradients_for, update_of
@@ -45,6 +47,7 @@ class Session:
         how_to_split: Any = None,
         metrics: Any = None,
         drop_last: bool = False,
+        company: Company | None = None,
     ):
         if not isinstance(model, Layer):
             raise TypeError(f"model must be a fastopt.nn.Layer, such as a Sequential, not {type(model).__name__}")
@@ -55,6 +58,10 @@ class Session:
         self._bound: BoundStep | None = None
         # what the optimizer's step is given
         self.stepped = self._grads if accumulate == 1 else {name: np.zeros_like(g) for name, g in self._grads.items()}
+        self._shards = None
+        if company is not None:
+            self._shards = Shards(model, self._grads, company)
+            self.stepped = self._shards.stepped
         batch_size = None if batch_size is None else whole("batch_size", batch_size, 1)
         self.criterion = criterion = as_loss(loss)
         dtype = model.dtype or np.dtype(np.float32)
@@ -64,7 +71,13 @@ class Session:
         if how_to_split is not None and not fraction:
             raise ValueError(f"split={how_to_split!r} is for a fraction of the rows as validation")
         count = check_split(validation, how_to_split, len(X)) if fraction else 0
-        passes = bound_to_batches(model, X, len(X) - count, batch_size, dtype, drop_last)
+        sizes: list[int] | None = None
+        if company is not None:
+            sizes = sizes_of_batches(len(X) - count, batch_size, drop_last)
+            self._passes = bound_to_parts(model, X, sizes, dtype, company)
+            passes = [bound for of_shard in self._passes for bound in of_shard.values()]
+        else:
+            passes = bound_to_batches(model, X, len(X) - count, batch_size, dtype, drop_last)
         output_shape = passes[0].y.shape[1:]
         y = targets(criterion, "y", y, (len(X), *output_shape), dtype)
         counted = criterion.row_weights(y)
@@ -86,7 +99,7 @@ class Session:
             self._held_out = np.arange(len(self._validation.X))
         self._validation_kind = kind_of(X if self._validation is None else self._validation.X)
         weight = with_mean_one("sample_weight", weight, rows, counted, dtype)
-        self.batches = Batches(passes, Data(X, y, weight), rows)
+        self.batches = Batches(passes, Data(X, y, weight), rows, sizes)
         batches = self.batches
         self.sum_of_weights = criterion.sum_of_weights(batches.outputs, batches.targets)
         # few enough rows that the products of small networks stay in one thread, enough for those of large ones
@@ -119,6 +132,18 @@ class Session:
 
     def parts(self, update: Update, undo: Undo, record: Record | None = None) -> list[Part]:
         """An epoch."""
+        if self._shards is not None:
+            return parts_in_shards(
+                self._shards,
+                self._passes,
+                undo,
+                self.batches,
+                self.criterion,
+                update,
+                record,
+                self._accumulate,
+                self._keeps_outputs,
+            )
         return parts_of_an_epoch(
             undo,
             self.batches,
@@ -128,8 +153,12 @@ class Session:
             self._accumulate,
             self._grads,
             self.stepped,
-            bool(self._classifies or self.metrics.names),
+            self._keeps_outputs,
         )
+
+    @property
+    def _keeps_outputs(self) -> bool:
+        return bool(self._classifies or self.metrics.names)
 
     def description(self) -> dict[str, str]:
         """What a run that goes on with other data, or another loss, can be told from."""
@@ -145,6 +174,11 @@ class Session:
             if held_out is None
             else f"X {fingerprint(held_out.X, dtype)} and y {fingerprint(held_out.y)}",
         }
+
+    def end_epoch(self) -> None:
+        """Complete the outputs, where processes share the shards."""
+        if self._shards is not None and self._keeps_outputs:
+            self._shards.share_outputs(self.batches)
 
     def measured(self) -> dict[str, float]:
         """The epoch's accuracy, if the loss knows what is right, and its metrics."""

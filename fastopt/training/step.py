@@ -17,7 +17,10 @@ from ..losses.standard import as_loss
 from ..nn.layer import Layer
 from ..nn.passes import Pass, drop_oldest
 from ..optim import Optimizer
-from .steps import StepProgram, Undo
+from .company import company_of, description_of
+from .data import fingerprint
+from .shards import Leaf, Shards, bound_to_parts, cuts
+from .steps import Record, StepProgram, Undo
 from .updates import clipping_of, gradients_for, update_of
 
 _REAL = (np.dtype(np.float32), np.dtype(np.float64))
@@ -43,6 +46,8 @@ class TrainingStep:
         As for `fastopt.fit`.
     clip_norm, clip_norm_per_tensor, clip_value, clip_eps, on_nonfinite
         As for `fastopt.optim.Optimizer.step`.
+    comm, shards
+        As for `fastopt.fit`. Every process makes every step, and is given the whole batch.
 
     Raises
     ------
@@ -74,17 +79,25 @@ class TrainingStep:
         clip_value: float | None = None,
         clip_eps: float = 0.0,
         on_nonfinite: str = "raise",
+        comm: Any = None,
+        shards: int | None = None,
     ):
+        self._company = company = company_of(comm, shards)
         if not isinstance(model, Layer):
             raise TypeError(f"model must be a fastopt.nn.Layer, such as a Sequential, not {type(model).__name__}")
         model.check_arrays()
         self.model, self.optimizer, self.loss = model, optimizer, as_loss(loss)
         grads = gradients_for(optimizer, model)
         clipping = clipping_of(clip_norm, clip_norm_per_tensor, clip_value, clip_eps)
-        self._bound, self._update = update_of(optimizer, grads, on_nonfinite, clipping, False)
+        self._shards = None if company is None else Shards(model, grads, company)
+        stepped = grads if self._shards is None else self._shards.stepped
+        self._bound, self._update = update_of(optimizer, stepped, on_nonfinite, clipping, False)
         self._undo = Undo(model, optimizer, None)
         self._steps: dict[Any, _OfShape] = {}
         self._lock = RLock()
+        if company is not None:
+            options = {**clipping, "on_nonfinite": on_nonfinite, "shards": company.shards}
+            company.compare(description_of(model, optimizer) | options)
 
     def __call__(self, x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
         """Do a step on this batch; the mean loss is that before the step.
@@ -110,6 +123,11 @@ class TrainingStep:
         FloatingPointError
             If a gradient is not finite, unless ``on_nonfinite`` says otherwise; nothing has then been changed.
         """
+        if self._company is None:
+            return self._step(x, y, sample_weight)
+        return self._company.together(lambda: self._step(x, y, sample_weight), meet=False)
+
+    def _step(self, x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None) -> float:
         if type(x) is not np.ndarray or x.dtype not in _REAL:
             x = as_real_array("x", x)
         if type(y) is not np.ndarray or y.dtype.kind not in "fiub":
@@ -120,7 +138,7 @@ class TrainingStep:
             self.model.check_arrays()
             if of_shape is None or not of_shape.still_fits():
                 self._bound.check()
-                of_shape = _OfShape(self, x, y, sample_weight is not None)
+                of_shape = (_OfShape if self._shards is None else _InShards)(self, x, y, sample_weight is not None)
                 drop_oldest(self._steps, _KEPT - 1, _KEPT_BYTES - of_shape.context.nbytes)
             self._steps[key] = of_shape
             return of_shape.step(x, y, sample_weight)
@@ -129,11 +147,14 @@ class TrainingStep:
         self, bound: Pass, target: np.ndarray, weight: np.ndarray | None, scale: float | None
     ) -> Callable[[int], float]:
         """A step on what stands in these arrays; it is done wholly or not at all."""
-        undo = self._undo
-        record = (lambda done: None if done else undo.after_refusal()) if undo.changes_buffers else None
-        program = StepProgram(bound, self.loss, target, weight, scale, self._update, record)
+        program = StepProgram(bound, self.loss, target, weight, scale, self._update, self._record)
         program.assemble([], [])
-        return undo.guard(program)
+        return self._undo.guard(program)
+
+    @property
+    def _record(self) -> Record | None:
+        undo = self._undo
+        return (lambda done: None if done else undo.after_refusal()) if undo.changes_buffers else None
 
 
 class _OfShape:
@@ -144,35 +165,90 @@ class _OfShape:
         if x.ndim < 2 or len(x) == 0:
             raise ValueError(f"x has shape {x.shape}: it must have rows and columns{one_dimensional('x', x)}")
         self._dtype = dtype = model.dtype or np.dtype(np.float32)
-        self._bound = bound = model.bound_to(converted(x, dtype).copy(), training=False)
+        self._bind(of, converted(x, dtype).copy())
+        self._outputs = len(x), *self._passes[0].y.shape[1:]
+        self._target = criterion.targets("y", y, self._outputs, dtype).copy()
+        self._weight = np.ones(len(x), dtype) if weighted else None
+        self._varies = type(criterion).row_weights is not Loss.row_weights
+        self._losses = len(x) * criterion.per_row(self._passes[0].y)
+        self._prepare(of)
+
+    def _bind(self, of: TrainingStep, x: np.ndarray) -> None:
+        bound = self._model.bound_to(x, training=False)
         self.context = bound.context
         self.context.training = True
         bound.prepare()  # or the error that training with such a batch calls for
-        self._target = criterion.targets("y", y, bound.y.shape, dtype).copy()
-        self._weight = np.ones(len(x), dtype) if weighted else None
-        self._varies = type(criterion).row_weights is not Loss.row_weights
-        self._losses = len(x) * criterion.per_row(bound.y)
+        self._passes = [bound]
+
+    def _prepare(self, of: TrainingStep) -> None:
         scale = None if self._varies else 1.0 / self._losses
-        self._step = of.prepared(bound, self._target, self._weight, scale)
+        self._step = of.prepared(self._passes[0], self._target, self._weight, scale)
+
+    def _take(self, x: np.ndarray) -> None:
+        self._passes[0].x[...] = x
 
     def still_fits(self) -> bool:
         """Whether the model's arrays are those that were bound."""
-        return self._bound.still_fits(self._model.arrays())
+        return self._passes[0].still_fits(self._model.arrays())
 
     def step(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> float:
         """The mean loss of the batch before the step."""
-        target, bound = self._target, self._bound
+        target = self._target
         if y.dtype != target.dtype or y.shape != target.shape:
-            y = self._criterion.targets("y", y, bound.y.shape, self._dtype)
+            y = self._criterion.targets("y", y, self._outputs, self._dtype)
         if self._weight is not None:
             weight = weights_of_rows(weight, x)
             if not (mean := float(np.mean(weight, dtype=np.float64))) > 0:
                 raise ValueError("sample_weight is 0 in all rows")
             np.divide(weight, mean, out=self._weight, casting="same_kind")
-        bound.x[...] = x if x.dtype == self._dtype else converted(x, self._dtype)
+        self._take(x if x.dtype == self._dtype else converted(x, self._dtype))
         target[...] = y
         total = self._step(0)
         if self._varies:
-            losses = self._criterion.sum_of_weights(bound.y, target)
+            losses = self._criterion.sum_of_weights(self._passes[0].y, target)
             return total / losses if losses else math.nan
         return total / self._losses
+
+
+class _InShards(_OfShape):
+    """Of a batch that is cut into shards, those of this process."""
+
+    def _bind(self, of: TrainingStep, x: np.ndarray) -> None:
+        assert of._shards is not None
+        self._shards, company = of._shards, of._shards.company
+        company.compare({"x": fingerprint(x)})
+        (passes,) = bound_to_parts(self._model, x, [len(x)], x.dtype, company)
+        begins = cuts(len(x), company.shards)
+        self._parts = {shard: slice(begins[shard], begins[shard + 1]) for shard in passes}
+        self._passes = list(passes.values())
+        self.context = self._passes[0].context
+        self.context.nbytes = sum(bound.context.nbytes for bound in self._passes)
+
+    def _prepare(self, of: TrainingStep) -> None:
+        shards, update, record = self._shards, of._update, of._record
+        scale = 1.0 if self._varies else 1.0 / self._losses
+        programs: dict[int, StepProgram] = {}
+        for (shard, part), bound in zip(self._parts.items(), self._passes, strict=True):
+            weight = None if self._weight is None else self._weight[part]
+            programs[shard] = StepProgram(bound, self._criterion, self._target[part], weight, scale, None, None)
+            programs[shard].assemble([], [])
+        first, every = self._passes[0].y, list(range(shards.company.shards))
+        what = f"a step on {self._outputs}"
+
+        def step(_: int) -> float:
+            weights = {s: self._criterion.sum_of_weights(first, self._target[part]) for s, part in self._parts.items()}
+            value, total = shards.step({s: Leaf([programs[s]], weights[s]) for s in self._parts}, every, what)
+            done = update(1.0 / total if self._varies and total else 1.0)
+            if record is not None:
+                record(done)
+            return value
+
+        self._step = of._undo.guard(step)
+
+    def _take(self, x: np.ndarray) -> None:
+        for part, bound in zip(self._parts.values(), self._passes, strict=True):
+            bound.x[...] = x[part]
+
+    def still_fits(self) -> bool:
+        arrays = self._model.arrays()
+        return all(bound.still_fits(arrays) for bound in self._passes)

@@ -152,7 +152,10 @@ class StepProgram:
 
 
 class Computation(StepProgram):
-    """A step on each of the batches from one row of an epoch to another, all of one size."""
+    """A step on each of the batches from one row of an epoch to another, all of one size.
+
+    Or on a part of each: from row ``first`` of the ``size`` of a batch on, as many as the model is bound to.
+    """
 
     def __init__(
         self,
@@ -165,9 +168,12 @@ class Computation(StepProgram):
         update: Update | None = None,
         record: Record | None = None,
         keep_outputs: bool = True,
+        size: int | None = None,
+        first: int = 0,
     ):
         self.rows = rows = len(bound.x)
-        self.count = (end - begin) // rows
+        self._size, self._first = size or rows, first
+        self.count = (end - begin) // self._size
         self._batches, self._begin, self._end = batches, begin, end
         bind, weights = _backends.active.bind, batches.weights
         target = batches.targets[:rows].copy()
@@ -181,8 +187,8 @@ class Computation(StepProgram):
 
     def _steps(self, x: np.ndarray) -> Moving:
         """Its part of an array of the epoch, cut into batches."""
-        shape = self.count, self.rows, *x.shape[1:]
-        return Moving(x[self._begin : self._end].reshape(shape))
+        shape = self.count, self._size, *x.shape[1:]
+        return Moving(x[self._begin : self._end].reshape(shape)[:, self._first : self._first + self.rows])
 
     def _assemble(self) -> None:
         X, x, order = self._batches.X, self._bound.x, self._steps(self._batches.order)
@@ -192,7 +198,7 @@ class Computation(StepProgram):
 
     def targets(self, k: int) -> np.ndarray:
         """Those of batch number k."""
-        return self._batches.targets[self._begin + k * self.rows :][: self.rows]
+        return self._batches.targets[self._begin + k * self._size + self._first :][: self.rows]
 
     def again(self, k: int) -> float:
         """Where the data is no longer as it was: it may lie elsewhere, but not be something else."""
