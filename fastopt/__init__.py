@@ -37,7 +37,7 @@ from .optim import clip_grad_norm, global_norm
 from .saving import load, save
 
 if TYPE_CHECKING:
-    from . import graph, losses, schedules, training
+    from . import graph, losses, parallel, schedules, training
     from .data.batches import minibatches
     from .data.features import Standardizer
     from .training import EarlyStopping, History, ReduceOnPlateau, TrainingStep, fit, lr_range_test

@@ -5,6 +5,7 @@ import time
 import traceback
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -112,22 +113,21 @@ class Team:
         each = [f"rank {rank} raised {error}" for rank, error in enumerate(errors) if error is not None]
         raise RuntimeError("; ".join(each))
 
-    def together(self, call: Callable[[], Result], meet: bool = True) -> Result:
-        """``call``, which all processes make: if it raises in one of them, it does so in all, before the next meeting."""
-        self._over = False
+    def together(self, call: Callable[[], Result]) -> Result:
+        """``call``, which all processes make: if it raises in one, it does in all."""
         try:
             result = call()
-            if meet:
-                self.meet("the end")
+            self.meet("the end")
             return result
         except BaseException as error:
-            if not self._over:
-                self._tell(error)
+            self.tell(error)
             raise
 
-    def _tell(self, error: BaseException) -> None:
-        """Tell the others of an error, wherever they are to meet next."""
-        self._over = True
+    def tell(self, error: BaseException) -> None:
+        """Tell the others of an error, wherever they are to meet next, unless all of them know it."""
+        if self._over:
+            self._over = False
+            return
         if self._sending:  # they wait for what will never come
             traceback.print_exception(error)
             sys.stderr.flush()
@@ -167,7 +167,7 @@ class Team:
             if not array.size:
                 continue
             item = array.itemsize
-            counts = [(end - begin) * item for begin, end in zip(begins, begins[1:], strict=False)]
+            counts = [(end - begin) * item for begin, end in pairwise(begins)]
             places = [begin * item for begin in begins[:-1]]
             requests.append(self._comm.Iallgatherv(self._mpi.IN_PLACE, [array, counts, places, self._mpi.BYTE]))
             traffic.bytes += sum(counts) - counts[self.rank] if self.size > 1 else 0
@@ -175,15 +175,17 @@ class Team:
         self._sending = False
         traffic.seconds += time.perf_counter() - begun
 
-    def deal(self, sent: Sequence[np.ndarray], received: np.ndarray, begins: Sequence[int], counts: Sequence[int]) -> None:
+    def deal(
+        self, sent: Sequence[np.ndarray], received: np.ndarray, begins: Sequence[int], counts: Sequence[int]
+    ) -> None:
         """Give every process the elements of its slice of the vectors that are ``sent``.
 
-        ``received`` gets a row for each of the vectors of all processes, in their order: ``counts`` says how many each has.
+        ``received`` gets a row for each vector of all processes, in their order: ``counts`` says how many each has.
         """
         begun = time.perf_counter()
         self._sending = True
         item, row = received.itemsize, received.shape[1] * received.itemsize
-        sizes = [(end - begin) * item for begin, end in zip(begins, begins[1:], strict=False)]
+        sizes = [(end - begin) * item for begin, end in pairwise(begins)]
         places = [begin * item for begin in begins[:-1]]
         nothing = [0] * self.size
         rows_before = [sum(counts[:rank]) for rank in range(self.size)]
@@ -198,4 +200,3 @@ class Team:
         self._mpi.Request.Waitall(requests)
         self._sending = False
         traffic.seconds += time.perf_counter() - begun
-

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, TypeVar
 
-from .. import _backends
 from .._checks import whole
 from .._version import __version__
 from ..functional.products import get_matmul

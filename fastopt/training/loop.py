@@ -16,8 +16,8 @@ from ..optim import Optimizer
 from .advice import warn_of_modes, warn_of_outputs, warn_of_schedules
 from .average import WeightAverage
 from .callbacks import Callbacks, Run
-from .company import description_of, together
 from .checkpoints import Checkpoints, check_paths
+from .company import description_of, together
 from .epochs import Epochs
 from .history import History
 from .session import Session
@@ -219,8 +219,7 @@ def fit(
         if team is not None and rng is None:
             generator.bit_generator.state = team.of_first(generator.bit_generator.state)
         data = model, X, y, optimizer, loss, batch_size, validation, sample_weight
-        session = Session(*data, accumulate, split, metrics, drop_last, company
-        )
+        session = Session(*data, accumulate, split, metrics, drop_last, company)
         average = None if average_of is None else WeightAverage(model.parameters(), average_of)
         norms: list[float] | None = [] if clipping["clip_norm"] or clipping["clip_norm_per_tensor"] else None
         undo = Undo(model, optimizer, average)
@@ -236,12 +235,13 @@ def fit(
         if checkpoint is not None or resume_from is not None or team is not None:
             asked: dict[str, Any] = {"drop_last": drop_last, "rng": numbers}
             asked |= {"shuffle": shuffle, "accumulate": accumulate, "on_nonfinite": on_nonfinite}
+            asked["shards"] = 1 if company is None else company.shards
             asked |= {name: "none" if value is None else float(value) for name, value in clipping.items()}
             rows, description = len(session.batches.rows), {**session.description(), **asked}
             if team is not None:
                 left.in_team(team)
                 random = crc32(repr(generator.bit_generator.state).encode())
-                run_as = {"epochs": epochs, "ema": ema, "rng": random, "shards": team.shards}
+                run_as = {"epochs": epochs, "ema": ema, "rng": random}
                 team.compare(description | description_of(model, optimizer) | run_as)
             names = [*session.metrics.names, *(f"val_{n}" for n in session.metrics.names if session.validates)]
             checkpoints = Checkpoints(model, optimizer, average, generator, watchers, rows, description, names)

@@ -1,8 +1,8 @@
 """Steps of which every batch is cut into shards: their gradients are added in one order, whoever computes which.
 
-The order is that of a tree, in which neighbours are added first: a node of n shards is the sum of its first 2**k shards,
-2**k being the largest power of two below n, and of the others. Whoever has neighbouring shards can so add them up before
-anything is sent.
+The order is that of a tree, in which neighbours are added first: a node of n shards is the sum of its first 2**k
+shards, 2**k being the largest power of two below n, and of the others. Whoever has neighbouring shards can so add them
+up before anything is sent.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -77,16 +77,21 @@ class Company(Protocol):
     def compare(self, described: Mapping[str, Any]) -> None:
         """Refuse to go on where this is not the same in all of them."""
 
-    def together(self, call: Callable[[], Result], meet: bool = True) -> Result:
-        """``call``, which all of them make: if it raises in one of them, it does so in all, before they ``meet`` again."""
+    def together(self, call: Callable[[], Result]) -> Result:
+        """``call``, which all of them make: if it raises in one, it does in all."""
+
+    def tell(self, error: BaseException) -> None:
+        """Tell the others of an error, wherever they are to meet next, unless all of them know it."""
 
     def share(self, arrays: Sequence[tuple[np.ndarray, Sequence[int]]]) -> None:
         """Fill arrays of which every process has a part: each begins with such an element, and ends before the next."""
 
-    def deal(self, sent: Sequence[np.ndarray], received: np.ndarray, begins: Sequence[int], counts: Sequence[int]) -> None:
+    def deal(
+        self, sent: Sequence[np.ndarray], received: np.ndarray, begins: Sequence[int], counts: Sequence[int]
+    ) -> None:
         """Give every process the elements of its slice of the vectors that are ``sent``.
 
-        ``received`` gets a row for each of the vectors of all processes, in their order: ``counts`` says how many each has.
+        ``received`` gets a row for each vector of all processes, in their order: ``counts`` says how many each has.
         """
 
 
@@ -107,13 +112,18 @@ class Alone:
     def compare(self, described: Mapping[str, Any]) -> None:
         pass
 
-    def together(self, call: Callable[[], Result], meet: bool = True) -> Result:
+    def together(self, call: Callable[[], Result]) -> Result:
         return call()
+
+    def tell(self, error: BaseException) -> None:
+        pass
 
     def share(self, arrays: Sequence[tuple[np.ndarray, Sequence[int]]]) -> None:
         pass
 
-    def deal(self, sent: Sequence[np.ndarray], received: np.ndarray, begins: Sequence[int], counts: Sequence[int]) -> None:
+    def deal(
+        self, sent: Sequence[np.ndarray], received: np.ndarray, begins: Sequence[int], counts: Sequence[int]
+    ) -> None:
         raise AssertionError("there is nobody to deal to")
 
 
@@ -130,7 +140,9 @@ class Layout(NamedTuple):
         """As they lie in memory, if they do so in order and at most a cache line apart; or one behind the other."""
         dtypes = {array.dtype for array in arrays}
         if len(dtypes) > 1:
-            raise TypeError(f"shards are for parameters of one dtype; these are {' and '.join(sorted(map(str, dtypes)))}")
+            raise TypeError(
+                f"shards are for parameters of one dtype; these are {' and '.join(sorted(map(str, dtypes)))}"
+            )
         dtype = dtypes.pop()
         spans = [span(array) for array in arrays]
         together = all(0 <= begin - end < _LINE for (_, end), (begin, _) in pairwise(spans))
@@ -166,8 +178,8 @@ class Layout(NamedTuple):
 class Buffers:
     """What a forward pass changes beside its results: every shard begins with the same, and the mean of them remains.
 
-    That is, of running statistics; what is the same in all shards stays so, and whole numbers, such as counts of batches,
-    are those of the first.
+    That is, of running statistics; what is the same in all shards stays so, and whole numbers, such as counts of
+    batches, are those of the first.
     """
 
     def __init__(self, buffers: Sequence[np.ndarray], shards: int):
@@ -270,12 +282,12 @@ class Shards:
             for rank, rows in enumerate(of_ranks):
                 first, last = company.range_of(rank)
                 rows.append(np.arange(begin + begins[first], begin + begins[last]))
-        rows = np.concatenate([each for of_rank in of_ranks for each in of_rank])
+        places = np.concatenate([each for of_rank in of_ranks for each in of_rank])
         counts = [sum(map(len, of_rank)) for of_rank in of_ranks]
-        packed = outputs[rows]
+        packed = outputs[places]
         width = packed[:1].size
         company.share([(packed, [width * int(n) for n in np.cumsum([0, *counts])])])
-        outputs[rows] = packed
+        outputs[places] = packed
 
     def _vector(self) -> np.ndarray:
         return aligned((self._layout.length,), self._layout.dtype)
@@ -432,8 +444,12 @@ def parts_in_shards(
     parts = []
     for rows, same in groupby(groups, key=lambda group: sum(batch.rows for batch in group)):
         steps = list(same)
-        parts.append(Part(undo.guard(lambda k, steps=steps: step(steps[k])), len(steps), rows))
+        parts.append(Part(undo.guard(partial(_numbered, step, steps)), len(steps), rows))
     return parts
+
+
+def _numbered(step: Callable[[list["_Batch"]], float], groups: list[list["_Batch"]], k: int) -> float:
+    return step(groups[k])
 
 
 class _Batch(NamedTuple):

@@ -83,21 +83,26 @@ class TrainingStep:
         shards: int | None = None,
     ):
         self._company = company = company_of(comm, shards)
-        if not isinstance(model, Layer):
-            raise TypeError(f"model must be a fastopt.nn.Layer, such as a Sequential, not {type(model).__name__}")
-        model.check_arrays()
-        self.model, self.optimizer, self.loss = model, optimizer, as_loss(loss)
-        grads = gradients_for(optimizer, model)
-        clipping = clipping_of(clip_norm, clip_norm_per_tensor, clip_value, clip_eps)
-        self._shards = None if company is None else Shards(model, grads, company)
-        stepped = grads if self._shards is None else self._shards.stepped
-        self._bound, self._update = update_of(optimizer, stepped, on_nonfinite, clipping, False)
-        self._undo = Undo(model, optimizer, None)
-        self._steps: dict[Any, _OfShape] = {}
-        self._lock = RLock()
-        if company is not None:
-            options = {**clipping, "on_nonfinite": on_nonfinite, "shards": company.shards}
-            company.compare(description_of(model, optimizer) | options)
+        try:
+            if not isinstance(model, Layer):
+                raise TypeError(f"model must be a fastopt.nn.Layer, such as a Sequential, not {type(model).__name__}")
+            model.check_arrays()
+            self.model, self.optimizer, self.loss = model, optimizer, as_loss(loss)
+            grads = gradients_for(optimizer, model)
+            clipping = clipping_of(clip_norm, clip_norm_per_tensor, clip_value, clip_eps)
+            self._shards = None if company is None else Shards(model, grads, company)
+            stepped = grads if self._shards is None else self._shards.stepped
+            self._bound, self._update = update_of(optimizer, stepped, on_nonfinite, clipping, False)
+            self._undo = Undo(model, optimizer, None)
+            self._steps: dict[Any, _OfShape] = {}
+            self._lock = RLock()
+            if company is not None:
+                options = {**clipping, "on_nonfinite": on_nonfinite, "shards": company.shards}
+                company.compare(description_of(model, optimizer) | options)
+        except BaseException as error:
+            if company is not None:
+                company.tell(error)
+            raise
 
     def __call__(self, x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
         """Do a step on this batch; the mean loss is that before the step.
@@ -123,25 +128,25 @@ class TrainingStep:
         FloatingPointError
             If a gradient is not finite, unless ``on_nonfinite`` says otherwise; nothing has then been changed.
         """
-        if self._company is None:
-            return self._step(x, y, sample_weight)
-        return self._company.together(lambda: self._step(x, y, sample_weight), meet=False)
-
-    def _step(self, x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None) -> float:
-        if type(x) is not np.ndarray or x.dtype not in _REAL:
-            x = as_real_array("x", x)
-        if type(y) is not np.ndarray or y.dtype.kind not in "fiub":
-            y = as_real_array("y", y)
-        key = x.shape, sample_weight is None, _backends.active, get_matmul()
-        with self._lock:
-            of_shape = self._steps.pop(key, None)
-            self.model.check_arrays()
-            if of_shape is None or not of_shape.still_fits():
-                self._bound.check()
-                of_shape = (_OfShape if self._shards is None else _InShards)(self, x, y, sample_weight is not None)
-                drop_oldest(self._steps, _KEPT - 1, _KEPT_BYTES - of_shape.context.nbytes)
-            self._steps[key] = of_shape
-            return of_shape.step(x, y, sample_weight)
+        try:
+            if type(x) is not np.ndarray or x.dtype not in _REAL:
+                x = as_real_array("x", x)
+            if type(y) is not np.ndarray or y.dtype.kind not in "fiub":
+                y = as_real_array("y", y)
+            key = x.shape, sample_weight is None, _backends.active, get_matmul()
+            with self._lock:
+                of_shape = self._steps.pop(key, None)
+                self.model.check_arrays()
+                if of_shape is None or not of_shape.still_fits():
+                    self._bound.check()
+                    of_shape = (_OfShape if self._shards is None else _InShards)(self, x, y, sample_weight is not None)
+                    drop_oldest(self._steps, _KEPT - 1, _KEPT_BYTES - of_shape.context.nbytes)
+                self._steps[key] = of_shape
+                return of_shape.step(x, y, sample_weight)
+        except BaseException as error:
+            if self._company is not None:
+                self._company.tell(error)
+            raise
 
     def prepared(
         self, bound: Pass, target: np.ndarray, weight: np.ndarray | None, scale: float | None
@@ -173,19 +178,18 @@ class _OfShape:
         self._losses = len(x) * criterion.per_row(self._passes[0].y)
         self._prepare(of)
 
+    _parts: list[tuple[Any, Pass]]  # each with its rows of the batch
+
     def _bind(self, of: TrainingStep, x: np.ndarray) -> None:
         bound = self._model.bound_to(x, training=False)
         self.context = bound.context
         self.context.training = True
         bound.prepare()  # or the error that training with such a batch calls for
-        self._passes = [bound]
+        self._passes, self._parts = [bound], [(..., bound)]
 
     def _prepare(self, of: TrainingStep) -> None:
         scale = None if self._varies else 1.0 / self._losses
         self._step = of.prepared(self._passes[0], self._target, self._weight, scale)
-
-    def _take(self, x: np.ndarray) -> None:
-        self._passes[0].x[...] = x
 
     def still_fits(self) -> bool:
         """Whether the model's arrays are those that were bound."""
@@ -201,7 +205,10 @@ class _OfShape:
             if not (mean := float(np.mean(weight, dtype=np.float64))) > 0:
                 raise ValueError("sample_weight is 0 in all rows")
             np.divide(weight, mean, out=self._weight, casting="same_kind")
-        self._take(x if x.dtype == self._dtype else converted(x, self._dtype))
+        if x.dtype != self._dtype:
+            x = converted(x, self._dtype)
+        for part, bound in self._parts:
+            bound.x[...] = x[part]
         target[...] = y
         total = self._step(0)
         if self._varies:
@@ -219,8 +226,9 @@ class _InShards(_OfShape):
         company.compare({"x": fingerprint(x)})
         (passes,) = bound_to_parts(self._model, x, [len(x)], x.dtype, company)
         begins = cuts(len(x), company.shards)
-        self._parts = {shard: slice(begins[shard], begins[shard + 1]) for shard in passes}
+        self._of = {shard: slice(begins[shard], begins[shard + 1]) for shard in passes}
         self._passes = list(passes.values())
+        self._parts = list(zip(self._of.values(), self._passes, strict=True))
         self.context = self._passes[0].context
         self.context.nbytes = sum(bound.context.nbytes for bound in self._passes)
 
@@ -228,7 +236,7 @@ class _InShards(_OfShape):
         shards, update, record = self._shards, of._update, of._record
         scale = 1.0 if self._varies else 1.0 / self._losses
         programs: dict[int, StepProgram] = {}
-        for (shard, part), bound in zip(self._parts.items(), self._passes, strict=True):
+        for (shard, part), bound in zip(self._of.items(), self._passes, strict=True):
             weight = None if self._weight is None else self._weight[part]
             programs[shard] = StepProgram(bound, self._criterion, self._target[part], weight, scale, None, None)
             programs[shard].assemble([], [])
@@ -236,18 +244,14 @@ class _InShards(_OfShape):
         what = f"a step on {self._outputs}"
 
         def step(_: int) -> float:
-            weights = {s: self._criterion.sum_of_weights(first, self._target[part]) for s, part in self._parts.items()}
-            value, total = shards.step({s: Leaf([programs[s]], weights[s]) for s in self._parts}, every, what)
+            weights = {s: self._criterion.sum_of_weights(first, self._target[part]) for s, part in self._of.items()}
+            value, total = shards.step({s: Leaf([programs[s]], weights[s]) for s in self._of}, every, what)
             done = update(1.0 / total if self._varies and total else 1.0)
             if record is not None:
                 record(done)
             return value
 
         self._step = of._undo.guard(step)
-
-    def _take(self, x: np.ndarray) -> None:
-        for part, bound in zip(self._parts.values(), self._passes, strict=True):
-            bound.x[...] = x[part]
 
     def still_fits(self) -> bool:
         arrays = self._model.arrays()
