@@ -32,8 +32,9 @@ class Plan:
         params: Sequence[np.ndarray],
         states: Sequence[Sequence[np.ndarray]],
         groups: Sequence[int],
+        counts: np.ndarray | None = None,
     ):
-        self.counts = np.zeros(2, np.int64)
+        self.counts = np.zeros(2, np.int64) if counts is None else counts
         self._names, self._of_tensors = list(rules), list(groups)
         self._arrays = list(params), list(states)
         self._tensors = ffi.new("fastopt_tensor[]", len(params))
@@ -106,6 +107,11 @@ class Plan:
     @property
     def trust_ratios(self) -> list[float]:
         return [tensor.trust_ratio for tensor in self._tensors]
+
+    @trust_ratios.setter
+    def trust_ratios(self, ratios: Sequence[float]) -> None:
+        for tensor, ratio in zip(self._tensors, ratios, strict=True):
+            tensor.trust_ratio = ratio
 
     def instruction(self, check_finite: bool | None) -> Any:
         if HEADER:

@@ -109,8 +109,10 @@ class Plan:
         params: Sequence[np.ndarray],
         states: Sequence[Sequence[np.ndarray]],
         groups: Sequence[int],
+        counts: np.ndarray | None = None,
     ):
-        self.counts = np.zeros(2, np.int64)  # of the steps done, and of those left out
+        # of the steps done, and of those left out; the plans of one optimizer share them
+        self.counts = np.zeros(2, np.int64) if counts is None else counts
         self.grad_norm = NO_NORM
         self.trust_ratios = [1.0] * len(params)
         self._rules = [RULES[name] for name in rules]

@@ -7,7 +7,7 @@ from typing import Any
 from .._checks import one_of
 from .base import Optimizer
 from .hyperparameters import Group
-from .momenta import Momenta, mu
+from .momenta import Momenta, OfGroups, mu
 
 SMALLEST_NORMAL = 2.0**-126  # of float32
 
@@ -184,12 +184,14 @@ class NAdam(Optimizer):
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, momentum_decay=momentum_decay,
                          mu_product=mu_product, eps_root=eps_root, weight_decay_mode=weight_decay_mode,
                          maximize=maximize)  # fmt: skip
-        self._momenta = {id(group): Momenta(group) for group in self._groups}
+        self._momenta = OfGroups(Momenta)
 
-    def _at(self, group: Group, done: int) -> Mapping[str, Any]:
+    def _at(self, group: Group, done: int, missed: int) -> Mapping[str, Any]:
         """With the product of all mu, too."""
         h = group.at(done)
-        return h if h["mu_product"] == "beta1" else {**h, "product": self._momenta[id(group)].product(done + 1)}
+        if h["mu_product"] == "beta1":
+            return h
+        return {**h, "product": self._momenta.of(group, missed).product(max(done - missed, 0) + 1)}
 
     @classmethod
     def check(cls, h):

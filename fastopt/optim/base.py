@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import is_not
 from threading import RLock
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from .attributes import refuse_unknown, unknown
 from .bound import OVERFLOW
 from .clip import clip_factor
 from .hyperparameters import Group
-from .state import MOST_STEPS, checked_state
+from .state import MOST_STEPS, checked_missed, checked_state
 from .tensors import (
     check_array,
     check_disjoint,
@@ -41,7 +41,19 @@ from .tensors import (
 Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
 Groups = Sequence[Mapping[str, Any]]
 
+_KEPT_PLANS = 8
 _MODERATE = 2.0**39  # gradients of a smaller norm need not be looked at (rules.LARGE)
+
+
+class Left(NamedTuple):
+    """How many steps a parameter had missed when it was last left out, and since which step it is, if it is."""
+
+    missed: int
+    since: int | None
+
+    def missed_of(self, done: int) -> int:
+        """How many of so many steps it has missed."""
+        return self.missed + (0 if self.since is None else max(done - self.since, 0))
 
 
 class Optimizer:
@@ -53,8 +65,18 @@ class Optimizer:
     Threads may call its methods at once: they run one after the other.
     """
 
+    _groups: tuple[Group, ...]
+    _plan: Any
+    _done: Callable[[int], int]
+
     def __init__(self, params: Arrays | Groups, **hyperparameters: Any):
         self._lock = RLock()
+        self._set_up(params, hyperparameters, None)
+
+    def _set_up(self, params: Any, hyperparameters: Mapping[str, Any], before: "Optimizer | None") -> None:
+        """Take these parameters; those of ``before`` keep their groups and state, others have missed its steps."""
+        self._hyperparameters = hyperparameters
+        known = () if before is None else before._groups
         groups: list[Group] = []
         containers: list[Callable[[], Iterable[Any]]] = []  # what the caller's hold now
         named: list[tuple[str, np.ndarray]] = []
@@ -69,7 +91,8 @@ class Optimizer:
             own = {name: value for name, value in given.items() if name != "params"}
             if unknown := own.keys() - hyperparameters.keys():
                 raise TypeError(f"group {i}: {type(self).__name__} has no hyperparameter {', '.join(sorted(unknown))}")
-            groups.append(Group(type(self), [name for name, _ in members], {**hyperparameters, **own}))
+            group = Group(type(self), [name for name, _ in members], {**hyperparameters, **own})
+            groups.append(known[i] if i < len(known) else group)
             named += members
             group_of += [i] * len(members)
         if len({name for name, _ in named}) < len(named):  # lists, or dicts with the same names, in several groups
@@ -84,6 +107,7 @@ class Optimizer:
             check_array("parameter", name, param)
             check_writeable("parameter", name, param)
         one = len(containers) == 1
+        self._given = [given["params"] for given in (params if grouped else [{"params": params}])]
         self._arrays_now = containers[0] if one else lambda: [array for arrays in containers for array in arrays()]
         self._names = tuple(name for name, _ in named)
         self._params = tuple(param for _, param in named)
@@ -93,10 +117,13 @@ class Optimizer:
         spans = sorted((*span(p), name) for name, p in zip(self._names, self._plain, strict=True) if p.size)
         check_disjoint(spans)
 
+        kept: dict[int, Mapping[str, np.ndarray]] = {}
+        if before is not None:
+            kept.update(zip(map(id, before._params), before._state.values(), strict=True))
         self._state: Mapping[str, Mapping[str, np.ndarray]] = MappingProxyType(
             {
-                name: self._new_state(param, groups[i])
-                for name, param, i in zip(self._names, self._plain, group_of, strict=True)
+                name: kept.get(id(own)) or self._new_state(param, groups[i])
+                for name, own, param, i in zip(self._names, self._params, self._plain, group_of, strict=True)
             }
         )
         states = [tuple(self._state[name].values()) for name in self._names]
@@ -110,9 +137,19 @@ class Optimizer:
         ]
         made_as = [plain(array) for _, _, array in self._written]
         self._made_as = [(span(array), array.shape, array.dtype) for array in made_as]
-        self._plan = _backends.active.Plan([group.rule for group in groups], self._plain, states, group_of)
-        self._plan.pin(self._params)
-        self._done = self._plan.counts.item  # of 0: the number of steps done
+        self._states, self._group_of = states, group_of
+        self._kind, self._counts = _backends.active.Plan, None
+        old: dict[int, Left] = {}
+        if before is not None:
+            self._kind, self._counts = before._kind, before._counts
+            old = dict(zip(map(id, before._params), before._left, strict=True))
+        steps = 0 if before is None else before.step_count
+        self._left: tuple[Left, ...] = tuple(old.get(id(param), Left(steps, None)) for param in self._params)
+        self._plans: dict[Any, Any] = {}
+        self._ratios = {**dict.fromkeys(self._names, 1.0), **({} if before is None else before.trust_ratios)}
+        self._plan = self._plan_over(tuple(range(len(self._params))))
+        self._counts = self._plan.counts
+        self._done = self._counts.item  # of 0: the number of steps done
         self._copies = True  # whether the plan reads other gradients than the caller's: they serve for no further step
 
     def _new_state(self, param: np.ndarray, group: Group) -> Mapping[str, np.ndarray]:
@@ -175,7 +212,8 @@ class Optimizer:
         ----------
         grads : array, list or dict of arrays
             The gradients, in the structure of the parameters, each of its parameter's shape and dtype; that of
-            a single number may be a scalar, as ``dz.sum()`` is. For
+            a single number may be a scalar, as ``dz.sum()`` is. A parameter whose gradient is None is left out: it, its
+            state and its count of steps stay as they are, and norms are those of the others. For
             parameter groups: a list with one structure per group, or one dict with all names.
         clip_norm : float, optional
             If the norm of all gradients together is larger, scale them down to it: the factor is
@@ -212,18 +250,23 @@ class Optimizer:
             clip_eps = a_number("clip_eps", clip_eps, 0)
         with self._lock:
             now, given = tuple(self._arrays_now()), self._as_bound(grads)
+            of_plan: tuple[Any, ...] | None = now
             if len(now) != len(self._params) or given is None:
-                self._rebind(now, grads)
+                of_plan = self._rebind(now, grads)
                 given = None  # they are what was just bound
+            if not self._plan.tensors:
+                return None  # all are left out
             factors: list[float] | None = None
             norm = NO_NORM
             check: bool | None = True
             scale = grad_scale
             if clip_norm is not None or clip_norm_per_tensor is not None:
-                sums = self._plan.grad_square_sums(now, given)
+                sums = self._plan.grad_square_sums(of_plan, given)
                 if sums is None:
-                    self._rebind(now, grads)
-                    sums = self._plan.grad_square_sums(now)
+                    of_plan = self._rebind(now, grads)
+                    if not self._plan.tensors:
+                        return None
+                    sums = self._plan.grad_square_sums(of_plan)
                 if sums is None:
                     raise self._changing()
                 given = None
@@ -238,16 +281,60 @@ class Optimizer:
             elif not norm < math.inf:
                 return self._refuse(on_nonfinite, "the norm of the gradients overflows")
             try:
-                answer = self._plan.update(scalars, check, factors, norm, now, given)
+                answer = self._plan.update(scalars, check, factors, norm, of_plan, given)
                 if answer is None:
-                    self._rebind(now, grads)
-                    answer = self._plan.update(scalars, check, factors, norm, now)
+                    plan, of_plan = self._plan, self._rebind(now, grads)
+                    if self._plan is not plan:  # others have gradients than before
+                        if norm != NO_NORM:
+                            raise self._changing()
+                        if not self._plan.tensors:
+                            return None
+                        scalars = self._scalars(self._done(0), scale, limit)
+                    answer = self._plan.update(scalars, check, factors, norm, of_plan)
             except Overflow:
                 return self._refuse(on_nonfinite, OVERFLOW)
             if answer is None:
                 raise self._changing()
             if not answer:
                 self._refuse(on_nonfinite, f"the gradients overflow when scaled by {grad_scale}")
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Take further parameters: from then on, steps need gradients for them too.
+
+        The optimizer then is what it would be if it had been made with all groups, and its state is kept; the new
+        parameters begin with their first step, of which bias corrections know, while schedules go on.
+
+        Parameters
+        ----------
+        group : dict
+            ``"params"`` with an array, a list or a dict of arrays, and hyperparameters that are to differ from those
+            that the optimizer was made with.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an array cannot be updated in place, is a parameter already, or overlaps one; if a hyperparameter is
+            unknown or out of range. Nothing has then been changed.
+
+        Examples
+        --------
+        >>> import numpy as np, fastopt as fo
+        >>> head, body = np.zeros(2), np.zeros(3)
+        >>> opt = fo.optim.Adam({"head": head}, lr=0.1)
+        >>> opt.add_param_group({"params": {"body": body}, "lr": 0.01})
+        >>> opt.step({"head": np.ones(2), "body": np.ones(3)})
+        >>> head.round(3), body.round(3)
+        (array([-0.1, -0.1]), array([-0.01, -0.01, -0.01]))
+        """
+        if not isinstance(group, Mapping):
+            raise TypeError(f"a group must be a dict with 'params', not {type(group).__name__}")
+        with self._lock:
+            self._look_for_changes(tuple(self._arrays_now()))
+            fresh: Optimizer = object.__new__(type(self))
+            groups = [{**own, "params": params} for own, params in zip(self._groups, self._given, strict=True)]
+            fresh._set_up([*groups, group], self._hyperparameters, self)
+            own = self.__dict__
+            change_all((own, key, value) for key, value in vars(fresh).items())
 
     def train(self) -> None:
         """Let the parameters be where gradients are to be taken: where they are, but for Schedule-Free optimizers."""
@@ -267,7 +354,10 @@ class Optimizer:
         if done >= MOST_STEPS:
             raise ValueError(f"step_count is {done}: steps are counted to 2**53")
         of = self._finished
-        return [of(g.rule, g.adapts, self._at(g, done), done + 1, grad_scale, limit) for g in self._groups]
+        return [
+            of(g.rule, g.adapts, self._at(g, done, missed), max(done - missed, 0) + 1, grad_scale, limit)
+            for g, missed in self._plan.groups
+        ]
 
     @classmethod
     def _finished(
@@ -285,16 +375,16 @@ class Optimizer:
         scale = -grad_scale if h["maximize"] else grad_scale
         return scale, limit, l2, keep, *cls.scalars(rule, h, t), *trust
 
-    def _at(self, group: Group, done: int) -> Mapping[str, Any]:
-        """The hyperparameters of a group after ``done`` steps, and whatever else `scalars` looks at."""
+    def _at(self, group: Group, done: int, missed: int) -> Mapping[str, Any]:
+        """A group's hyperparameters after so many steps, and what else `scalars` looks at, for what missed some."""
         return group.at(done)
 
     def _refuse(self, on_nonfinite: str, if_all_finite: str) -> None:
         if on_nonfinite == "skip":
             self._plan.counts[1] += 1
             return
-        grads = zip(self._names, self._plan.grads, strict=True)
-        names = [repr(name) for name, grad in grads if not np.isfinite(grad).all()]
+        grads = zip(self._plan.tensors, self._plan.grads, strict=True)
+        names = [repr(self._names[i]) for i, grad in grads if not np.isfinite(grad).all()]
         what = f"gradients hold inf or NaN: {some(names)}" if names else if_all_finite
         raise FloatingPointError(f"step {self.step_count + 1}: {what}; nothing was updated")
 
@@ -308,15 +398,54 @@ class Optimizer:
             given = (grads,) if isinstance(grads, np.ndarray) else tuple(grads) if type(grads) in (list, tuple) else ()
         return given if len(given) == len(self._params) and not self._copies else None
 
-    def _rebind(self, now: tuple[Any, ...], grads: Any) -> None:
-        """Point the plan at ``grads``, after all that can be wrong with them or the parameters has been looked for."""
+    def _rebind(self, now: tuple[Any, ...], grads: Any) -> tuple[Any, ...] | None:
+        """Point the plan at ``grads``, after all that can be wrong with them or the parameters has been looked for.
+
+        The answer is what to compare with the plan's parameters: ``now``, if the plan is over all of them.
+        """
         changed = self._look_for_changes(now)
         in_order = self._in_order(grads)
-        read = [self._readable(*each) for each in zip(self._names, in_order, self._plain, strict=True)]
+        given = tuple(i for i, grad in enumerate(in_order) if grad is not None)
+        read = [self._readable(self._names[i], in_order[i], self._plain[i]) for i in given]
         if changed:  # in what does not matter
-            self._plan.pin(self._params)
-        self._copies = any(map(is_not, in_order, read))
-        self._plan.bind_all(read)
+            for plan in self._plans.values():
+                plan.pin([self._params[i] for i in plan.tensors])
+        done, left = self.step_count, list(self._left)
+        for i, (grad, (_, since)) in enumerate(zip(in_order, left, strict=True)):
+            if (grad is None) != (since is not None):
+                left[i] = Left(left[i].missed_of(done), done if grad is None else None)
+        whole = len(given) == len(in_order)
+        self._copies = not whole or any(map(is_not, in_order, read))
+        self._left = tuple(left)
+        plan = self._plan_over(given)
+        plan.bind_all(read)
+        if plan is not self._plan:
+            plan.look_again()  # others may have written to its states
+            ratios = self.trust_ratios
+            plan.grad_norm, plan.trust_ratios = self._plan.grad_norm, [ratios[self._names[i]] for i in given]
+            self._ratios = ratios
+            self._plan = plan
+        return now if whole else None
+
+    def _plan_over(self, given: tuple[int, ...]) -> Any:
+        """The plan of the step in which these parameters have gradients: others are left out, and miss the step.
+
+        Parameters of one group that have missed another number of steps are apart: their scalars are of another step.
+        """
+        done = 0 if self._counts is None else int(self._counts[0])
+        of_tensors = [(self._group_of[i], self._left[i].missed_of(done)) for i in given]
+        key = given, *of_tensors
+        if (plan := self._plans.pop(key, None)) is None:
+            of_plan = list(dict.fromkeys([*((i, 0) for i in range(len(self._groups))), *of_tensors]))
+            params, states = ([of[i] for i in given] for of in (self._plain, self._states))
+            rules, groups = [self._groups[i].rule for i, _ in of_plan], [of_plan.index(each) for each in of_tensors]
+            plan = self._kind(rules, params, states, groups, self._counts)
+            plan.pin([self._params[i] for i in given])
+            plan.tensors, plan.groups = given, [(self._groups[i], missed) for i, missed in of_plan]
+        while len(self._plans) >= _KEPT_PLANS:
+            del self._plans[next(iter(self._plans))]
+        self._plans[key] = plan
+        return plan
 
     def _look_for_changes(self, now: tuple[Any, ...]) -> bool:
         """Refuse parameters and states that were replaced or changed; whether they were in what does not matter."""
@@ -328,7 +457,7 @@ class Optimizer:
                 )
         if len(now) > len(self._params):
             raise ValueError(f"the optimizer was made with {len(self._params)} parameters, now there are {len(now)}")
-        changed = not self._plan.own.hold()
+        changed = not all(plan.own.hold() for plan in (self._plan, *self._plans.values()))
         if changed:
             for (what, name, array), made_as in zip(self._written, self._made_as, strict=True):
                 refuse_changed(what, name, array, made_as)
@@ -447,8 +576,9 @@ class Optimizer:
 
     @property
     def trust_ratios(self) -> dict[str, float]:
-        """The trust ratio of every tensor in the last step; 1 for those whose rule has none."""
-        return dict(zip(self._names, self._plan.trust_ratios, strict=True))
+        """The trust ratio of every tensor in its last step; 1 for those whose rule has none."""
+        stepped = (self._names[i] for i in self._plan.tensors)
+        return {**self._ratios, **dict(zip(stepped, self._plan.trust_ratios, strict=True))}
 
     @property
     def lr(self) -> float:
@@ -483,11 +613,13 @@ class Optimizer:
 
         Schedules are left out: they belong to the code that makes the optimizer.
         """
+        missed = {n: m for n, left in zip(self._names, self._left, strict=True) if (m := left.missed_of(self._done(0)))}
         return {
             "step_count": self.step_count,
             "skipped_steps": self.skipped_steps,
             "groups": [{n: v for n, v in group.items() if not callable(v)} for group in self.groups],
             "state": {name: {key: s.copy() for key, s in state.items()} for name, state in self.state.items()},
+            **({"missed_steps": missed} if missed else {}),
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -505,10 +637,14 @@ class Optimizer:
         for (what, name, array), made_as in zip(self._written, self._made_as, strict=True):
             if what != "parameter":
                 refuse_changed(what, name, array, made_as)
-        self._plan.look_again()
         counts, groups, arrays = checked_state(state_dict, type(self), self.groups, self.state)
+        missed = checked_missed(state_dict.get("missed_steps", {}), self._names, counts[0])
+        for plan in self._plans.values():
+            plan.look_again()
         return [
             *((self._plan.counts, i, count) for i, count in enumerate(counts)),
+            (self.__dict__, "_left", tuple(Left(each, None) for each in missed)),
+            (self.__dict__, "_copies", True),  # another plan may be called for
             *(change for group, values in zip(self.groups, groups, strict=True) for change in group.taking(values)),
             *((array, ..., saved) for array, saved in arrays),
         ]

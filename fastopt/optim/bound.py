@@ -46,6 +46,8 @@ class BoundStep:
             answer = self._plan.settle()
             if answer is None:
                 optimizer._check_arrays(self._grads)
+                if optimizer._plan is not self._plan:
+                    raise optimizer._changing()
                 answer = self._plan.update(self._scalars, self._check)
         except Overflow:
             optimizer._refuse(self._on_nonfinite, OVERFLOW)

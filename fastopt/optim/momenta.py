@@ -1,5 +1,6 @@
 """NAdam's momenta and their product, from nothing but the number of the step."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,21 @@ _BLOCK = 65536
 def mu(beta1: float, decay: float | None, t: int) -> float:
     """The momentum of step ``t``, counted from 1."""
     return beta1 if decay is None else beta1 * (1.0 - 0.5 * 0.96 ** (t * decay))
+
+
+class OfGroups:
+    """Something for every group of an optimizer, and for each number of steps that parameters of it have missed."""
+
+    def __init__(self, kind: Callable[[Group], Any]):
+        self._kind = kind
+        self._found: dict[tuple[int, int], Any] = {}
+
+    def of(self, group: Group, missed: int) -> Any:
+        found = self._found.pop((id(group), missed), None) or self._kind(group)
+        while len(self._found) >= 4096:
+            del self._found[next(iter(self._found))]
+        self._found[id(group), missed] = found
+        return found
 
 
 class Momenta:

@@ -12,6 +12,7 @@ from .._moving import change_all
 from .adam import check_eps
 from .base import Optimizer
 from .hyperparameters import Group
+from .momenta import OfGroups
 
 _SUMMED = 2**16  # so many terms are added up one by one
 
@@ -23,7 +24,7 @@ class ScheduleFree(Optimizer):
 
     def __init__(self, params, **hyperparameters):
         super().__init__(params, **hyperparameters)
-        self._weights = {id(group): Weights(group) for group in self._groups}
+        self._weights = OfGroups(Weights)
         self._training_point: tuple[np.ndarray, ...] | None = None  # y, while the parameters are x
 
     @classmethod
@@ -45,11 +46,18 @@ class ScheduleFree(Optimizer):
         known = (0.0, 1.0) if t == 1 else (1.0, 0.0)
         return *known, decay, h["average"], lr * (1.0 - cls.momentum(h) * (1.0 - h["average"])), lr
 
-    def _at(self, group: Group, done: int) -> Mapping[str, Any]:
+    def _at(self, group: Group, done: int, missed: int) -> Mapping[str, Any]:
         """With the weight of the step in the mean, too."""
         if self._training_point is not None:
             raise RuntimeError("the parameters are the mean, at which no step can be done: call train() first")
-        return {**group.at(done), "average": self._weights[id(group)].average(done + 1)}
+        average = self._weights.of(group, missed).average(max(done - missed, 0) + 1)
+        return {**group.at(done), "average": average}
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        with self._lock:
+            if self._training_point is not None:
+                raise RuntimeError("the parameters are the mean: call train() before add_param_group()")
+            super().add_param_group(group)
 
     # -- the two points --
 
@@ -62,7 +70,10 @@ class ScheduleFree(Optimizer):
             done = self.step_count
             points = tuple(param.copy() for param in self._plain)
             groups = (group for group in self._groups for _ in group.names)
-            weights = [1.0 - 1.0 / self.momentum(group.at(max(done - 1, 0))) if done else 0.0 for group in groups]
+            weights = [
+                1.0 - 1.0 / self.momentum(group.at(max(done - 1, 0))) if left.missed_of(done) < done else 0.0
+                for group, left in zip(groups, self._left, strict=True)
+            ]
             starts = [state["z"] for state in self._state.values()]
             self._exchange(_means(points, starts, weights) if done else points, points)
 

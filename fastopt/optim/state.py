@@ -37,6 +37,18 @@ def checked_state(
     return list(map(int, counts)), changed, _checked_arrays(state_dict["state"], state)
 
 
+def checked_missed(missed: Any, names: Sequence[str], steps: int) -> list[int]:
+    """How many steps each parameter has missed, of so many; or an error."""
+    if not isinstance(missed, Mapping):
+        raise TypeError(f"missed_steps must be a dict, not {type(missed).__name__}")
+    if unknown := [repr(name) for name in missed if name not in names]:
+        raise ValueError(f"missed_steps are of {', '.join(unknown)}, the optimizer of {list(names)}")
+    for name, each in missed.items():
+        if isinstance(each, bool) or not isinstance(each, (int, np.integer)) or not 0 <= each <= steps:
+            raise ValueError(f"missed_steps of {name!r} must be a whole number from 0 to {steps}, not {each!r}")
+    return [int(missed.get(name, 0)) for name in names]
+
+
 def _checked_group(optimizer: Any, group: Group, saved: Mapping[str, Any]) -> dict[str, Any]:
     if unknown := saved.keys() - group.keys():
         raise ValueError(

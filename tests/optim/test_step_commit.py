@@ -55,6 +55,43 @@ def test_raising_within_a_step(backend, name, options):
     assert True in all_or_nothing(made, lambda opt: opt.step(grads, **options), every)
 
 
+@pytest.mark.parametrize("name", ["Adam", "LAMB"])
+def test_raising_within_a_step_that_leaves_some_out(name):
+    def made():
+        params = [np.linspace(1, 2, 6).reshape(2, 3), np.ones(3, np.float32)]
+        opt = make(name, params, lr=falling)
+        opt.step([params[0].copy(), params[1].copy()], clip_norm=1.0)
+        return opt, params
+
+    grads = [np.linspace(-1, 1, 6).reshape(2, 3), None]
+    assert all_or_nothing(made, lambda opt: opt.step(grads, clip_norm=0.5), 5) == {True, False}
+
+
+def test_raising_within_adding_a_group():
+    def made():
+        params = [np.linspace(1, 2, 6).reshape(2, 3), np.ones(3)]
+        opt = fo.optim.Adam({"a": params[0]}, lr=0.5)
+        opt.step({"a": params[0].copy()})
+        return opt, params
+
+    def add(opt, new):
+        if len(opt.groups) == 1:
+            opt.add_param_group({"params": {"b": new}})
+
+    k, seen = 1, set()
+    while True:
+        opt, params = made()
+        _, raised = raising_at(k, lambda opt=opt, params=params: add(opt, params[1]))
+        seen.add(len(opt.groups))
+        add(opt, params[1])
+        opt.step({"a": np.ones((2, 3)), "b": np.ones(3)})
+        assert params[1] == pytest.approx(0.5)  # the first step of its own
+        if not raised:
+            break
+        k += 53
+    assert seen == {1, 2}
+
+
 def test_raising_within_loading(backend):
     saved = fo.optim.Adam([np.ones(3), np.ones(2)], lr=0.5)
     saved.step([np.ones(3), np.ones(2)])
