@@ -75,6 +75,21 @@ class Loss:
         """How much each row counts in the mean, (rows,); None if all count alike."""
         return None
 
+    @property
+    def varies(self) -> bool:
+        """Whether rows may count differently."""
+        return type(self).row_weights is not Loss.row_weights
+
+    def resolved(self, output_shape: tuple[int, ...], y: np.ndarray | None = None) -> "Loss":
+        """The same loss, for outputs of this shape, and for training on these targets, if they are given."""
+        return self
+
+    def with_class_weight(self, class_weight: Any) -> "Loss":
+        """The same loss, with weights for the classes."""
+        if class_weight is None:
+            return self
+        raise ValueError(f"class_weight is for the logistic loss and the cross-entropy, not for {self!r}")
+
     def per_row(self, z: np.ndarray) -> int:
         """How many losses a row has: the mean is over all of them."""
         return math.prod(z.shape[1:])

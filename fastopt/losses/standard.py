@@ -14,6 +14,7 @@ from .._checks import a_number
 from .._conversion import as_real_array
 from .arrays import check_arrays, check_rows, check_weight, checked_scale, finite, near_one
 from .base import Loss, if_labels, share, weighted
+from .weights import class_weights, nonnegative, weights_for
 
 __all__ = ["CrossEntropy", "LogisticLoss", "SquaredError"]
 
@@ -29,6 +30,9 @@ class LogisticLoss(Loss):
     ----------
     pos_weight : float or array, optional
         w: the weight of the positive targets, one for all outputs or one for each. Above 1 it weighs recall.
+    class_weight : "balanced", dict or array (2,), optional
+        Instead, for one output: the weights of the classes 0 and 1. The mean over a batch is then over the sum of its
+        rows' weights, as that of `CrossEntropy` with ``weight``, of which the other options are told, too.
 
     Raises
     ------
@@ -49,15 +53,62 @@ class LogisticLoss(Loss):
 
     runs_user_code = False
 
-    def __init__(self, pos_weight: Any = None):
-        self._pos_weight = None if pos_weight is None else _nonnegative("pos_weight", pos_weight)
+    def __init__(self, pos_weight: Any = None, *, class_weight: Any = None):
+        self._pos_weight = None if pos_weight is None else nonnegative("pos_weight", pos_weight)
+        if pos_weight is not None and class_weight is not None:
+            raise ValueError("pos_weight and class_weight: give one of them")
+        self._class_weight = None if class_weight is None else class_weights("class_weight", class_weight)
+        self._take_class_weight()
+
+    def _take_class_weight(self) -> None:
+        """Make of the classes' weights, where they are known, one of the positive targets: only their ratio matters."""
+        given = self._class_weight
+        if isinstance(given, dict):
+            self._class_weight = given = weights_for("class_weight", given, 2, None)
+        if isinstance(given, np.ndarray):
+            weights_for("class_weight", given, 2, None)
+            if given[0] == 0:
+                raise ValueError("class_weight of class 0 must be above 0: leave its rows out")
+            self._pos_weight = given[1:] / given[0]
 
     @property
     def pos_weight(self) -> np.ndarray | None:
         """A copy of the weight of the positive targets."""
         return None if self._pos_weight is None else self._pos_weight.copy()
 
+    @property
+    def varies(self) -> bool:
+        return self._class_weight is not None
+
+    def with_class_weight(self, class_weight: Any) -> "Loss":
+        if class_weight is None:
+            return self
+        if self._pos_weight is not None or self._class_weight is not None:
+            raise ValueError(f"class_weight={class_weight!r}, and {self!r} has weights already: give one of them")
+        return LogisticLoss(class_weight=class_weight)
+
+    def resolved(self, output_shape: tuple[int, ...], y: np.ndarray | None = None) -> "Loss":
+        if self._class_weight is None:
+            return self
+        if math.prod(output_shape[1:]) != 1:
+            raise ValueError(
+                f"class_weight is for one output, the model's for a row has {output_shape[1:]}: pos_weight has a number"
+                " for each"
+            )
+        if y is None or not isinstance(self._class_weight, str):
+            return self
+        positive = float(y.sum(dtype=np.float64))
+        counts = np.array([y.size - positive, positive])
+        return LogisticLoss(class_weight=weights_for("class_weight", self._class_weight, 2, counts))
+
+    def row_weights(self, y: np.ndarray) -> np.ndarray | None:
+        if self._class_weight is None or self._pos_weight is None:
+            return None
+        return 1.0 + (self._pos_weight[0] - 1.0) * y.reshape(-1).astype(np.float64)
+
     def __repr__(self) -> str:
+        if self._class_weight is not None:
+            return f"LogisticLoss(class_weight={_shown(self._class_weight)})"
         return f"LogisticLoss({'' if self.pos_weight is None else f'pos_weight={self.pos_weight.tolist()}'})"
 
     def targets(self, name: str, y: Any, output_shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -88,14 +139,18 @@ class LogisticLoss(Loss):
     def calls(self, z, y, dz, weight=None, scale=None):
         check_arrays(z, y, dz, self._like_targets(z))
         check_weight(weight, z)
+        refuse_unknown(self, self._class_weight)
         pos_weight = self._pos_weight_as(z.dtype, z.shape)
-        scale = 1.0 / max(z.size, 1) if scale is None else checked_scale(scale, z)
+        scale = checked_scale(scale, z)
+        if scale is None and not self.varies:
+            scale = 1.0 / max(z.size, 1)
         if weight is None and pos_weight is None:
             return [_backends.active.bind("logistic_loss", (z, y, None, dz), (scale,))]
         each = None if weight is None else np.empty_like(z)
-        options = scale, 1.0, 0.0
+        options = 1.0 if scale is None else scale, 1.0, 0.0
         kernel = _backends.active.bind("weighted_logistic_loss", (z, y, None, pos_weight, each, dz), options)
-        return [kernel] if each is None else weighted(kernel, each, dz, weight)
+        before: list[Runs] = [] if scale is not None else [mean_of(self, y, lambda scale: kernel.set(scale, 1.0, 0.0))]
+        return [*before, *([kernel] if each is None else weighted(kernel, each, dz, weight))]
 
     @isolated
     def accuracy(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float:
@@ -140,8 +195,10 @@ class CrossEntropy(Loss):
         The share of a label that goes to all classes in equal parts.
     ignore_index : int
         Rows with this label count for nothing, in the loss and in the accuracy.
-    weight : array (classes,), optional
-        The weights of the classes. The mean over a batch is over the sum of its labels' weights, as in PyTorch.
+    weight : "balanced", dict or array (classes,), optional
+        The weights of the classes. The mean over a batch is over the sum of its labels' weights, as in PyTorch. In a
+        dict those of some classes, the others' being 1; "balanced", for `fastopt.fit`: n / (classes * n of the class),
+        n being the number of rows to train on.
 
     Raises
     ------
@@ -172,10 +229,9 @@ class CrossEntropy(Loss):
         if not -(2**63) <= ignore_index < 2**63:
             raise ValueError(f"ignore_index must be a whole number of 64 bits, not {ignore_index}")
         self._ignore_index = int(ignore_index)
-        self._weight = None if weight is None else _nonnegative("weight", weight)
-        if self._weight is not None and self._weight.ndim != 1:
-            raise ValueError(f"weight has shape {self._weight.shape}; it must be (classes,)")
-        self._shares = None if self._weight is None else near_one(self._weight)  # only their ratios matter
+        self._weight = None if weight is None else class_weights("weight", weight)
+        # only their ratios matter
+        self._shares = near_one(self._weight) if isinstance(self._weight, np.ndarray) else None
 
     @property
     def label_smoothing(self) -> float:
@@ -188,13 +244,32 @@ class CrossEntropy(Loss):
         return self._ignore_index
 
     @property
-    def weight(self) -> np.ndarray | None:
+    def weight(self) -> Any:
         """A copy of the weights of the classes."""
-        return None if self._weight is None else self._weight.copy()
+        return self._weight.copy() if isinstance(self._weight, (np.ndarray, dict)) else self._weight
+
+    def with_class_weight(self, class_weight: Any) -> "Loss":
+        if class_weight is None:
+            return self
+        if self._weight is not None:
+            raise ValueError(f"class_weight={class_weight!r}, and {self!r} has weights already: give one of them")
+        return self._with(class_weights("class_weight", class_weight))
+
+    def _with(self, weight: Any) -> "CrossEntropy":
+        options = {"label_smoothing": self._label_smoothing, "ignore_index": self._ignore_index}
+        return CrossEntropy(**options, weight=weight)  # type: ignore[arg-type]
+
+    def resolved(self, output_shape: tuple[int, ...], y: np.ndarray | None = None) -> "Loss":
+        if self._weight is None or (isinstance(self._weight, str) and y is None):
+            return self
+        classes, counts = output_shape[-1], None
+        if y is not None:
+            counts = np.bincount(y[y != self._ignore_index], minlength=classes).astype(np.float64)
+        return self._with(weights_for("weight", self._weight, classes, counts))
 
     def __repr__(self) -> str:
         options = {"label_smoothing": (self.label_smoothing, 0.0), "ignore_index": (self.ignore_index, -100),
-                   "weight": (None if self.weight is None else self.weight.tolist(), None)}  # fmt: skip
+                   "weight": (_shown(self._weight), "None")}  # fmt: skip
         shown = [f"{name}={value}" for name, (value, default) in options.items() if value != default]
         return f"CrossEntropy({', '.join(shown)})"
 
@@ -216,7 +291,7 @@ class CrossEntropy(Loss):
         if len(output_shape) != 2:
             raise ValueError(f"the model's output has shape {output_shape}, the cross-entropy takes (rows, classes)")
         rows, classes = output_shape
-        if self._weight is not None and self._weight.shape != (classes,):
+        if isinstance(self._weight, np.ndarray) and self._weight.shape != (classes,):
             raise ValueError(f"weight has shape {self._weight.shape}, the model has {classes} outputs")
         if labels.shape != (rows,):
             column = f"; {name}.ravel() has it" if labels.shape == (rows, 1) else ""
@@ -249,6 +324,7 @@ class CrossEntropy(Loss):
     def calls(self, z, y, dz, weight=None, scale=None):
         check_arrays(z, y, dz, (np.shape(z)[:1], np.int64))
         check_weight(weight, z)
+        refuse_unknown(self, self._weight)
         scale = checked_scale(scale, z)
         if z.ndim != 2 or (self._shares is not None and self._shares.shape != z.shape[1:]):
             weights = "" if self._shares is None else f", and weight {self._shares.shape}"
@@ -263,13 +339,8 @@ class CrossEntropy(Loss):
         def take(scale: float) -> None:
             kernel.set(self.ignore_index, scale, total_weight, self.label_smoothing)
 
-        def find_scale() -> None:
-            counted = self.row_weights(y)
-            total = len(z) if counted is None else counted.sum()
-            take(1.0 / total if total else 0.0)
-
         take(1.0 if scale is None else scale)
-        calls: list[Runs] = [Call(find_scale)] if scale is None else []
+        calls: list[Runs] = [mean_of(self, y, take)] if scale is None else []
         return [*calls, kernel] if each is None else [*calls, *weighted(kernel, each, dz, weight)]
 
     @isolated
@@ -284,15 +355,29 @@ class CrossEntropy(Loss):
         return share(right, weight)
 
 
+def mean_of(loss: Loss, y: np.ndarray, take: Callable[[float], None]) -> Call:
+    """Before a kernel: gives it the scale of the mean over these targets, whatever they then are."""
+
+    def find_scale() -> None:
+        counted = loss.row_weights(y)
+        total = len(y) if counted is None else counted.sum()
+        take(1.0 / total if total else 0.0)
+
+    return Call(find_scale)
+
+
+def refuse_unknown(loss: Loss, weight: Any) -> None:
+    """Refuse weights of classes that are not known yet."""
+    if weight is not None and not isinstance(weight, np.ndarray):
+        raise ValueError(f"{loss!r} is for fastopt.fit, which knows the classes and their rows: give an array")
+
+
+def _shown(weight: Any) -> str:
+    return repr(weight.tolist() if isinstance(weight, np.ndarray) else weight)
+
+
 def _are_one_hot(y: np.ndarray) -> bool:
     return y.dtype.kind in "biuf" and bool(((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all())
-
-
-def _nonnegative(name: str, values: Any) -> np.ndarray:
-    values = as_real_array(name, values).astype(np.float64)
-    if values.size == 0 or not (np.isfinite(values) & (values >= 0)).all():
-        raise ValueError(f"{name} must hold finite numbers of at least 0, not {values.tolist()}")
-    return values
 
 
 class FunctionLoss(Loss):

@@ -43,6 +43,7 @@ def fit(
     validation: Any = None,
     split: str | None = None,
     sample_weight: Any = None,
+    class_weight: Any = None,
     metrics: Any = None,
     shuffle: bool = True,
     drop_last: bool = False,
@@ -103,6 +104,11 @@ def fit(
         weights: on average over batches, the gradient of the weighted average. If the loss weighs classes, or ignores
         a label, the divisor is the sum of the class weights of the batch's rows (0 for those ignored) times the mean
         of all sample weights, weighted by those of the classes.
+    class_weight : "balanced", dict or array (classes,), optional
+        For the logistic loss with one output, and the cross-entropy: how much the rows of each class count, on top of
+        ``sample_weight``; of a dict, classes that it does not have count 1. "balanced" is n / (classes * n of the
+        class), n being the number of rows to train on. The same as ``LogisticLoss(class_weight=...)`` and
+        ``CrossEntropy(weight=...)``: it is in loss and validation loss, and not in accuracies.
     metrics : dict of functions by name, or list of functions, optional
         Functions of targets and outputs, in this order, that return a number: recorded after every epoch under the
         name, and with "val_" before it for the validation data. They are given arrays of their own: the targets as the
@@ -219,7 +225,7 @@ def fit(
         if team is not None and rng is None:
             generator.bit_generator.state = team.of_first(generator.bit_generator.state)
         data = model, X, y, optimizer, loss, batch_size, validation, sample_weight
-        session = Session(*data, accumulate, split, metrics, drop_last, company)
+        session = Session(*data, accumulate, split, metrics, drop_last, company, class_weight)
         average = None if average_of is None else WeightAverage(model.parameters(), average_of)
         norms: list[float] | None = [] if clipping["clip_norm"] or clipping["clip_norm_per_tensor"] else None
         undo = Undo(model, optimizer, average)

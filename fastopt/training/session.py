@@ -48,6 +48,7 @@ class Session:
         metrics: Any = None,
         drop_last: bool = False,
         company: Company | None = None,
+        class_weight: Any = None,
     ):
         if not isinstance(model, Layer):
             raise TypeError(f"model must be a fastopt.nn.Layer, such as a Sequential, not {type(model).__name__}")
@@ -63,7 +64,7 @@ class Session:
             self._shards = Shards(model, self._grads, company)
             self.stepped = self._shards.stepped
         batch_size = None if batch_size is None else whole("batch_size", batch_size, 1)
-        self.criterion = criterion = as_loss(loss)
+        criterion = as_loss(loss).with_class_weight(class_weight)
         dtype = model.dtype or np.dtype(np.float32)
         X = inputs("X", X, dtype)
         weight = sample_weights("sample_weight", sample_weight, len(X))
@@ -80,12 +81,15 @@ class Session:
             passes = bound_to_batches(model, X, len(X) - count, batch_size, dtype, drop_last)
         output_shape = passes[0].y.shape[1:]
         y = targets(criterion, "y", y, (len(X), *output_shape), dtype)
-        counted = criterion.row_weights(y)
         rows, self._held_out = np.arange(len(X)), np.arange(0)
         self._validation: Data | None = None
         self._classifies = classifies = criterion.accuracy(passes[0].y[:1], y[:1]) is not None
         if fraction:
+            counted = criterion.resolved(passes[0].y.shape).row_weights(y)
             rows, self._held_out = split(count, how_to_split, y, classifies, counted)
+        self.criterion = criterion = criterion.resolved(passes[0].y.shape, y[rows])
+        counted = criterion.row_weights(y)
+        if fraction:
             for those, purpose in ((rows, "train on"), (self._held_out, "validate with")):
                 if counted is not None and not counted[those].any():
                     raise ValueError(f"validation={validation}: of the {len(those)} rows to {purpose}, no label counts")

@@ -149,10 +149,10 @@ class TrainingStep:
             raise
 
     def prepared(
-        self, bound: Pass, target: np.ndarray, weight: np.ndarray | None, scale: float | None
+        self, bound: Pass, criterion: Loss, target: np.ndarray, weight: np.ndarray | None, scale: float | None
     ) -> Callable[[int], float]:
         """A step on what stands in these arrays; it is done wholly or not at all."""
-        program = StepProgram(bound, self.loss, target, weight, scale, self._update, self._record)
+        program = StepProgram(bound, criterion, target, weight, scale, self._update, self._record)
         program.assemble([], [])
         return self._undo.guard(program)
 
@@ -172,9 +172,10 @@ class _OfShape:
         self._dtype = dtype = model.dtype or np.dtype(np.float32)
         self._bind(of, converted(x, dtype).copy())
         self._outputs = len(x), *self._passes[0].y.shape[1:]
+        self._criterion = criterion = criterion.resolved(self._outputs)
         self._target = criterion.targets("y", y, self._outputs, dtype).copy()
         self._weight = np.ones(len(x), dtype) if weighted else None
-        self._varies = type(criterion).row_weights is not Loss.row_weights
+        self._varies = criterion.varies
         self._losses = len(x) * criterion.per_row(self._passes[0].y)
         self._prepare(of)
 
@@ -189,7 +190,7 @@ class _OfShape:
 
     def _prepare(self, of: TrainingStep) -> None:
         scale = None if self._varies else 1.0 / self._losses
-        self._step = of.prepared(self._passes[0], self._target, self._weight, scale)
+        self._step = of.prepared(self._passes[0], self._criterion, self._target, self._weight, scale)
 
     def still_fits(self) -> bool:
         """Whether the model's arrays are those that were bound."""
