@@ -44,7 +44,7 @@ def elementwise() -> dict[str, tuple[str, ...]]:
 
 
 def specs(setup: Setup) -> Iterator[Spec]:
-    for rule in (name for name, rule in RULES.items() if not rule.of_matrix):
+    for rule in (name for name, rule in RULES.items() if not rule.of_tensor):
         for dtype, size in _rule_sizes(setup):
             name = f"rule {rule}, {size:,} {dtype}"
             yield Spec("kernels", "rules", name, partial(_rule_case, rule, size, dtype, setup), (rule,))

@@ -67,14 +67,16 @@ void fastopt_torch_look(const fastopt_torch_interface *of, const uintptr_t *obje
 
 /* ---- optimizers ------------------------------------------------------------------------------ */
 
-/* One tensor of an optimizer: `size` elements each of param, grad and the rule's states. grad_factor
+/* One tensor of an optimizer: `size` elements of param and grad, state_size of the rule's states: as many, but for those of
+ * rules that are given whole tensors, which they see as matrices of rows and columns, one after the other. grad_factor
  * multiplies the group's grad_scale (clipping by the tensor's own norm; otherwise 1). trust_ratio is written by
  * the rules that have one. */
 typedef struct {
     void *param;
     const void *grad;
     void *state[FASTOPT_MAX_STATES];
-    size_t size, rows, first_block;
+    size_t state_size[FASTOPT_MAX_STATES];
+    size_t size, rows, columns, first_block;
     double grad_factor, trust_ratio;
     int32_t dtype, group;
 } fastopt_tensor;
@@ -114,7 +116,7 @@ typedef struct {
 
 void fastopt_plan_blocks(fastopt_plan *plan);
 
-/* How many bytes `scratch` is to have room for: what the rules of matrices need, which know a tensor's rows. */
+/* How many bytes `scratch` is to have room for: what the rules that are given whole tensors need. */
 size_t fastopt_plan_scratch(const fastopt_plan *plan);
 
 /* Where a rule stands in the table, or -1; how many state arrays and scalars it takes. */

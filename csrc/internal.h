@@ -10,11 +10,11 @@ enum { BLOCK = 8192 };
 enum rule {
 #define RULE(name, states) RULE_##name,
 #define TRUST_RULE RULE
-#define MATRIX_RULE RULE
+#define TENSOR_RULE RULE
 #include "kernels/rules.def"
 #undef RULE
 #undef TRUST_RULE
-#undef MATRIX_RULE
+#undef TENSOR_RULE
     RULE_COUNT
 };
 
@@ -44,6 +44,7 @@ typedef void norm_terms(const void *dy, const void *x, const void *y, const void
                         size_t width, size_t ahead);
 typedef void norm_apply(const void *dy, const void *x, const void *y, void *out, const void *coefficients, size_t stride_k,
                         size_t rows, size_t stride, size_t width, size_t ahead, int stream);
+typedef struct adafactor_task adafactor_task; /* adafactor.h */
 typedef struct loss_task loss_task; /* loss.h */
 typedef struct matmul_task matmul_task; /* matmul.h */
 
@@ -55,10 +56,15 @@ typedef struct {
     /* for rules with a trust ratio (else NULL): the sums of the squares of the parameter and of the direction */
     void (*measure[RULE_COUNT])(const fastopt_tensor *tensor, const fastopt_group *group, size_t begin, size_t end,
                                 double sums[2]);
-    /* matrices.inc */
+    /* muon.inc */
     double (*muon_direction)(const fastopt_tensor *tensor, const fastopt_group *group, size_t begin, size_t end, void *x);
     void (*divide)(void *x, double by, size_t n);
     void (*combine)(void *out, double alpha, const void *x, double beta, const void *y, size_t n);
+    /* adafactor.inc */
+    void (*adafactor_squares)(const adafactor_task *task, size_t chunk);
+    void (*adafactor_weights)(const adafactor_task *task, size_t matrix);
+    void (*adafactor_sizes)(const adafactor_task *task, size_t begin, size_t end, double sums[2]);
+    int (*adafactor_move)(const adafactor_task *task, size_t begin, size_t end);
     double (*square_sum)(const void *x, size_t n);
     double (*add_up)(const void *x, size_t n);
     int (*any_beyond)(const void *x, size_t n, double scale, double limit);

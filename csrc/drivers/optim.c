@@ -1,5 +1,5 @@
 /* optim.c: one step of an optimizer over all its tensors, whatever the rule. */
-#include "drivers/matrices.h"
+#include "drivers/tensor_rules.h"
 #include <float.h>
 #include <stdatomic.h>
 #include <math.h>
@@ -18,17 +18,17 @@
 static const struct {
     const char *name;
     int states, scalars, trust;
-    matrix_rule *of_matrix; /* what updates a whole tensor */
+    const tensor_rule *of_tensor; /* of what updates a whole tensor */
 } rules[RULE_COUNT] = {
 #define RULE(name, states) {#name, states, COUNT(struct prepare) + COUNT(struct name), 0, NULL},
 #define TRUST_RULE(name, states)                                                                              \
     {#name, states, COUNT(struct prepare) + COUNT(struct name) + COUNT(trust), COUNT(trust), NULL},
-#define MATRIX_RULE(name, states)                                                                             \
-    {#name, states, COUNT(struct prepare) + COUNT(struct name), 0, fastopt_##name##_step},
+#define TENSOR_RULE(name, states)                                                                             \
+    {#name, states, COUNT(struct prepare) + COUNT(struct name), 0, &fastopt_##name},
 #include "kernels/rules.def"
 #undef RULE
 #undef TRUST_RULE
-#undef MATRIX_RULE
+#undef TENSOR_RULE
 };
 
 int fastopt_rule_index(const char *name)
@@ -76,11 +76,12 @@ void fastopt_plan_blocks(fastopt_plan *plan)
 size_t fastopt_plan_scratch(const fastopt_plan *plan)
 {
     size_t most = 0;
-    for (size_t t = 0; t < plan->count; t++)
-        if (rules[plan->groups[plan->tensors[t].group].rule].of_matrix) {
-            const size_t size = fastopt_matrix_scratch(&plan->tensors[t]);
-            most = size > most ? size : most;
-        }
+    for (size_t t = 0; t < plan->count; t++) {
+        const fastopt_tensor *tensor = &plan->tensors[t];
+        const tensor_rule *rule = rules[plan->groups[tensor->group].rule].of_tensor;
+        const size_t size = rule && tensor->size ? LINE + rule->scratch(tensor) : 0;
+        most = size > most ? size : most;
+    }
     return most;
 }
 
@@ -136,7 +137,7 @@ static void check_range(step *s, const fastopt_tensor *tensors, size_t count, si
 static void update_range(step *s, const fastopt_tensor *tensors, size_t count, size_t begin, size_t end)
 {
     const fastopt_group *group = &s->plan->groups[tensors->group];
-    if (rules[group->rule].of_matrix)
+    if (rules[group->rule].of_tensor)
         return;
     if (s->kernels[tensors->dtype]->update[group->rule](tensors, count, group, begin, end))
         found_beyond(s);
@@ -152,10 +153,13 @@ static void look_range(step *s, const fastopt_tensor *tensors, size_t count, siz
         const kernel_table *kernels = s->kernels[tensor->dtype];
         if (kernels->any_beyond((const char *)tensor->param + offset, n, 1, large[tensor->dtype]))
             found_beyond(s);
-        for (int k = 0; k < rules[group->rule].states; k++)
-            if (kernels->any_beyond((const char *)tensor->state[k] + offset, n, 1,
-                                    (group->squares >> k & 1 ? large_square : large)[tensor->dtype]))
+        for (int k = 0; k < rules[group->rule].states; k++) {
+            const size_t size = tensor->state_size[k], from = begin < size ? begin : size; /* some are smaller than it */
+            const double limit = (group->squares >> k & 1 ? large_square : large)[tensor->dtype];
+            if (kernels->any_beyond((const char *)tensor->state[k] + from * item_size(tensor),
+                                    (end < size ? end : size) - from, 1, limit))
                 found_beyond(s);
+        }
     }
 }
 
@@ -343,10 +347,10 @@ static int has_ordinary_scalars(const fastopt_group *group)
            || (group->eps_root >= 0 && group->scalars[group->eps_root] >= tiny * tiny);
 }
 
-/* Whether what is added to a parameter grows with it: by decay of the rule's own or L2, or by a trust ratio. */
+/* Whether what is added to a parameter grows with it: by decay of the rule's own or L2, or by what is measured of the tensor. */
 static int grows_with_parameters(const fastopt_group *group)
 {
-    return rules[group->rule].trust > 0 || group->scalars[offsetof(struct prepare, l2) / sizeof(double)] != 0
+    return rules[group->rule].trust > 0 || rules[group->rule].of_tensor || group->scalars[offsetof(struct prepare, l2) / sizeof(double)] != 0
            || (group->decay >= 0 && group->scalars[group->decay] != 0);
 }
 
@@ -401,9 +405,9 @@ int fastopt_update(fastopt_plan *plan, uintptr_t params, uintptr_t grads, const 
         visit_tensors(&s, update_range, 0, plan->count, plan->elements);
     for (size_t t = 0; t < plan->count; t++) {
         const fastopt_tensor *tensor = &plan->tensors[t];
-        matrix_rule *update = rules[plan->groups[tensor->group].rule].of_matrix;
-        if (update && tensor->size)
-            update(plan, tensor, s.kernels[tensor->dtype]);
+        const tensor_rule *rule = rules[plan->groups[tensor->group].rule].of_tensor;
+        if (rule && tensor->size && rule->step(plan, tensor, s.kernels[tensor->dtype]))
+            found_beyond(&s);
     }
     plan->ordinary = certain || atomic_load(&s.beyond) ? 0 : plan->ordinary - 1;
     ++*plan->step_count;

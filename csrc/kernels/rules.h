@@ -359,7 +359,7 @@ static inline real TYPED(lamb_rule)(struct TYPED(lamb) h, real p, real exp_avg, 
     return p - h.lr * (h.trust_ratio * TYPED(lamb_direction)(h, p, exp_avg, exp_avg_sq));
 }
 
-/* ---- rules of matrices ------------------------------------------------------------------------- */
+/* ---- rules that are given a whole tensor -------------------------------------------------------- */
 
 /* Muon (Jordan et al. 2024): what is made orthogonal is the momentum, or Nesterov's. The other scalars are the driver's. */
 struct TYPED(muon) {
@@ -370,4 +370,34 @@ static inline real TYPED(muon_direction)(struct TYPED(muon) h, real g, real *mom
 {
     *momentum_buffer = h.momentum * *momentum_buffer + h.grad_weight * g;
     return TYPED(plus)(h.from_buffer * *momentum_buffer, h.from_grad, g);
+}
+
+/* Adafactor (Shazeer & Stern 2018, Algorithm 4): the mean squares of rows and columns; the gradient times the smaller of the
+ * product of their weights and 1 / eps. eps is eps_float64 where that is the type. The other scalars are the driver's. */
+struct TYPED(adafactor) {
+    real beta2, one_minus_beta2, eps, eps_float64, smallest_size, threshold, rate;
+};
+
+static inline real TYPED(adafactor_mean_square)(struct TYPED(adafactor) h, real before, real mean_square)
+{
+    return h.beta2 * before + h.one_minus_beta2 * mean_square;
+}
+
+static inline real TYPED(adafactor_direction)(real g, real row_weight, real column_weight, real largest_weight)
+{
+    real weight = row_weight * column_weight;
+    weight = weight > largest_weight ? largest_weight : weight;
+    return g * weight;
+}
+
+/* The same (Algorithm 5) for what is no matrix, with a mean square of each element. */
+struct TYPED(adafactor_unfactored) {
+    real beta2, one_minus_beta2, eps, eps_float64, smallest_size, threshold, rate;
+};
+
+static inline real TYPED(adafactor_unfactored_direction)(real g, real variance, real eps)
+{
+    real root = SQRT(variance);
+    root = root < eps ? eps : root;
+    return g / root;
 }

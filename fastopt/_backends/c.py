@@ -46,7 +46,8 @@ class Plan:
         for tensor, param, state, group in zip(self._tensors, params, states, groups, strict=True):
             tensor.param = tensor.grad = _address(param)
             tensor.state[0 : len(state)] = [_address(s) for s in state]
-            tensor.size, tensor.rows = param.size, param.shape[0] if param.ndim == 2 else 1
+            tensor.state_size[0 : len(state)] = [s.size for s in state]
+            tensor.size, (tensor.rows, tensor.columns) = param.size, (1, 1, *param.shape)[-2:]
             tensor.trust_ratio = 1.0
             tensor.dtype = _DTYPE[param.dtype]
             tensor.group = group

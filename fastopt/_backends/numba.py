@@ -158,8 +158,8 @@ class Plan(reference.Plan):
         )
 
     @staticmethod
-    def _matrix_rule(rule, exact, p, g, *states) -> tuple[np.ndarray, ...]:
-        return reference._of_matrix(rule, exact, p, g, states, _numba_matmul.product)
+    def _tensor_rule(rule, exact, p, g, *states) -> tuple[np.ndarray, ...]:
+        return reference._of_tensor(rule, exact, p, g, states, _numba_matmul.product)
 
     def _measured(self, group, h, p, g, states) -> tuple[Any, ...]:
         params, directions, moved = np.empty_like(p), np.empty_like(p), [s.copy() for s in states]

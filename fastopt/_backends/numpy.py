@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import starmap
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from .._pins import Pins, fit
 from .._specification import philox, transcendental
 from .._specification.kernels import DROP_ALL, DROP_SOME, ELEMENTWISE, EVALUATE, OF_PAIRS
 from .._specification.order import ACTIVATIONS as FUSED
-from .._specification.order import BLOCK, LANES, NARROW, softmax_block
-from .._specification.rules import RULES, Overflow, flush, prepare, refuse_scalars, trust_ratio
+from .._specification.order import BLOCK, CHUNK, LANES, NARROW, softmax_block
+from .._specification.rules import RULES, Overflow, Whole, flush, prepare, refuse_scalars, trust_ratio
 from . import _numpy_matmul
 from . import memory as _memory
 from ._numpy_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
@@ -50,6 +51,21 @@ def square_sum(x: np.ndarray) -> float:
     return total(np.square(x, dtype=np.float64))
 
 
+def row_and_column_square_sums(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sums of the squares of rows and of columns, in double, of the matrices of the last two dimensions.
+
+    Narrow rows are added up in order, others in lanes; columns row by row in chunks, which are then added in order.
+    """
+    rows, columns = x.shape[-2:]
+    squares = np.square(x, dtype=np.float64).reshape(-1, rows, columns)
+    each = squares.reshape(-1, columns)
+    of_rows = np.add.accumulate(each, axis=1)[:, -1] if columns < NARROW else lane_sums(each)
+    size, of_columns = max(CHUNK // columns, 1), np.zeros((len(squares), columns))
+    for begin in range(0, rows, size):
+        of_columns += np.add.accumulate(squares[:, begin : begin + size], axis=1)[:, -1]
+    return of_rows.reshape(*x.shape[:-1], 1), of_columns.reshape(*x.shape[:-2], 1, columns)
+
+
 NO_NORM = -1.0
 Objects = tuple[Any, ...] | None
 
@@ -84,8 +100,8 @@ def _step_results(
                 return None
             ratio = trust_ratio(exact._replace(trust_cap=min(exact.trust_cap, float(np.finfo(real).max))), *norms)
             h = h._replace(trust_ratio=real(ratio))
-        if rule.of_matrix:
-            after = _of_matrix(rule, exact, p, g, before, np.matmul)  # fast, as only its size matters here
+        if rule.of_tensor:
+            after = _of_tensor(rule, exact, p, g, before, np.matmul)  # fast, as only its size matters here
         else:
             after = rule.update(h, *prepare(h, p, g), *moved)
         if any((np.isfinite(a) & ~np.isfinite(b)).any() for a, b in zip((p, *before), after, strict=True)):
@@ -94,10 +110,10 @@ def _step_results(
     return results
 
 
-def _of_matrix(rule, exact, p, g, states, matmul) -> tuple[np.ndarray, ...]:
-    """What a rule of matrices makes of a parameter and its states."""
-    h = rule.scalars(*map(p.dtype.type, exact))
-    return rule.update(exact, *prepare(h, p, g), *states, matmul=matmul, square_sum=square_sum)
+def _of_tensor(rule, exact, p, g, states, matmul) -> tuple[np.ndarray, ...]:
+    """What a rule that is given a whole tensor makes of a parameter and its states."""
+    h, whole = rule.scalars(*map(p.dtype.type, exact)), Whole(p, square_sum, row_and_column_square_sums, matmul)
+    return rule.update(exact, *prepare(h, p, g), *states, whole=whole)
 
 
 class Plan:
@@ -117,7 +133,7 @@ class Plan:
         self.trust_ratios = [1.0] * len(params)
         self._rules = [RULES[name] for name in rules]
         self._names = list(rules)
-        self._shapes = [p.shape for p in params]
+        self._shapes = [(p.shape, [s.shape for s in of]) for p, of in zip(params, states, strict=True)]
         self._params = list(map(self._view, params))
         self._states = [tuple(map(self._view, state)) for state in states]
         self._groups = list(groups)
@@ -178,14 +194,13 @@ class Plan:
         if check_finite is not None:
             self._refuse_overflow(scales, scalars)
         ratios, ready = list(self.trust_ratios), []
-        whole: list[tuple[np.ndarray, np.ndarray]] = []  # arrays, and what rules of matrices make of them
+        whole: list[tuple[np.ndarray, np.ndarray]] = []  # arrays, and what rules of whole tensors make of them
         for i, (p, states, group) in enumerate(zip(self._params, self._states, self._groups, strict=True)):
             rule, real = self._rules[group], p.dtype.type
             exact = rule.scalars(scales[i], *scalars[group][1:])
-            if rule.of_matrix:
-                shape = self._shapes[i]
-                given = (x.reshape(shape) for x in (p, self.grads[i], *states))
-                after = self._matrix_rule(rule, exact, *given)
+            if rule.of_tensor:
+                given = self._in_shape(i, p, self.grads[i], states)
+                after = self._tensor_rule(rule, exact, *given[:2], *given[2])
                 whole += zip((p, *states), (after[0], *map(flush, after[1:])), strict=True)
                 continue
             h = rule.scalars(*map(real, exact))
@@ -206,8 +221,8 @@ class Plan:
         return True
 
     @staticmethod
-    def _matrix_rule(rule, exact, p, g, *states) -> tuple[np.ndarray, ...]:
-        return _of_matrix(rule, exact, p, g, states, _numpy_matmul.product)
+    def _tensor_rule(rule, exact, p, g, *states) -> tuple[np.ndarray, ...]:
+        return _of_tensor(rule, exact, p, g, states, _numpy_matmul.product)
 
     def instruction(self, check_finite: bool | None) -> Call:
         """`update`, with the scalars that `prepare` is given; if it ends a program, `settle` says why."""
@@ -233,13 +248,15 @@ class Plan:
         return self._answer
 
     def _refuse_overflow(self, scales: Sequence[float], scalars: Sequence[tuple[float, ...]]) -> None:
-        params, grads = (
-            [x.reshape(s) for x, s in zip(of, self._shapes, strict=True)] for of in (self._params, self.grads)
-        )
-        states = [[x.reshape(s) for x in of] for of, s in zip(self._states, self._shapes, strict=True)]
-        arrays = params, grads, states, self._groups
-        if _step_results(self._names, *arrays, scales, scalars) is None:
+        each = zip(range(len(self._params)), self._params, self.grads, self._states, strict=True)
+        params, grads, states = zip(*starmap(self._in_shape, each), strict=True)
+        if _step_results(self._names, params, grads, states, self._groups, scales, scalars) is None:
             raise Overflow
+
+    def _in_shape(self, i: int, p: np.ndarray, g: np.ndarray, states: Sequence[np.ndarray]) -> tuple[Any, Any, Any]:
+        """The arrays of tensor i as they were given."""
+        shape, of_states = self._shapes[i]
+        return p.reshape(shape), g.reshape(shape), [s.reshape(as_) for s, as_ in zip(states, of_states, strict=True)]
 
     def look_again(self) -> None:
         """States have been written to: nothing is known any more of how large they are."""

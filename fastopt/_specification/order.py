@@ -31,7 +31,10 @@ def in_order(numbers: Iterable[float]) -> float:
 
 CHAIN = 4096  # links of a chain of multiply-adds in a matrix product, at most
 
-NARROW = 64  # with fewer classes than this, softmax adds them up in order, else in LANES
+NARROW = (
+    64  # with fewer classes than this, softmax adds them up in order, else in LANES; so Adafactor the squares of a row
+)
+CHUNK = 8 * BLOCK  # elements, or one row: Adafactor's sums of columns are taken chunk by chunk
 
 
 def softmax_block(classes: int) -> int:

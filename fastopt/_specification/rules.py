@@ -267,18 +267,27 @@ def lamb(h, p, g, exp_avg, exp_avg_sq):
     return p - h.lr * (h.trust_ratio * lamb_step(h, p, exp_avg, exp_avg_sq)), exp_avg, exp_avg_sq
 
 
-# ---- rules of matrices: given a whole tensor, the scalars not rounded, and what else they need ---------------
+# ---- rules that are given a whole tensor, the scalars not rounded, and what else is to be known of it --------
 
 
-def muon(h, p, g, momentum_buffer, *, matmul, square_sum):
+class Whole(NamedTuple):
+    """What rules of whole tensors need: the parameter before any decay, and sums and products in their fixed orders."""
+
+    before: np.ndarray
+    square_sum: Callable[[np.ndarray], float]
+    row_and_column_square_sums: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # of the last two dimensions
+    matmul: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def muon(h, p, g, momentum_buffer, *, whole):
     """Muon (Jordan et al. 2024): the momentum, made orthogonal by Newton and Schulz's iteration."""
     real = p.dtype.type
     momentum_buffer = real(h.momentum) * momentum_buffer + real(h.grad_weight) * g
     x = plus(real(h.from_buffer) * momentum_buffer, real(h.from_grad), g)
     if not x.size:
         return p, momentum_buffer
-    rows, columns = x.shape
-    norm = math.sqrt(square_sum(x))
+    (rows, columns), matmul = x.shape, whole.matmul
+    norm = math.sqrt(whole.square_sum(x))
     x = x / real(norm if norm > h.eps else h.eps)
     for _ in range(int(h.steps)):
         gram = matmul(x, x.T) if rows <= columns else matmul(x.T, x)
@@ -286,6 +295,58 @@ def muon(h, p, g, momentum_buffer, *, matmul, square_sum):
         x = real(h.a) * x + (matmul(polynomial, x) if rows <= columns else matmul(x, polynomial))
     ratio = h.original * math.sqrt(max(1.0, rows / columns)) + h.matched * math.sqrt(max(rows, columns))
     return p - real(h.lr * ratio) * x, momentum_buffer
+
+
+def adafactor(h, p, g, row_var, col_var, *, whole):
+    """Adafactor (Shazeer & Stern 2018, Algorithm 4): the mean squares of rows and columns stand for those of elements.
+
+    The gradient times the smaller of the product of their weights and 1 / eps.
+    """
+    real = p.dtype.type
+    if not p.size:
+        return p, row_var, col_var
+    rows, columns = p.shape[-2:]
+    row_sums, column_sums = whole.row_and_column_square_sums(g)
+    row_var = real(h.beta2) * row_var + real(h.one_minus_beta2) * (row_sums / columns).astype(real)
+    col_var = real(h.beta2) * col_var + real(h.one_minus_beta2) * (column_sums / rows).astype(real)
+    mean = np.add.accumulate(row_var, axis=-2, dtype=np.float64)[..., -1:, :] / rows
+    eps = adafactor_eps(h, real)
+    mean = select(mean < eps, eps, mean)
+    row_weights = (1 / np.sqrt(row_var / mean)).astype(real)
+    column_weights = (1 / np.sqrt(col_var.astype(np.float64))).astype(real)
+    weights, largest = row_weights * column_weights, real(1 / np.float64(eps))
+    direction = g * select(weights > largest, largest, weights)
+    return p - real(adafactor_step(h, direction, whole)) * direction, row_var, col_var
+
+
+def adafactor_unfactored(h, p, g, variance, *, whole):
+    """The same (Algorithm 5) for what is no matrix, with a mean square of each element."""
+    real = p.dtype.type
+    if not p.size:
+        return p, variance
+    variance = real(h.beta2) * variance + real(h.one_minus_beta2) * g * g
+    root, eps = np.sqrt(flush(variance)), real(adafactor_eps(h, real))
+    direction = g / select(root < eps, eps, root)
+    return p - real(adafactor_step(h, direction, whole)) * direction, variance
+
+
+def adafactor_eps(h, real):
+    """The smallest root of a mean square; by default it depends on the type."""
+    return h.eps if real is np.float32 else h.eps_float64
+
+
+def adafactor_step(h, direction, whole):
+    """What multiplies the direction, in double: as large as the parameter, and smaller for a large direction."""
+    mean = math.sqrt(whole.square_sum(whole.before) / direction.size)
+    clip = math.sqrt(whole.square_sum(direction) / direction.size) / h.threshold
+    return h.rate * (mean if mean > h.smallest_size else h.smallest_size) / (clip if clip > 1 else 1.0)
+
+
+def state_shape(key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a state: the parameter's, but for the means of Adafactor over a dimension."""
+    if key == "row_var":
+        return (*shape[:-1], 1)
+    return (*shape[:-2], 1, shape[-1]) if key == "col_var" else shape
 
 
 def trust_ratio(h, param_norm, direction_norm):
@@ -320,15 +381,15 @@ class Rule(NamedTuple):
     scalars: Any
     states: tuple[str, ...]
     direction: Callable[..., tuple[Any, ...]] | None = None
-    of_matrix: bool = False
+    of_tensor: bool = False
 
 
-def _rule(update, scalars, direction=None, of_matrix=False):
+def _rule(update, scalars, direction=None, of_tensor=False):
     names = f"grad_scale clip_value l2 keep {scalars}"
     if direction is not None:
         names += " trust_ratio trust_coefficient trust_decay trust_eps trust_scale trust_floor trust_cap"
     states = update.__code__.co_varnames[3 : update.__code__.co_argcount]
-    return Rule(update, namedtuple(update.__name__, names), states, direction, of_matrix)
+    return Rule(update, namedtuple(update.__name__, names), states, direction, of_tensor)
 
 
 # A step from ordinary numbers overflows in no rule, so nobody has to look: gradients and parameters below LARGE, states
@@ -336,7 +397,9 @@ def _rule(update, scalars, direction=None, of_matrix=False):
 # _LARGEST. The limits of csrc/internal.h, where the reasons are.
 LARGE = {np.dtype(np.float32): 2.0**40, np.dtype(np.float64): 2.0**300}
 TINY = {np.dtype(np.float32): 2.0**-50, np.dtype(np.float64): 2.0**-300}
-SQUARES = {"exp_avg_sq", "exp_avg_var", "max_exp_avg_sq", "square_avg", "sum"}
+SQUARES = {
+    "col_var", "exp_avg_sq", "exp_avg_var", "max_exp_avg_sq", "row_var", "square_avg", "sum", "variance",
+}  # fmt: skip
 _ANY = ("grad_scale", "clip_value", "trust_eps", "trust_scale", "trust_floor", "trust_cap")
 _LARGEST = {
     "l2": 1.0,
@@ -370,6 +433,7 @@ def refuse_scalars(rule: Rule, scalars: tuple[float, ...], dtypes: set[Any]) -> 
 
 
 _ADAM = "beta1 one_minus_beta1 beta2 one_minus_beta2"
+_ADAFACTOR = "beta2 one_minus_beta2 eps eps_float64 smallest_size threshold rate"
 _RMSPROP = "alpha one_minus_alpha eps_root eps"
 
 RULES = {
@@ -410,7 +474,9 @@ RULES = {
         _rule(
             muon,
             "momentum grad_weight from_grad from_buffer a b c eps steps original matched lr",
-            of_matrix=True,
+            of_tensor=True,
         ),
+        _rule(adafactor, _ADAFACTOR, of_tensor=True),
+        _rule(adafactor_unfactored, _ADAFACTOR, of_tensor=True),
     )
 }

@@ -75,6 +75,7 @@ RACERS = [
     ("Schedule-Free SGD", "SGDScheduleFree", {}, (0.02, 0.2, 0.1), "black", ":"),
     ("Schedule-Free AdamW", "AdamWScheduleFree", {}, (0.2, 0.2, 0.5), "#D55E00", "-."),
     ("Muon", "Muon", {"weight_decay": 0.0}, (0.1, 0.1, 0.1), "#CC79A7", "-."),
+    ("Adafactor", "Adafactor", {}, (0.1, 0.1, 0.1), "#56B4E9", "-."),
     ("LARS", "LARS", {"trust_coefficient": 1.0}, (0.005, 0.02, 0.01), "#CC79A7", "-"),
     ("LAMB", "LAMB", {"betas": (0.9, 0.99), "weight_decay": 0.0}, (0.05, 0.05, 0.05), "#CC79A7", "--"),
 ]

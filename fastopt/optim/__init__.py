@@ -9,6 +9,7 @@ from .adaptive import Adadelta, Adagrad, RMSprop
 from .averaging import ASGD
 from .base import Optimizer
 from .clip import clip_grad_norm, global_norm
+from .factored import Adafactor
 from .groups import decay_groups
 from .moments import AdaBelief, Adamax, Adan, RAdam
 from .muon import Muon, muon_groups
@@ -24,6 +25,7 @@ __all__ = [
     "SGD",
     "AdaBelief",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",

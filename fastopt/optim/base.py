@@ -19,7 +19,7 @@ from .._backends.numpy import NO_NORM
 from .._checks import a_number, positive, some
 from .._moving import change_all
 from .._specification.order import in_order
-from .._specification.rules import RULES, Overflow
+from .._specification.rules import RULES, Overflow, state_shape
 from .attributes import refuse_unknown, unknown
 from .bound import OVERFLOW
 from .clip import clip_factor
@@ -120,10 +120,12 @@ class Optimizer:
         kept: dict[int, Mapping[str, np.ndarray]] = {}
         if before is not None:
             kept.update(zip(map(id, before._params), before._state.values(), strict=True))
+        rules = [self.rule_of_tensor(groups[i], param.shape) for param, i in zip(self._plain, group_of, strict=True)]
+        each = zip(self._names, self._params, self._plain, group_of, rules, strict=True)
         self._state: Mapping[str, Mapping[str, np.ndarray]] = MappingProxyType(
             {
-                name: kept.get(id(own)) or self._new_state(param, groups[i])
-                for name, own, param, i in zip(self._names, self._params, self._plain, group_of, strict=True)
+                name: kept.get(id(own)) or self._new_state(param, groups[i], rule)
+                for name, own, param, i, rule in each
             }
         )
         states = [tuple(self._state[name].values()) for name in self._names]
@@ -137,7 +139,7 @@ class Optimizer:
         ]
         made_as = [plain(array) for _, _, array in self._written]
         self._made_as = [(span(array), array.shape, array.dtype) for array in made_as]
-        self._states, self._group_of = states, group_of
+        self._states, self._group_and_rule = states, list(zip(group_of, rules, strict=True))
         self._kind, self._counts = _backends.active.Plan, None
         old: dict[int, Left] = {}
         if before is not None:
@@ -152,14 +154,16 @@ class Optimizer:
         self._done = self._counts.item  # of 0: the number of steps done
         self._copies = True  # whether the plan reads other gradients than the caller's: they serve for no further step
 
-    def _new_state(self, param: np.ndarray, group: Group) -> Mapping[str, np.ndarray]:
-        initial = {key: self.initial_state(group, key) for key in RULES[group.rule].states}
+    def _new_state(self, param: np.ndarray, group: Group, rule: str) -> Mapping[str, np.ndarray]:
+        initial = {key: self.initial_state(group, key) for key in RULES[rule].states}
         for key, value in initial.items():
             if value > float(np.finfo(param.dtype).max):
                 raise ValueError(
                     f"{key} of {', '.join(group.names)} cannot start at {value}, which is beyond {param.dtype}"
                 )
-        return MappingProxyType({key: state_like(param, value) for key, value in initial.items()})
+        return MappingProxyType(
+            {key: state_like(param, value, state_shape(key, param.shape)) for key, value in initial.items()}
+        )
 
     # -- what a subclass says --
 
@@ -174,6 +178,16 @@ class Optimizer:
     def rule(cls, h: Mapping[str, Any]) -> str:
         """The name of the rule that the hyperparameters ``h`` ask for."""
         raise NotImplementedError
+
+    @classmethod
+    def rules(cls, h: Mapping[str, Any]) -> tuple[str, ...]:
+        """All rules that tensors of a group with the hyperparameters ``h`` may have."""
+        return (cls.rule(h),)
+
+    @classmethod
+    def rule_of_tensor(cls, h: Mapping[str, Any], shape: tuple[int, ...]) -> str:
+        """The one among `rules` for a tensor of this shape."""
+        return cls.rule(h)
 
     @classmethod
     def scalars(cls, rule: str, h: Mapping[str, Any], t: int) -> tuple[float, ...]:
@@ -355,8 +369,8 @@ class Optimizer:
             raise ValueError(f"step_count is {done}: steps are counted to 2**53")
         of = self._finished
         return [
-            of(g.rule, g.adapts, self._at(g, done, missed), max(done - missed, 0) + 1, grad_scale, limit)
-            for g, missed in self._plan.groups
+            of(rule, adapts, self._at(g, done, missed), max(done - missed, 0) + 1, grad_scale, limit)
+            for g, rule, adapts, missed in self._plan.groups
         ]
 
     @classmethod
@@ -433,15 +447,19 @@ class Optimizer:
         Parameters of one group that have missed another number of steps are apart: their scalars are of another step.
         """
         done = 0 if self._counts is None else int(self._counts[0])
-        of_tensors = [(self._group_of[i], self._left[i].missed_of(done)) for i in given]
+        of_tensors = [(*self._group_and_rule[i], self._left[i].missed_of(done)) for i in given]
         key = given, *of_tensors
         if (plan := self._plans.pop(key, None)) is None:
-            of_plan = list(dict.fromkeys([*((i, 0) for i in range(len(self._groups))), *of_tensors]))
+            all_rules = [(i, rule, 0) for i, group in enumerate(self._groups) for rule in self.rules(group)]
+            of_plan = list(dict.fromkeys([*all_rules, *of_tensors]))
             params, states = ([of[i] for i in given] for of in (self._plain, self._states))
-            rules, groups = [self._groups[i].rule for i, _ in of_plan], [of_plan.index(each) for each in of_tensors]
+            rules, groups = [rule for _, rule, _ in of_plan], [of_plan.index(each) for each in of_tensors]
             plan = self._kind(rules, params, states, groups, self._counts)
             plan.pin([self._params[i] for i in given])
-            plan.tensors, plan.groups = given, [(self._groups[i], missed) for i, missed in of_plan]
+            plan.tensors = given
+            plan.groups = [
+                (self._groups[i], rule, RULES[rule].direction is not None, missed) for i, rule, missed in of_plan
+            ]
         while len(self._plans) >= _KEPT_PLANS:
             del self._plans[next(iter(self._plans))]
         self._plans[key] = plan

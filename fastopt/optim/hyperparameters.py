@@ -7,7 +7,6 @@ from typing import Any
 
 from .._checks import a_number, one_of, positive, whole
 from .._moving import change_all
-from .._specification.rules import RULES
 
 
 def _fraction(name: str, value: Any) -> float:
@@ -28,6 +27,12 @@ def numbers(count: int, low: float = 0.0, below: float = 1.0) -> Callable[[str, 
     return check
 
 
+def _not_positive(name: str, value: Any) -> float:
+    if a_number(name, value) > 0:
+        raise ValueError(f"{name} must be at most 0, not {value}")
+    return float(value)
+
+
 def _iterations(name: str, value: Any) -> int:
     if whole(name, value, 0) >= 100:
         raise ValueError(f"{name} must be less than 100, not {value}")
@@ -44,7 +49,9 @@ yes_or_no = one_of(False, True)
 # Numbers, which may change from step to step, or be given by a schedule (in a pair, each by its own).
 _NUMBERS: dict[str, Callable[[str, Any], Any]] = {
     "alpha": _fraction,
+    "beta2_decay": _not_positive,
     "betas": numbers(2),
+    "d": partial(a_number, low=1.0),
     "dampening": a_number,
     "eps": not_negative,
     "eps_root": not_negative,
@@ -71,6 +78,7 @@ FIXED: dict[str, Callable[[str, Any], Any]] = {
     "denominator": one_of("separate", "sum"),
     "eps_hat": yes_or_no,
     "eps_outside": yes_or_no,
+    "factored": yes_or_no,
     "grad_averaging": yes_or_no,
     "initial_accumulator_value": not_negative,
     "initial_square_avg": not_negative,
@@ -102,7 +110,6 @@ class Group(MutableMapping[str, Any]):
 
     names: tuple[str, ...]
     rule: str
-    adapts: bool  # whether there is a trust ratio
     _values: dict[str, Any]
     _scheduled: tuple[str, ...]
 
@@ -110,8 +117,7 @@ class Group(MutableMapping[str, Any]):
         self._optimizer = optimizer
         self.replace({name: self.checked(name, value) for name, value in hyperparameters.items()})
         optimizer.check(self)
-        rule = optimizer.rule(self)
-        self.__dict__.update(names=tuple(names), rule=rule, adapts=RULES[rule].direction is not None)
+        self.__dict__.update(names=tuple(names), rule=optimizer.rule(self))
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_"):

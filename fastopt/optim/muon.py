@@ -89,13 +89,13 @@ class Muon(Optimizer):
                          use_muon=use_muon, betas=betas, weight_decay_mode=weight_decay_mode,
                          maximize=maximize)  # fmt: skip
 
-    def _new_state(self, param, group):
+    def _new_state(self, param, group, rule):
         if group["use_muon"] and param.ndim != 2:
             raise ValueError(
                 f"Muon is for matrices, and one of {', '.join(group.names)} has shape {param.shape}: give it a group"
                 " with use_muon=False (fastopt.optim.muon_groups makes the groups)"
             )
-        return super()._new_state(param, group)
+        return super()._new_state(param, group, rule)
 
     @classmethod
     def check(cls, h):

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch.autograd.graph import increment_version
 
-from ._kinds import EXACT, Kind, elementwise
+from .._specification.rules import RULES
+from ._kinds import EXACT, Kind
 from ._places import Place
 from ._plans import Tensors
 from ._tensors import refuse, refuse_overlap
@@ -20,10 +21,10 @@ Groups = Sequence[Mapping[str, Any]]
 
 
 class Cohort:
-    """Tensors of one group that have come equally far, and so share their scalars."""
+    """Tensors of one group and rule that have come equally far, and so share their scalars."""
 
     def __init__(self, group: int, place: Place):
-        self.group, self.rule, self.adapts = group, place.rule, not elementwise(place.rule)
+        self.group, self.rule, self.adapts = group, place.rule, RULES[place.rule].direction is not None
         self.reals = [np.float64 if number.dtype == torch.float64 else np.float32 for number in place.numbers]
         self.t = 1 if place.fresh else 2  # where no steps are counted: the number of the next, or any later one
 
@@ -53,16 +54,17 @@ class Binding:
                 if param.grad is None:
                     self._absent.append(param)
                     continue
-                if not place or not place.holds(self._rules[g], param, state.get(param)):
+                rule = kind.ours.rule_of_tensor(self.h[g], param.shape)
+                if not place or not place.holds(rule, param, state.get(param)):
                     name = group["param_names"][i] if "param_names" in group else f"{i} of group {g}"
                     refuse(f"parameter {name}", param)
                     if hasattr(param, "to_local"):
                         kind.refuse_part(name, self.h[g], None)
-                    place = Place(kind, self._rules[g], group, self.h[g], param, state.get(param), name)
+                    place = Place(kind, rule, group, self.h[g], param, state.get(param), name)
                 self._known[id(param)] = place
                 self.places.append(place)
                 values = [number.item() for number in place.numbers]
-                member = cohorts.setdefault((g, place.fresh, *values), len(cohorts))
+                member = cohorts.setdefault((g, rule, place.fresh, *values), len(cohorts))
                 if member == len(self.cohorts):
                     self.cohorts.append(Cohort(g, place))
                     self._before.extend(values)

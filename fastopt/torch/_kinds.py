@@ -117,4 +117,4 @@ def _number(value: Any) -> Any:
 
 def elementwise(rule: str) -> bool:
     """Whether a rule looks at one element at a time, and so may be given a part of a tensor."""
-    return RULES[rule].direction is None and not RULES[rule].of_matrix
+    return RULES[rule].direction is None and not RULES[rule].of_tensor

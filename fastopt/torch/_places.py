@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .._specification.rules import RULES
+from .._specification.rules import RULES, state_shape
 from ._kinds import Kind
 from ._tensors import alike, dense, flat, like, local
 
@@ -21,7 +21,7 @@ class Place:
         self.pending: dict[str, torch.Tensor] = {}  # what begins with the step, or takes another's place
         self.is_shard = hasattr(param, "to_local")
         own = local(param.detach()) if self.is_shard else param
-        fits = own.is_contiguous() if RULES[rule].of_matrix else True
+        fits = own.is_contiguous() if RULES[rule].of_tensor else True
         self.source = None if fits and dense(own) else own.detach()  # is computed elsewhere
         form = torch.preserve_format if fits else torch.contiguous_format
         self.work = own if self.source is None else torch.empty_like(self.source, memory_format=form)
@@ -60,16 +60,21 @@ class Place:
         return number
 
     def _state(self, key: str, h: Options, given: Any) -> torch.Tensor:
+        shape, fill = state_shape(key, self.param.shape), self.kind.ours.initial_state(h, key)
+        like_param = shape == self.param.shape
         if given is None:
-            fill = self.kind.ours.initial_state(h, key)
-            new = torch.full_like(self.param, fill, requires_grad=False, memory_format=torch.preserve_format)
+            if like_param:
+                new = torch.full_like(self.param, fill, requires_grad=False, memory_format=torch.preserve_format)
+            else:
+                new = self.param.new_full(shape, fill, requires_grad=False)
             self.pending[key] = given = new
-        elif given.shape != self.param.shape:
-            raise ValueError(
-                f"{key} of parameter {self.name} has shape {given.shape}, the parameter {self.param.shape}"
-            )
+        elif given.shape != shape:
+            raise ValueError(f"{key} of parameter {self.name} has shape {given.shape}, it should be {shape}")
         own = local(given) if self.is_shard else given
-        if not alike(own, self.work):
+        if not like_param:
+            if not (own.dtype == self.work.dtype and own.is_contiguous() and dense(own)):
+                self.pending[key] = own = own.detach().to(self.work.dtype, copy=True).contiguous()
+        elif not alike(own, self.work):
             if self.is_shard:
                 raise ValueError(f"{key} of parameter {self.name} is laid out otherwise than the parameter, in shards")
             self.pending[key] = own = like(self.work, given)

@@ -9,11 +9,12 @@ import json
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import schedulefree
 import torch
-from record_other_libraries import FALLING, RUN, SHAPES, STEPS, flat, split
+from record_other_libraries import FALLING, RUN, SHAPES, STEPS, flat, jax, optax, split
 from torch.optim import _muon
 
 torch.set_default_dtype(torch.float64)  # in which ASGD keeps its numbers
@@ -56,6 +57,18 @@ CASES = [
     ("torch", "ASGD", {}, 0.1, "ASGD", {}),
     ("torch", "ASGD", {"lambd": 0.3, "alpha": 0.5, "t0": 4, "weight_decay": 0.2, "maximize": True}, 0.1, "ASGD",
      {"lambd": 0.3, "alpha": 0.5, "t0": 4, "weight_decay": 0.2, "maximize": True}),
+    ("torch", "Adafactor", {}, FALLING, "Adafactor", {}),
+    ("torch", "Adafactor", {}, 2.0, "Adafactor", {}),
+    ("torch", "Adafactor",
+     {"beta2_decay": -0.5, "eps": (0.5, 1.5), "d": 1.25, "weight_decay": 0.2, "maximize": True}, FALLING, "Adafactor",
+     {"beta2_decay": -0.5, "eps": (0.5, 1.5), "d": 1.25, "weight_decay": 0.2, "maximize": True}),
+    ("optax in float64", "adafactor", {"min_dim_size_to_factor": 1}, FALLING, "Adafactor", {"eps": (1e-15, 1e-3)}),
+    ("optax in float64", "adafactor", {"factored": False, "weight_decay_rate": 0.02, "decay_rate": 0.5}, FALLING,
+     "Adafactor",
+     {"factored": False, "weight_decay": 0.02, "weight_decay_mode": "independent", "eps": (1e-15, 1e-3),
+      "beta2_decay": -0.5}),
+    ("keras in float64", "Adafactor", {"clip_threshold": 1.25}, FALLING, "Adafactor",
+     {"d": 1.25, "eps": (1e-15, 1e-3)}),
     ("torch in float64", "Muon", {}, FALLING, "Muon", {}),
     ("torch in float64", "Muon", {"nesterov": False, "adjust_lr_fn": "match_rms_adamw", "ns_steps": 3, "momentum": 0.6,
      "ns_coefficients": (2.0, -1.5, 0.5), "eps": 5.0, "weight_decay": 0.3}, FALLING, "Muon",
@@ -100,6 +113,19 @@ def run_torch(name, kwargs, rates, x0, grads):
         yield flat([param.detach() for param in params])
 
 
+def run_optax_in_float64(*case):
+    """optax's Adafactor takes its decay from a float32."""
+    scale = optax.scale_by_factored_rms
+    scale.__defaults__ = *scale.__defaults__[:-1], lambda i, exponent: 1 - (i + jax.numpy.float64(1)) ** -exponent
+    return RUN["optax"](*case)
+
+
+def run_keras_in_float64(*case):
+    """Keras takes means in float32."""
+    with mock.patch("keras.src.ops.mean", lambda x, *a, **k: jax.numpy.mean(jax.numpy.array(x), *a, **k)):
+        yield from RUN["keras"](*case)
+
+
 def run_schedulefree(name, kwargs, rates, x0, grads, evaluating=False):
     params = [torch.tensor(array, requires_grad=True) for array in split(x0)]
     optimizer = getattr(schedulefree, name)(params, foreach=False, **kwargs)
@@ -119,6 +145,8 @@ RUN = {
     **RUN,
     "torch": run_torch,
     "torch in float64": run_torch,
+    "optax in float64": run_optax_in_float64,
+    "keras in float64": run_keras_in_float64,
     "schedulefree": run_schedulefree,
     "schedulefree in evaluation": partial(run_schedulefree, evaluating=True),
 }

@@ -204,7 +204,7 @@ def of_plan(backend, dtype):
     """A step of every rule."""
     results = []
     for name, rule in RULES.items():
-        if rule.of_matrix:
+        if rule.of_tensor:
             continue
         params, states = [small(dtype, N)], [[abs(small(dtype, N)) for _ in rule.states]]
         plan = backend.Plan([name], params, states, [0])

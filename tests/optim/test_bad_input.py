@@ -100,11 +100,26 @@ def test_of_many_parameters_the_overlapping_two_are_named():
 
 # For every optimizer that has the parameter. Also what PyTorch refuses in its own tests.
 BAD_NUMBERS = {
-    "lr": [(-0.1, ValueError), (math.nan, ValueError), (math.inf, ValueError), ("0.1", TypeError), (None, TypeError),
-           (True, TypeError), (np.array([0.1, 0.2]), TypeError), (1j, TypeError)],
-    "betas": [((1.0, 0.0), ValueError), ((0.0, 1.0), ValueError), ((-0.1, 0.5), ValueError), ((0.9,), TypeError),
-              (0.9, TypeError), ((0.9, math.nan), ValueError), (("0.9", 0.9), TypeError),
-              ((0.9, 0.99, 0.9), TypeError)],
+    "lr": [
+        (-0.1, ValueError),
+        (math.nan, ValueError),
+        (math.inf, ValueError),
+        ("0.1", TypeError),
+        (None, TypeError),
+        (True, TypeError),
+        (np.array([0.1, 0.2]), TypeError),
+        (1j, TypeError),
+    ],
+    "betas": [
+        ((1.0, 0.0), ValueError),
+        ((0.0, 1.0), ValueError),
+        ((-0.1, 0.5), ValueError),
+        ((0.9,), TypeError),
+        (0.9, TypeError),
+        ((0.9, math.nan), ValueError),
+        (("0.9", 0.9), TypeError),
+        ((0.9, 0.99, 0.9), TypeError),
+    ],
     "eps": [(-1e-8, ValueError), (math.nan, ValueError), ("x", TypeError)],
     "eps_root": [(-1e-8, ValueError), (math.nan, ValueError)],
     "weight_decay": [(-1, ValueError), (-0.5, ValueError), (math.inf, ValueError), (None, TypeError)],
@@ -123,18 +138,33 @@ BAD_NUMBERS = {
     "warmup_steps": [(-1, ValueError), (1.5, TypeError)],
     "weight_lr_power": [(-1.0, ValueError), (None, TypeError)],
     "rectify": [(1, ValueError), ("yes", ValueError)],
-    "etas": [((0.0, 1.2), ValueError), ((1.0, 1.2), ValueError), ((0.5, 1.0), ValueError), ((1.2, 0.5), ValueError),
-             ((0.5, math.inf), ValueError), (0.5, TypeError)],
+    "etas": [
+        ((0.0, 1.2), ValueError),
+        ((1.0, 1.2), ValueError),
+        ((0.5, 1.0), ValueError),
+        ((1.2, 0.5), ValueError),
+        ((0.5, math.inf), ValueError),
+        (0.5, TypeError),
+    ],
     "step_sizes": [((1.0, 0.5), ValueError), ((-1.0, 0.5), ValueError), ((0.1, math.inf), ValueError), (1, TypeError)],
     "lambd": [(-0.1, ValueError), (math.nan, ValueError), ("x", TypeError)],
     "t0": [(-1, ValueError), (math.inf, ValueError)],
+    "beta2_decay": [(0.1, ValueError), (math.nan, ValueError), ("x", TypeError)],
+    "d": [(0.9, ValueError), (math.inf, ValueError), (None, TypeError)],
+    "factored": [(1, ValueError), (None, ValueError)],
+}
+OF_ADAFACTOR = {
+    "eps": [(1e-3, TypeError), ((1e-30, 1e-3, 1e-3), TypeError), ((1e-30, None), TypeError),
+            ((-1e-3, 1e-3), ValueError), ((1e-30, math.nan), ValueError), ((0.0, 1e-3), ValueError),
+            (("x", 1e-3), TypeError)],
 }  # fmt: skip
 
 
 def cases_of(name):
     """The bad values of the hyperparameters that the optimizer has."""
     group = getattr(fo.optim, name)(np.zeros(2)).groups[0]
-    cases = [(key, value, error) for key in BAD_NUMBERS if key in group for value, error in BAD_NUMBERS[key]]
+    bad = {**BAD_NUMBERS, **(OF_ADAFACTOR if name == "Adafactor" else {})}
+    cases = [(key, value, error) for key in bad if key in group for value, error in bad[key]]
     if name == "Adan":  # which has three betas: a third one makes pairs as good or bad as they are, but three are right
         cases = [
             (key, (*value, 0.5) if key == "betas" and isinstance(value, tuple) and len(value) == 2 else value, error)

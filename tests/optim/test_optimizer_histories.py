@@ -40,9 +40,11 @@ HYPERPARAMETERS = {
     "alpha": fraction,
     "always_adapt": yes_or_no,
     "amsgrad": st.sampled_from([False, True, "corrected"]),
+    "beta2_decay": number(-0.8, 0.0, -2.0),
     "betas": number((0.9, 0.999), (0.0, 0.5), (0.5, 0.0)),
     "bias_correction": st.sampled_from([True, False, "exp_avg", "exp_avg_sq"]),
     "centered": yes_or_no,
+    "d": number(1.0, 3.0),
     "dampening": number(0.0, 0.1, 1.0),
     "denominator": st.sampled_from(["separate", "sum"]),
     "eps": number(1e-8, 1e-3),
@@ -50,6 +52,7 @@ HYPERPARAMETERS = {
     "eps_outside": yes_or_no,
     "eps_root": number(0.0, 1e-6),
     "etas": number((0.5, 1.2), (0.1, 3.0)),
+    "factored": yes_or_no,
     "grad_averaging": yes_or_no,
     "initial_accumulator_value": st.sampled_from([0.0, 0.1]),
     "initial_square_avg": st.sampled_from([0.0, 1.0]),
@@ -77,7 +80,9 @@ HYPERPARAMETERS = {
 
 # What means something else in one optimizer than in the others.
 OF_ONE = {
+    "Adafactor": {"eps": number((None, 1e-3), (1e-3, 0.0), (1e-30, 1.0))},
     "Adan": {
+        "beta2_decay": number(-0.8, 0.0, -2.0),
         "betas": number((0.98, 0.92, 0.99), (0.0, 0.5, 0.9), (0.5, 0.0, 0.0)),
         "weight_decay_mode": st.sampled_from(["l2", "decoupled", "independent", "proximal"]),
     },

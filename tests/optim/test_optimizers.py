@@ -27,7 +27,9 @@ def test_every_optimizer_and_rule_is_covered():
     assert {name: sum(c.values[0] == name for c in RECORDED) for name in OPTIMIZERS} == COVERED
     cases = [c.values[:2] for c in RECORDED] + [(name, h) for name, _, h in PLAIN]
     assert {name for name, _ in cases} == set(OPTIMIZERS)
-    assert {make(name, np.ones(2), **h).groups[0].rule for name, h in cases} == set(RULES) - {"muon"}
+    made = (make(name, np.ones(2), **h) for name, h in cases)
+    found = {rule for opt in made for rule in opt.rules(opt.groups[0])}
+    assert found == set(RULES) - {"muon"}
 
 
 # float32: the rounding of 15 steps; the parameters are about 1
@@ -193,11 +195,17 @@ def drive(options, clipping, lr, params, grads):
     return params, grads
 
 
+def decays_first(options):
+    return options.get("weight_decay", 0) and options.get("weight_decay_mode") in ("decoupled", "independent")
+
+
 @pytest.mark.parametrize("driver", DRIVER)
 @FORMULAS
 def test_plain_formula(name, update, h, driver):
     options, clipping = DRIVER[driver]
     if options.get("weight_decay_mode") == "direction" and name not in WITH_DIRECTION:
+        return
+    if decays_first(options) and name in recent_formulas.MEASURED_BEFORE_DECAY:
         return
     h = {**h, **options}
     params = tensors(GOLDEN["x0"])
@@ -218,6 +226,8 @@ def test_the_driver_treats_all_optimizers_alike(name, driver):
     """Scaling, clipping and decay done here, beforehand, and the same done by the step."""
     options, clipping = DRIVER[driver]
     if options.get("weight_decay_mode") == "direction":
+        return
+    if decays_first(options) and name in recent_formulas.MEASURED_BEFORE_DECAY:
         return
     by_step, by_hand = tensors(GOLDEN["x0"]), tensors(GOLDEN["x0"])
     one, other = make(name, by_step, lr=0.1, **options), make(name, by_hand, lr=0.1, weight_decay=0.0)

@@ -11,8 +11,12 @@ SHAPES = [(), (7,), (5, 3), (2, 3, 4), (1, 1), (0, 3)]
 
 
 def parameters(dtype=torch.float64, shapes=SHAPES, seed=0, name=""):
-    """Parameters, one of them transposed and one with gaps; matrices, where the optimizer called so takes no others."""
+    """Parameters, one of them transposed and one with gaps; of the shapes that PyTorch's optimizer called so takes.
+
+    Muon is for matrices; Adafactor divides by the number of elements.
+    """
     shapes = [shape for shape in shapes if len(shape) == 2 or name != "Muon"]
+    shapes = [shape for shape in shapes if 0 not in shape or name != "Adafactor"]
     generator = torch.Generator().manual_seed(seed)
     tensors = [torch.randn(shape, dtype=dtype, generator=generator) for shape in shapes]
     tensors += [

@@ -73,6 +73,21 @@ def asgd(p, g, s, t, lr, lambd=1e-4, alpha=0.75, t0=1e6):
     return p
 
 
+def adafactor(p, g, s, t, lr, beta2_decay=-0.8, eps=(None, 1e-3), d=1.0, factored=True):
+    def rms(x):
+        return math.sqrt(np.mean(np.square(x)))
+
+    beta, eps1 = 1 - t**beta2_decay, eps[0] or np.finfo(np.float64).eps
+    if factored and p.ndim > 1:
+        r = s["row_var"] = beta * s.get("row_var", 0) + (1 - beta) * np.mean(g**2, axis=-1, keepdims=True)
+        c = s["col_var"] = beta * s.get("col_var", 0) + (1 - beta) * np.mean(g**2, axis=-2, keepdims=True)
+        v = r * c / np.maximum(np.mean(r, axis=-2, keepdims=True), eps1)
+    else:
+        v = s["variance"] = beta * s.get("variance", 0) + (1 - beta) * g**2
+    u = g / np.maximum(np.sqrt(v), eps1)
+    return p - min(lr, 1 / math.sqrt(t)) * max(eps[1], rms(p)) / max(1, rms(u) / d) * u
+
+
 def schedule_free(p, s, t, lr, momentum, direction, warmup_steps, r, weight_lr_power):
     """y after a step, of the three sequences of the paper."""
     z = s.get("z", p)
@@ -105,6 +120,7 @@ FORMULAS = {
     "Lion": lion,
     "Rprop": rprop,
     "ASGD": asgd,
+    "Adafactor": adafactor,
     "SGDScheduleFree": sgd_schedule_free,
     "AdamWScheduleFree": adamw_schedule_free,
 }
@@ -127,11 +143,15 @@ OPTIONS = [
     ("Rprop", {"etas": (0.2, 2.0), "step_sizes": (0.05, 0.3)}),
     ("ASGD", {}),
     ("ASGD", {"lambd": 0.3, "alpha": 0.5, "t0": 4.0}),
+    ("Adafactor", {}),
+    ("Adafactor", {"beta2_decay": -0.5, "eps": (0.5, 1.5), "d": 1.25}),
+    ("Adafactor", {"factored": False}),
     ("SGDScheduleFree", {}),
     ("SGDScheduleFree", {"momentum": 0.6, "warmup_steps": 4, "r": 1.0, "weight_lr_power": 1.0}),
     ("AdamWScheduleFree", {}),
     ("AdamWScheduleFree", {"betas": (0.6, 0.9), "eps": 0.1, "warmup_steps": 4, "r": 1.0, "weight_lr_power": 1.0}),
 ]
+MEASURED_BEFORE_DECAY = {"Adafactor"}  # what a formula that sees the parameter after decay cannot say
 OWN_MODE = {"Adan": "proximal", "SGDScheduleFree": "direction", "AdamWScheduleFree": "direction"}
 
 

@@ -110,7 +110,7 @@ def cases():
     found = []
     for dtype in ("float32", "float64"):
         shapes = SHAPES["n",][""]
-        elementwise = (name for name, rule in RULES.items() if not rule.of_matrix)
+        elementwise = (name for name, rule in RULES.items() if not rule.of_tensor)
         found += [Case(f"{rule} step", "update", shapes, dtype, rule) for rule in elementwise]
         found.append(Case("grad_square_sums", "grad_square_sums", shapes, dtype, "sgd"))
         for function, parameters in header().items():

@@ -1,5 +1,6 @@
-/* matrices.c: one step of the rules that look at a tensor as a matrix, one tensor after the other. */
-#include "drivers/matrices.h"
+/* muon.c: one step of Muon. */
+#include "drivers/tensor_rules.h"
+#include "drivers/functions.h"
 #include <math.h>
 #include <string.h>
 
@@ -8,8 +9,6 @@ typedef struct {
     double grad_scale, clip_value, l2, keep;
     double momentum, grad_weight, from_grad, from_buffer, a, b, c, eps, steps, original, matched, lr;
 } muon;
-
-enum { LINE = 64, SERIAL_BELOW = 32768 };
 
 /* A pass over the elements of a tensor, in blocks, beside each other where there is enough to do. */
 typedef struct {
@@ -24,17 +23,12 @@ typedef struct {
 
 static void each_block(pass *p, void (*body)(void *context, size_t i))
 {
-    const size_t blocks = (p->size + BLOCK - 1) / BLOCK;
-    if (p->size < SERIAL_BELOW)
-        for (size_t i = 0; i < blocks; i++)
-            body(p, i);
-    else
-        fastopt_for_each(blocks, body, p);
+    for_blocks(p->size, blocks_of(p->size, BLOCK), body, p);
 }
 
 static size_t end_of(const pass *p, size_t begin)
 {
-    return begin + BLOCK < p->size ? begin + BLOCK : p->size;
+    return smaller(begin + BLOCK, p->size);
 }
 
 static void direction_block(void *context, size_t i)
@@ -73,35 +67,25 @@ static void combine(const pass *of, char *out, double alpha, const char *x, doub
     each_block(&p, combine_block);
 }
 
-static size_t whole_lines(size_t bytes)
-{
-    return (bytes + LINE - 1) / LINE * LINE;
-}
-
 static size_t smaller_side(const fastopt_tensor *tensor)
 {
-    const size_t columns = tensor->size / tensor->rows;
-    return tensor->rows < columns ? tensor->rows : columns;
+    return smaller(tensor->rows, tensor->columns);
 }
 
-size_t fastopt_matrix_scratch(const fastopt_tensor *tensor)
+static size_t scratch(const fastopt_tensor *tensor)
 {
-    const size_t item = tensor->dtype == FASTOPT_FLOAT32 ? sizeof(float) : sizeof(double);
-    if (!tensor->size)
-        return 0;
-    const size_t side = smaller_side(tensor);
-    return LINE + 2 * whole_lines(tensor->size * item) + 2 * whole_lines(side * side * item);
+    const size_t item = item_size(tensor->dtype), side = smaller_side(tensor);
+    return 2 * whole_lines(tensor->size * item) + 2 * whole_lines(side * side * item);
 }
 
 /* Muon: the momentum, x, made orthogonal by Newton and Schulz's iteration, x = a x + (b g + c g g) x with g = x x',
  * which is symmetric to the bit, as products and sums of one element are those of its mirror image. Of more rows than
  * columns, g = x' x stands on the right. */
-void fastopt_muon_step(const fastopt_plan *plan, const fastopt_tensor *tensor, const kernel_table *kernels)
+static int step(const fastopt_plan *plan, const fastopt_tensor *tensor, const kernel_table *kernels)
 {
-    const size_t size = tensor->size, rows = tensor->rows, columns = size / rows, side = smaller_side(tensor);
-    pass p = {.plan = plan, .tensor = tensor, .kernels = kernels, .size = size};
-    p.item = tensor->dtype == FASTOPT_FLOAT32 ? sizeof(float) : sizeof(double);
-    char *x = (char *)plan->scratch + (size_t)(-(uintptr_t)plan->scratch % LINE), *y = x + whole_lines(size * p.item);
+    const size_t size = tensor->size, rows = tensor->rows, columns = tensor->columns, side = smaller_side(tensor);
+    pass p = {.plan = plan, .tensor = tensor, .kernels = kernels, .size = size, .item = item_size(tensor->dtype)};
+    char *x = scratch_of(plan), *y = x + whole_lines(size * p.item);
     char *gram = y + whole_lines(size * p.item), *square = gram + whole_lines(side * side * p.item);
     const int dtype = tensor->dtype;
     const ptrdiff_t along = (ptrdiff_t)columns, across = (ptrdiff_t)side;
@@ -111,7 +95,7 @@ void fastopt_muon_step(const fastopt_plan *plan, const fastopt_tensor *tensor, c
     p.out = x;
     each_block(&p, direction_block);
     double sum = 0;
-    for (size_t i = 0; i < (size + BLOCK - 1) / BLOCK; i++)
+    for (size_t i = 0; i < blocks_of(size, BLOCK); i++)
         sum += plan->block_sums[tensor->first_block + i];
     const double norm = sqrt(sum);
     p.alpha = norm > h.eps ? norm : h.eps;
@@ -134,4 +118,7 @@ void fastopt_muon_step(const fastopt_plan *plan, const fastopt_tensor *tensor, c
     const double tall = (double)rows / (double)columns, longer = (double)(rows > columns ? rows : columns);
     const double ratio = h.original * sqrt(tall > 1 ? tall : 1) + h.matched * sqrt(longer);
     combine(&p, tensor->param, h.keep, tensor->param, -(h.lr * ratio), x, size);
+    return 0; /* x is of moderate size, whatever the gradient was */
 }
+
+const tensor_rule fastopt_muon = {scratch, step};
