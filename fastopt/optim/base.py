@@ -123,10 +123,7 @@ class Optimizer:
         rules = [self.rule_of_tensor(groups[i], param.shape) for param, i in zip(self._plain, group_of, strict=True)]
         each = zip(self._names, self._params, self._plain, group_of, rules, strict=True)
         self._state: Mapping[str, Mapping[str, np.ndarray]] = MappingProxyType(
-            {
-                name: kept.get(id(own)) or self._new_state(param, groups[i], rule)
-                for name, own, param, i, rule in each
-            }
+            {name: kept.get(id(own)) or self._new_state(param, groups[i], rule) for name, own, param, i, rule in each}
         )
         states = [tuple(self._state[name].values()) for name in self._names]
         spans += (

@@ -123,7 +123,7 @@ on_nonfinite = st.sampled_from([{"on_nonfinite": "raise"}, {"on_nonfinite": "ski
 step_options = st.builds(
     lambda *options: {k: v for o in options for k, v in o.items()}, clipping, scaling, on_nonfinite
 )
-what_is_wrong = st.sampled_from(["shape", "dtype", "missing", "none", "too many", "option", "two options"])
+what_is_wrong = st.sampled_from(["shape", "dtype", "missing", "too many", "option", "two options"])
 
 
 class Histories(RuleBasedStateMachine):
@@ -228,8 +228,6 @@ class Histories(RuleBasedStateMachine):
             grads[n] = grads[n].astype(np.float16)
         elif what == "missing":
             del grads[n]
-        elif what == "none":
-            grads[n] = None
         elif what == "too many":
             grads["unknown"] = np.zeros(3)
         elif what == "option":
