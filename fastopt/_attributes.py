@@ -40,9 +40,9 @@ class UnknownAttribute(AttributeError):
 
 
 class _Changes:
-    """``last`` is another object after every change of an attribute that takes effect."""
+    """``last`` is another object after every change of an attribute that takes effect, ``frozen`` after a freezing."""
 
-    last = object()
+    last = frozen = object()
 
 
 changes = _Changes()

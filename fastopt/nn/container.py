@@ -214,6 +214,10 @@ class Container(Layer):
                     raise ValueError(f"'{prefix}{key}' is a parameter and a buffer")
         return found
 
+    def frozen_parameters(self) -> set[str]:
+        frozen = ((prefix, leaf) for prefix, leaf in self.leaves() if getattr(leaf, "_frozen", False))
+        return {f"{prefix}{key}" for prefix, leaf in frozen for key in arrays_of(leaf, "params")}
+
     def check_values(self, given: Mapping[str, np.ndarray], prefix: str = "") -> None:
         for name, leaf in self.leaves(prefix):
             if isinstance(leaf, Layer):

@@ -11,7 +11,7 @@ import numpy as np
 from .._checks import positive, whole
 from .._conversion import as_real_array
 from .container import Container, checked_layer
-from .layer import arrays_of, bind
+from .layer import Layer, arrays_of, bind
 from .passes import Context, aligned, run
 
 
@@ -120,10 +120,10 @@ def check_gradients(
 
     Notes
     -----
-    The layer is checked in the mode it is in. In training, batch norm's mean and variance depend on ``x``, and this is
-    part of what is checked; running statistics are put back before every forward pass. So is the state of a dropout
-    layer, which therefore draws the same mask each time. A random layer of one's own can be checked if what its random
-    numbers follow from is an array in its dict ``buffers``.
+    The layer is checked in the mode it is in; what is frozen has no gradients to check. In training, batch norm's mean
+    and variance depend on ``x``, and this is part of what is checked; running statistics are put back before every
+    forward pass. So is the state of a dropout layer, which therefore draws the same mask each time. A random layer of
+    one's own can be checked if what its random numbers follow from is an array in its dict ``buffers``.
 
     Gradients are filled with NaN before the way back: one that is not written, or only added to, is noticed. So is a
     layer that has its parameters elsewhere than in the arrays of ``params``, which a `Sequential` would move.
@@ -193,7 +193,8 @@ def check_gradients(
     gradients = {name: grad.copy() for name, grad in grads.items()}
 
     worst_of: dict[str, Comparison] = {}
-    arrays = [(name, params[name], gradients[name]) for name in params]
+    frozen: set[str] = layer.frozen_parameters() if isinstance(layer, Layer) else set()
+    arrays = [(name, params[name], gradients[name]) for name in params if name not in frozen]
     arrays.append(("x" if "x" not in params else "x (the input)", x, dx))
     for name, array, gradient in arrays:
         if array.size == 0:

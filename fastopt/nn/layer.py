@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from .. import _backends
-from .._attributes import Attributes
+from .._attributes import Attributes, changes
 from .._checks import flag, not_masked, one_dimensional, whole
 from .._conversion import as_real_array, converted, way_to_array
-from .._moving import copy_all
+from .._moving import change_all, copy_all
 from ..functional import sigmoid, softmax
 from ..functional.products import get_matmul
 from .custom import bind_custom
@@ -33,6 +33,7 @@ class Layer(Attributes):
     """
 
     training = True
+    _frozen = False
     params: dict[str, np.ndarray]
     grads: dict[str, np.ndarray]
     buffers: dict[str, np.ndarray]
@@ -80,7 +81,7 @@ class Layer(Attributes):
         self.check_arrays()
         kept = kept_by(self._own)
         passes, training = kept.passes, kept.training
-        key = (x.shape, x.dtype, _backends.active, get_matmul())
+        key = (x.shape, x.dtype, _backends.active, get_matmul(), changes.frozen)
         with self._lock:
             found = passes.pop(key, None)
             if found is kept.last:
@@ -295,9 +296,17 @@ class Layer(Attributes):
         """The parameters by name: always the same dict of the same arrays, for an optimizer to update in place."""
         return self.params
 
-    def gradients(self) -> dict[str, np.ndarray]:
-        """The gradients by their parameters' names: always the same dict of arrays, which `backward` writes."""
-        return self.grads
+    def gradients(self) -> dict[str, Any]:
+        """The gradients by their parameters' names: always the same dict of arrays, which `backward` writes.
+
+        While layers are frozen, another one, in which those of their parameters are None.
+        """
+        frozen = self.frozen_parameters()
+        return {name: None if name in frozen else grad for name, grad in self.grads.items()} if frozen else self.grads
+
+    def frozen_parameters(self) -> set[str]:
+        """The names of the parameters that are not to be trained."""
+        return set(self.params) if self._frozen else set()
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """A copy of every parameter and every buffer (running statistics and the like), by name."""
@@ -413,6 +422,52 @@ class Layer(Attributes):
             part.training = mode
         return self
 
+    def freeze(self) -> "Layer":
+        """Keep this layer, and all within it, as it is, whoever trains the model; returns the layer.
+
+        Its parameters have no gradients (`gradients` has None for them) and are not updated, and it runs in evaluation
+        mode: the running statistics of batch norm stay as they are, and dropout drops nothing. Gradients go through it
+        to the layers before. Freezing is not in a state dict.
+
+        Raises
+        ------
+        TypeError
+            If a layer of one's own cannot have attributes.
+
+        Examples
+        --------
+        >>> import numpy as np, fastopt as fo
+        >>> model = fo.nn.Sequential(fo.nn.Linear(2, 3), fo.nn.BatchNorm(3), fo.nn.Linear(3, 1), rng=0)
+        >>> opt, before = fo.optim.Adam(model.parameters()), model[0].weight.copy()
+        >>> for layer in model[0], model[1]:
+        ...     _ = layer.freeze()
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.standard_normal((50, 2))
+        >>> _ = fo.fit(model, X, X[:, 0] > 0, optimizer=opt, epochs=2, rng=0)
+        >>> bool((model[0].weight == before).all()), model[1].num_batches_tracked
+        (True, array(0))
+        """
+        return self._set_frozen(True)
+
+    def unfreeze(self) -> "Layer":
+        """Let this layer, and all within it, be trained again; returns the layer."""
+        return self._set_frozen(False)
+
+    def _set_frozen(self, frozen: bool) -> "Layer":
+        parts = list(self.parts())
+        for part in parts:
+            if not hasattr(part, "__dict__"):
+                raise TypeError(f"{part!r} cannot be frozen: it can have no attributes of its own")
+        now = object()
+        of_all = [(vars(changes), "last", now), (vars(changes), "frozen", now)]
+        change_all([*((vars(part), "_frozen", frozen) for part in parts), *of_all])
+        return self
+
+    @property
+    def frozen(self) -> bool:
+        """Whether this layer, and all within it, is kept as it is."""
+        return all(getattr(part, "_frozen", False) for part in self.parts())
+
     def eval(self) -> "Layer":
         """Set evaluation mode, in this layer and all within it; returns the layer."""
         return self.train(False)
@@ -430,6 +485,13 @@ def make_writeable(layer: Any) -> None:
 def arrays_of(layer: Any, kind: str) -> dict[str, np.ndarray]:
     """The dict ``params``, ``grads`` or ``buffers`` of a layer; a user's own may be without."""
     return getattr(layer, kind, None) or {}
+
+
+def learns(layer: Any) -> bool:
+    """Whether there are parameters in it that are to be trained."""
+    if isinstance(layer, Layer):
+        return len(layer.frozen_parameters()) < len(layer.params)
+    return bool(arrays_of(layer, "params")) and not getattr(layer, "_frozen", False)
 
 
 def bind(layer: Any, x: np.ndarray, context: Context) -> Bound:

@@ -107,11 +107,12 @@ class Linear(Layer):
 
         def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
             calls: Calls = []
-            dweight, *dbiases = (self.array("grads", name, shape, dtype) for name, shape in shapes.items())
             if then:
                 calls.append(backend.bind(f"{then}_backward", (dy, y, dy)))
-            calls += bind_matmul(dy.T, x, dweight)
-            calls += [backend.bind("column_sums", (dy, dbias)) for dbias in dbiases]
+            if not self._frozen:
+                dweight, *dbiases = (self.array("grads", name, shape, dtype) for name, shape in shapes.items())
+                calls += bind_matmul(dy.T, x, dweight)
+                calls += [backend.bind("column_sums", (dy, dbias)) for dbias in dbiases]
             if dx is not None:
                 calls += bind_matmul(dy, weight, dx)
             return calls

@@ -171,7 +171,7 @@ class BatchNorm(Layer):
 
         def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
             dx = dy if dx is None else dx
-            grads = [self.array("grads", name, shape, x.dtype) for name in names]
+            grads = [] if self._frozen else [self.array("grads", name, shape, x.dtype) for name in names]
             dweight, dbias = grads or [np.empty(shape, x.dtype) for _ in range(2)]
             of_y = dy.reshape(layout), shaped[0], shaped[1] if gradient_needs_result(then) else None
             others = weight, bias, statistics, dx.reshape(layout), dweight, dbias, scratch, trained

@@ -42,7 +42,9 @@ class Context:
         self.custom = False  # whether there are custom layers, which may raise
 
     def trains(self, layer: Any) -> bool:
-        """Whether ``layer`` runs in training mode."""
+        """Whether ``layer`` runs in training mode: one that is frozen never does."""
+        if getattr(layer, "_frozen", False):
+            return False
         return getattr(layer, "training", True) if self.training is None else self.training
 
     def array(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:

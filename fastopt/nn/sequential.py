@@ -8,7 +8,7 @@ import numpy as np
 from .._attributes import Check
 from .activations import ReLU, Sigmoid, Tanh
 from .container import Container, checked_layer
-from .layer import arrays_of, bind
+from .layer import bind, learns
 from .linear import Linear
 from .normalization import BatchNorm
 from .passes import Bound, Calls, Context, DoesNotFit
@@ -79,7 +79,7 @@ class Sequential(Container):
         return ((str(i), layer) for i, layer in enumerate(self.layers))
 
     def bind(self, x: np.ndarray, context: Context) -> Bound:
-        bounds: list[tuple[Bound, bool]] = []  # each with whether it has parameters
+        bounds: list[tuple[Bound, Any]] = []
         forward: Calls = []
         prepare: list[Callable[[], None]] = []
         first, i = x, 0
@@ -94,7 +94,7 @@ class Sequential(Container):
                 raise DoesNotFit(
                     f"{error} by the layer before: it is layer {i}, after {self.layers[i - 1]!r}"
                 ) from None
-            bounds.append((bound, bool(arrays_of(layer, "params"))))
+            bounds.append((bound, layer))
             forward += bound.forward
             prepare += bound.prepare
             x = bound.y
@@ -102,8 +102,8 @@ class Sequential(Container):
 
         def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
             wanted = [dx is not None]  # whether the gradient of each layer's input is
-            for _, trained in bounds:
-                wanted.append(wanted[-1] or trained)
+            for _, layer in bounds:
+                wanted.append(wanted[-1] or learns(layer))
             calls: Calls = []
             inputs = [first] + [bound.y for bound, _ in bounds]
             for k in reversed(range(len(bounds))):

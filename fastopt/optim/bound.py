@@ -33,8 +33,15 @@ class BoundStep:
         """Refuse arrays that were replaced, or changed in place."""
         self._optimizer._check_arrays(self._grads)
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the optimizer has not, in between, done a step of other parameters."""
+        return self._optimizer._plan is self._plan
+
     def prepare(self, grad_scale: float = 1.0) -> None:
         """Finish the scalars of the next step."""
+        if self._optimizer._plan is not self._plan:
+            raise RuntimeError("the optimizer was given other parameters, or gradients of others, in between")
         self._scale = grad_scale
         self._scalars = self._optimizer._scalars(self._done(0), grad_scale, math.inf)
         self._plan.prepare(self._scalars)

@@ -14,7 +14,7 @@ from .._checks import a_number, positive
 from .._specification.order import in_order
 from .tensors import check_array, check_disjoint, check_writeable, named_arrays, plain, span
 
-Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
+Arrays = np.ndarray | Sequence[np.ndarray | None] | Mapping[str, np.ndarray | None]
 
 
 @isolated
@@ -26,7 +26,7 @@ def global_norm(arrays: Arrays) -> float:
     Parameters
     ----------
     arrays : array, or list or dict of arrays
-        float32 or float64, of any shapes.
+        float32 or float64, of any shapes; None stands for nothing.
 
     Raises
     ------
@@ -39,7 +39,8 @@ def global_norm(arrays: Arrays) -> float:
     >>> fo.global_norm({"w": np.array([3.0, 0.0]), "b": np.array([4.0])})
     5.0
     """
-    return math.sqrt(in_order(_square_sums(named_arrays(arrays, "arrays"))))
+    named = named_arrays(arrays, "arrays")
+    return math.sqrt(in_order(_square_sums((name, array) for name, array in named if array is not None)))
 
 
 @isolated
@@ -52,7 +53,7 @@ def clip_grad_norm(grads: Arrays, max_norm: float, *, eps: float = 0.0) -> float
     Parameters
     ----------
     grads : array, or list or dict of arrays
-        float32 or float64, C-contiguous, writeable.
+        float32 or float64, C-contiguous, writeable; None, the gradient of what is frozen, is left out.
     max_norm : float
     eps : float
         1e-6 in PyTorch.
@@ -83,7 +84,7 @@ def clip_grad_norm(grads: Arrays, max_norm: float, *, eps: float = 0.0) -> float
     PyTorch: ``torch.nn.utils.clip_grad_norm_``, with ``eps=1e-6``.
     """
     max_norm, eps = positive("max_norm", max_norm), a_number("eps", eps, 0)
-    named = list(named_arrays(grads, "grads"))
+    named = [(name, grad) for name, grad in named_arrays(grads, "grads") if grad is not None]
     for name, grad in named:
         check_array("gradient", name, grad)
         check_writeable("gradient", name, grad)

@@ -16,6 +16,7 @@ def warn_of_modes(model: Layer) -> None:
     if not isinstance(model, Container):
         return
     leaves = [(prefix[:-1], leaf) for prefix, leaf in model.leaves()]
+    leaves = [(name, leaf) for name, leaf in leaves if not getattr(leaf, "_frozen", False)]
     evaluating = [f"{name} ({type(leaf).__name__})" for name, leaf in leaves if not getattr(leaf, "training", True)]
     if evaluating and (model.training or len(evaluating) < len(leaves)):
         warn(

@@ -40,7 +40,7 @@ class Checkpoints:
         self.generator, self.callbacks, self.rows = generator, callbacks, rows
         self.metrics = metrics  # all that are recorded of every epoch, validation's included
         # what the run was asked for, in short, so that one that goes on with something else can be told so
-        self.description = {**description, "optimizer": hyperparameters_of(optimizer)}
+        self.description = {**description, "frozen": _frozen(model), "optimizer": hyperparameters_of(optimizer)}
 
     def save(self, path: str | os.PathLike[str], run: Run) -> None:
         """Write the state at the end of an epoch, atomically."""
@@ -50,7 +50,7 @@ class Checkpoints:
                 "kind": _KIND,
                 "epoch": run.epoch,
                 "rows": self.rows,
-                "run": self.description,
+                "run": {**self.description, "frozen": _frozen(self.model)},
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "average": None if self.average is None else self.average.state_dict(),
@@ -198,6 +198,10 @@ def _check_numbers(generator: Any, state: Any) -> None:
     trial.state = state
     if not _alike(trial.state, state, values=True):
         raise ValueError(f"its state of the random numbers is none of {own['bit_generator']}")
+
+
+def _frozen(model: Layer) -> str:
+    return ", ".join(sorted(model.frozen_parameters())) or "nothing"
 
 
 def _alike(one: Any, other: Any, values: bool = False) -> bool:

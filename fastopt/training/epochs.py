@@ -28,6 +28,8 @@ class Epochs:
     ----------
     generator : numpy.random.Generator or None
         What shuffles the rows; None if they are not to be.
+    bind_again : function, or None
+        What gives the parts anew, after other layers have been frozen.
     save : function of the run, or None
         What is to be called after every ``save_every`` epochs, and after the last.
     """
@@ -48,6 +50,7 @@ class Epochs:
         self.generator: Any = None
         self.save: Callable[[Run], None] | None = None
         self.save_every = 1
+        self.bind_again: Callable[[], list[Part]] | None = None
         self._team: Team | None = None  # the other processes, if there are any
         self._around = Surroundings()
         self._bar: Any = None
@@ -151,6 +154,8 @@ class Epochs:
         session, run, norms = self.session, self.run, self.norms
         optimizer = session.optimizer
         started, lr, skipped = time.perf_counter(), optimizer.lr, optimizer.skipped_steps
+        if session.is_stale() and self.bind_again is not None:
+            self.parts = self.bind_again()
         session.begin_epoch(self.generator)
         total = self._steps()
         if total is None:
@@ -201,6 +206,10 @@ class Epochs:
                     if watchers.watches_batches:
                         run.batch_loss = session.mean_loss(value, begin, part.rows)
                         watchers.call("batch", run)
+                        if session.is_stale():
+                            raise RuntimeError(
+                                "layers were frozen or unfrozen within an epoch: do it where one ends, or at the start"
+                            )
                         self._meet("after a step")
                     if bar is not None:
                         bar.update()

@@ -22,7 +22,7 @@ from .epochs import Epochs
 from .history import History
 from .session import Session
 from .shards import Company
-from .steps import Record, Undo
+from .steps import Part, Record, Undo
 from .surroundings import quietly
 from .updates import clipping_of
 
@@ -230,14 +230,21 @@ def fit(
         norms: list[float] | None = [] if clipping["clip_norm"] or clipping["clip_norm_per_tensor"] else None
         undo = Undo(model, optimizer, average)
         if_not = "raise" if on_nonfinite == "stop" else on_nonfinite
-        update = session.update(if_not, clipping, watchers.watches_batches)
-        parts = session.parts(update, undo, _recorder(optimizer, average, norms, undo))
+
+        def parts() -> list[Part]:
+            update = session.update(if_not, clipping, watchers.watches_batches)
+            return session.parts(update, undo, _recorder(optimizer, average, norms, undo))
+
+        def bind_again() -> list[Part]:
+            session.bind_again()
+            return parts()
+
         watchers.check_monitors(session.recorded() + ["grad_norm"] * (norms is not None), optimizer)
         warn_of_modes(model)
         warn_of_outputs(model, session.criterion)
         run = Run(model, optimizer, History(), epochs)
-        left = Epochs(session, parts, undo, average, watchers, run, norms, on_nonfinite)
-        left.generator = generator if shuffle else None
+        left = Epochs(session, parts(), undo, average, watchers, run, norms, on_nonfinite)
+        left.generator, left.bind_again = generator if shuffle else None, bind_again
         if checkpoint is not None or resume_from is not None or team is not None:
             asked: dict[str, Any] = {"drop_last": drop_last, "rng": numbers}
             asked |= {"shuffle": shuffle, "accumulate": accumulate, "on_nonfinite": on_nonfinite}
@@ -255,6 +262,7 @@ def fit(
                 left.save, left.save_every = partial(checkpoints.save, checkpoint), checkpoint_every
             if resume_from is not None:
                 checkpoints.load(resume_from, run)
+                left.parts = bind_again()  # parameters may have missed steps
         warn_of_schedules(optimizer, left.steps)
         return left
 

@@ -1,15 +1,18 @@
 """What a training run works with: checked, and bound to one another."""
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from .._attributes import changes
 from .._checks import whole
 from .._conversion import as_real_array
 from ..losses import Loss
 from ..losses.standard import as_loss
 from ..nn.layer import Layer
+from ..nn.passes import Pass
 from ..optim.bound import BoundStep
 from .data import (
     Batches,
@@ -55,14 +58,9 @@ class Session:
         model.check_arrays()
         self.model, self.optimizer, self._accumulate = model, optimizer, accumulate
         self.metrics = Metrics(metrics)
-        self._grads = gradients_for(optimizer, model)
+        self._company = company
         self._bound: BoundStep | None = None
-        # what the optimizer's step is given
-        self.stepped = self._grads if accumulate == 1 else {name: np.zeros_like(g) for name, g in self._grads.items()}
-        self._shards = None
-        if company is not None:
-            self._shards = Shards(model, self._grads, company)
-            self.stepped = self._shards.stepped
+        self._bind_gradients()
         batch_size = None if batch_size is None else whole("batch_size", batch_size, 1)
         criterion = as_loss(loss).with_class_weight(class_weight)
         dtype = model.dtype or np.dtype(np.float32)
@@ -75,10 +73,8 @@ class Session:
         sizes: list[int] | None = None
         if company is not None:
             sizes = sizes_of_batches(len(X) - count, batch_size, drop_last)
-            self._passes = bound_to_parts(model, X, sizes, dtype, company)
-            passes = [bound for of_shard in self._passes for bound in of_shard.values()]
-        else:
-            passes = bound_to_batches(model, X, len(X) - count, batch_size, dtype, drop_last)
+        self._bind_passes = partial(self._passes_for, X, sizes, len(X) - count, batch_size, dtype, drop_last)
+        passes = self._bind_passes()
         output_shape = passes[0].y.shape[1:]
         y = targets(criterion, "y", y, (len(X), *output_shape), dtype)
         rows, self._held_out = np.arange(len(X)), np.arange(0)
@@ -108,6 +104,42 @@ class Session:
         self.sum_of_weights = criterion.sum_of_weights(batches.outputs, batches.targets)
         # few enough rows that the products of small networks stay in one thread, enough for those of large ones
         self._predicted_at_once = max(64, min(batches.size, 1024))
+
+    def _passes_for(
+        self, X: np.ndarray, sizes: list[int] | None, rows: int, batch_size: int | None, dtype: Any, drop_last: bool
+    ) -> list[Pass]:
+        if self._company is None or sizes is None:
+            return bound_to_batches(self.model, X, rows, batch_size, dtype, drop_last)
+        self._passes = bound_to_parts(self.model, X, sizes, dtype, self._company)
+        return [bound for of_shard in self._passes for bound in of_shard.values()]
+
+    def _bind_gradients(self) -> None:
+        """Those of what is not frozen now, and what the optimizer's step is given."""
+        self._frozen, self._frozen_at = self.model.frozen_parameters(), changes.frozen
+        self._grads = gradients_for(self.optimizer, self.model)
+        self.stepped, self._shards = self._grads, None
+        if self._accumulate > 1:
+            self.stepped = {name: None if g is None else np.zeros_like(g) for name, g in self._grads.items()}
+        if self._company is not None:
+            self._shards = Shards(self.model, self._grads, self._company)
+            self.stepped = self._shards.stepped
+
+    def is_stale(self) -> bool:
+        """Whether other layers are frozen than those that all is bound for, or the optimizer has others to step."""
+        if self._bound is not None and not self._bound.is_current:
+            self._bound.check()
+            if not self._bound.is_current:
+                return True
+        if self._frozen_at is not changes.frozen:
+            if self.model.frozen_parameters() != self._frozen:
+                return True
+            self._frozen_at = changes.frozen
+        return False
+
+    def bind_again(self) -> None:
+        """After layers have been frozen, or no longer are: `update` and `parts` then come anew."""
+        self._bind_gradients()
+        self.batches.passes = self._bind_passes()
 
     def check_arrays(self) -> None:
         """Refuse to go on where arrays have been replaced, reshaped or made read-only since."""

@@ -242,8 +242,8 @@ class Shards:
         The gradients of all shards together, by name.
     """
 
-    def __init__(self, model: Layer, grads: Mapping[str, np.ndarray], company: Company):
-        arrays = list(grads.values())
+    def __init__(self, model: Layer, grads: Mapping[str, Any], company: Company):
+        arrays = [grad for grad in grads.values() if grad is not None]
         self._layout = layout = Layout.of(arrays)
         self.company = company
         self.own = company.range_of(company.rank)
@@ -252,7 +252,8 @@ class Shards:
         self._counts = [len(nodes) for nodes in all_nodes]
         self._rows = {node: i for i, node in enumerate(node for nodes in all_nodes for node in nodes)}
         self.total = self._vector()
-        self.stepped: Arrays = dict(zip(grads, layout.pieces(self.total, arrays), strict=True))
+        pieces = iter(layout.pieces(self.total, arrays))
+        self.stepped: dict[str, Any] = {name: None if grad is None else next(pieces) for name, grad in grads.items()}
         self._sums = [self.total] if company.size == 1 else [self._vector() for _ in self._nodes]
         self._spare = [self._vector() for _ in range(max(_depth(*node) for node in self._nodes))]
         self._begins = layout.slices(arrays, company.size)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import _backends
+from .._attributes import changes
 from .._checks import one_dimensional
 from .._conversion import as_real_array, converted
 from ..functional.products import get_matmul
@@ -88,13 +89,10 @@ class TrainingStep:
                 raise TypeError(f"model must be a fastopt.nn.Layer, such as a Sequential, not {type(model).__name__}")
             model.check_arrays()
             self.model, self.optimizer, self.loss = model, optimizer, as_loss(loss)
-            grads = gradients_for(optimizer, model)
             clipping = clipping_of(clip_norm, clip_norm_per_tensor, clip_value, clip_eps)
-            self._shards = None if company is None else Shards(model, grads, company)
-            stepped = grads if self._shards is None else self._shards.stepped
-            self._bound, self._update = update_of(optimizer, stepped, on_nonfinite, clipping, False)
+            self._options = on_nonfinite, clipping
             self._undo = Undo(model, optimizer, None)
-            self._steps: dict[Any, _OfShape] = {}
+            self._bind()
             self._lock = RLock()
             if company is not None:
                 options = {**clipping, "on_nonfinite": on_nonfinite, "shards": company.shards}
@@ -103,6 +101,16 @@ class TrainingStep:
             if company is not None:
                 company.tell(error)
             raise
+
+    def _bind(self) -> None:
+        """The optimizer's step, on gradients of what is not frozen now."""
+        frozen_at, company = changes.frozen, self._company
+        grads = gradients_for(self.optimizer, self.model)
+        self._shards = None if company is None else Shards(self.model, grads, company)
+        stepped = grads if self._shards is None else self._shards.stepped
+        self._bound, self._update = update_of(self.optimizer, stepped, *self._options, False)
+        self._steps: dict[Any, _OfShape] = {}
+        self._frozen_at = frozen_at
 
     def __call__(self, x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
         """Do a step on this batch; the mean loss is that before the step.
@@ -135,8 +143,10 @@ class TrainingStep:
                 y = as_real_array("y", y)
             key = x.shape, sample_weight is None, _backends.active, get_matmul()
             with self._lock:
-                of_shape = self._steps.pop(key, None)
                 self.model.check_arrays()
+                if self._frozen_at is not changes.frozen or self.optimizer._plan is not self._bound._plan:
+                    self._bind()
+                of_shape = self._steps.pop(key, None)
                 if of_shape is None or not of_shape.still_fits():
                     self._bound.check()
                     of_shape = (_OfShape if self._shards is None else _InShards)(self, x, y, sample_weight is not None)

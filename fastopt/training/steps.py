@@ -256,7 +256,7 @@ def _accumulated(
 ) -> Callable[[list[tuple[Computation, int]]], float]:
     """A step on several batches: each a computation, and the batch's number in it."""
     z = batches.outputs[:1]
-    pairs = [(sums[name], grad) for name, grad in grads.items()]
+    pairs = [(sums[name], grad) for name, grad in grads.items() if grad is not None]
 
     def step(each: list[tuple[Computation, int]]) -> float:
         value, total = 0.0, 0.0

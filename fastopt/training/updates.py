@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from .._checks import a_number, positive, some
 from ..nn.layer import Layer
 from ..optim import Optimizer
@@ -48,8 +46,8 @@ def update_of(
     return bound, update
 
 
-def gradients_for(optimizer: Any, model: Layer) -> dict[str, np.ndarray]:
-    """The model's gradients of the optimizer's parameters, by the optimizer's names for them."""
+def gradients_for(optimizer: Any, model: Layer) -> dict[str, Any]:
+    """The model's gradients of the optimizer's parameters, by the optimizer's names; None for those that are frozen."""
     if not isinstance(optimizer, Optimizer):
         what = optimizer if isinstance(optimizer, (str, type)) else type(optimizer).__name__
         raise TypeError(
@@ -68,6 +66,8 @@ def gradients_for(optimizer: Any, model: Layer) -> dict[str, np.ndarray]:
             f" are {some([repr(name) for name in model.parameters()]) or 'none'}: make it from model.parameters()"
         )
     grads = model.gradients()
+    if all(grads[name_of[id(param)]] is None for param in optimizer._params):
+        raise ValueError("all parameters of the optimizer are of frozen layers, so there is nothing to train")
     if optimizer._names == tuple(grads):
         return grads
     return {n: grads[name_of[id(p)]] for n, p in zip(optimizer._names, optimizer._params, strict=True)}
