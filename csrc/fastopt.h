@@ -111,8 +111,13 @@ typedef struct {
     size_t own_count, given_count, header;
     int64_t *step_count;
     double grad_norm;
-    int32_t ordinary;
+    int32_t ordinary, phase;
 } fastopt_plan;
+
+/* A plan's phase, where its tensors are pieces of larger ones, each of whole blocks, and others have the rest. fastopt_update
+ * then does a part of its work: it looks whether all may be written; or leaves the blocks' sums of trust ratios in block_sums,
+ * if any rule has one, and the new states; or does the rest, with the trust ratios that the tensors were given. */
+enum { FASTOPT_WHOLE, FASTOPT_LOOK, FASTOPT_MEASURE, FASTOPT_FINISH };
 
 void fastopt_plan_blocks(fastopt_plan *plan);
 

@@ -399,7 +399,14 @@ int fastopt_update(fastopt_plan *plan, uintptr_t params, uintptr_t grads, const 
         if (!plan->ordinary)
             return FASTOPT_UNCERTAIN;
     }
-    if (two_sweeps)
+    if (plan->phase == FASTOPT_LOOK)
+        return FASTOPT_DONE;
+    if (plan->phase == FASTOPT_MEASURE) {
+        if (two_sweeps)
+            measure_tensors(&s, 0, plan->count, plan->elements);
+        return FASTOPT_DONE;
+    }
+    if (two_sweeps && plan->phase == FASTOPT_WHOLE)
         update_in_runs(&s);
     else
         visit_tensors(&s, update_range, 0, plan->count, plan->elements);

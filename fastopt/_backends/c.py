@@ -148,6 +148,29 @@ class Plan:
         answer = _update(self._plan, own, given, each, norm, check_finite is True, check_finite is None)
         return self._settled(answer, scalars, factors, norm) if answer else True
 
+    def piecewise(
+        self,
+        phase: str,
+        scalars: Sequence[tuple[float, ...]],
+        check_finite: bool | None,
+        factors: Sequence[float] | None,
+    ) -> bool:
+        """A part of `update`, as fastopt.h says of phases: whether it went well, as the others do where "LOOK" did."""
+        if phase == "LOOK":
+            self.prepare(scalars)
+        each = _NULL if factors is None else factors
+        self._plan.phase = getattr(lib, f"FASTOPT_{phase}")
+        answer = _update(
+            self._plan, 0, 0, each, NO_NORM, phase == "LOOK" and check_finite is True, check_finite is None
+        )
+        self._plan.phase = lib.FASTOPT_WHOLE
+        return not answer
+
+    def block_sums(self, each: int = 1) -> np.ndarray:
+        """Those that the last call has left, so many for every block."""
+        sums = np.frombuffer(ffi.buffer(self._block_sums))
+        return sums[: each * self._plan.blocks].reshape(-1, each)
+
     def _settled(
         self,
         answer: int,

@@ -149,6 +149,8 @@ class Optimizer:
         self._plan = self._plan_over(tuple(range(len(self._params))))
         self._counts = self._plan.counts
         self._done = self._counts.item  # of 0: the number of steps done
+        # what completes the state, where processes have written to their slices of it
+        self._spread: Callable[[], None] | None = None
         self._copies = True  # whether the plan reads other gradients than the caller's: they serve for no further step
 
     def _new_state(self, param: np.ndarray, group: Group, rule: str) -> Mapping[str, np.ndarray]:
@@ -341,6 +343,7 @@ class Optimizer:
             raise TypeError(f"a group must be a dict with 'params', not {type(group).__name__}")
         with self._lock:
             self._look_for_changes(tuple(self._arrays_now()))
+            self._complete_state()
             fresh: Optimizer = object.__new__(type(self))
             groups = [{**own, "params": params} for own, params in zip(self._groups, self._given, strict=True)]
             fresh._set_up([*groups, group], self._hyperparameters, self)
@@ -414,6 +417,7 @@ class Optimizer:
 
         The answer is what to compare with the plan's parameters: ``now``, if the plan is over all of them.
         """
+        self._complete_state()
         changed = self._look_for_changes(now)
         in_order = self._in_order(grads)
         given = tuple(i for i, grad in enumerate(in_order) if grad is not None)
@@ -587,7 +591,13 @@ class Optimizer:
 
         They stay the same arrays and can be written into.
         """
+        self._complete_state()
         return self._state
+
+    def _complete_state(self) -> None:
+        """Where processes train together, and each has its slice of the state: exchange them; all have to call this."""
+        if self._spread is not None:
+            self._spread()
 
     @property
     def trust_ratios(self) -> dict[str, float]:

@@ -100,6 +100,11 @@ class Team:
             self.stopped = self._comm.bcast(stop, int(np.argmax(statuses & _STOP)))
         return float(said[0, 2])
 
+    def vote(self, what: str, value: float) -> float:
+        """Meet, and answer with the largest of the values that all have come with."""
+        self.meet(what, value)
+        return float(self._all[:, 2].max())
+
     def _say(self, status: int, what: str, value: float = 0.0) -> np.ndarray:
         begun = time.perf_counter()
         self._sending = True
@@ -113,7 +118,7 @@ class Team:
         each = [f"rank {rank} raised {error}" for rank, error in enumerate(errors) if error is not None]
         raise RuntimeError("; ".join(each))
 
-    def together(self, call: Callable[[], Result]) -> Result:
+    def together(self, call: Callable[[], Result], optimizer: Any = None) -> Result:
         """``call``, which all processes make: if it raises in one, it does in all."""
         try:
             result = call()
@@ -121,6 +126,8 @@ class Team:
             return result
         except BaseException as error:
             self.tell(error)
+            if optimizer is not None:
+                optimizer._complete_state()
             raise
 
     def tell(self, error: BaseException) -> None:

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Mapping
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, TypeVar
 
 from .._checks import whole
@@ -40,7 +40,9 @@ def together(function: Function) -> Function:
         company = company_of(comm, shards)
         if company is None:
             return function(*arguments, **options)
-        return company.together(lambda: function(*arguments, comm=company, shards=company.shards, **options))
+        optimizer = options.get("optimizer")
+        call = partial(function, *arguments, comm=company, shards=company.shards, **options)
+        return company.together(call, optimizer if isinstance(optimizer, Optimizer) else None)
 
     return called  # type: ignore[return-value]
 

@@ -31,7 +31,7 @@ class Epochs:
     bind_again : function, or None
         What gives the parts anew, after other layers have been frozen.
     save : function of the run, or None
-        What is to be called after every ``save_every`` epochs, and after the last.
+        What is to be called after every ``save_every`` epochs, and after the last, in the process that ``saves``.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class Epochs:
         self.save: Callable[[Run], None] | None = None
         self.save_every = 1
         self.bind_again: Callable[[], list[Part]] | None = None
+        self.saves = True
         self._team: Team | None = None  # the other processes, if there are any
         self._around = Surroundings()
         self._bar: Any = None
@@ -78,6 +79,7 @@ class Epochs:
         if self._interrupted():
             run.history.interrupted = True
             run.history.stopped = f"interrupted after {run.epoch} epoch{'' if run.epoch == 1 else 's'}"
+        self.session.optimizer._complete_state()
         self._over = True
         self._show_what_was_found()
         self.watchers.end(run)
@@ -180,7 +182,9 @@ class Epochs:
         self._meet("after an epoch")
         last = self._ending() or run.epoch == run.epochs
         if self.save is not None and (last or run.epoch % self.save_every == 0):
-            self.save(run)
+            optimizer._complete_state()
+            if self.saves:
+                self.save(run)
         if self._bar is not None:
             self._bar.set_description(f"epoch {run.epoch}/{run.epochs}", refresh=False)
             self._bar.set_postfix({name: measured[name] for name in session.recorded() if name != "lr"})

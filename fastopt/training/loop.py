@@ -258,8 +258,9 @@ def fit(
                 team.compare(description | description_of(model, optimizer) | run_as)
             names = [*session.metrics.names, *(f"val_{n}" for n in session.metrics.names if session.validates)]
             checkpoints = Checkpoints(model, optimizer, average, generator, watchers, rows, description, names)
-            if checkpoint is not None and leads:
+            if checkpoint is not None:
                 left.save, left.save_every = partial(checkpoints.save, checkpoint), checkpoint_every
+                left.saves = leads
             if resume_from is not None:
                 checkpoints.load(resume_from, run)
                 left.parts = bind_again()  # parameters may have missed steps

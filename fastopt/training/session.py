@@ -163,7 +163,10 @@ class Session:
 
     def update(self, on_nonfinite: str, clipping: Clipping, user_code_between_steps: bool) -> Update:
         """The optimizer's step."""
-        self._bound, update = update_of(self.optimizer, self.stepped, on_nonfinite, clipping, user_code_between_steps)
+        bound, update = update_of(self.optimizer, self.stepped, on_nonfinite, clipping, user_code_between_steps)
+        if self._shards is not None:
+            bound, update = self._shards.spread(self.optimizer, bound, update, on_nonfinite, clipping)
+        self._bound = bound
         return update
 
     def parts(self, update: Update, undo: Undo, record: Record | None = None) -> list[Part]:

@@ -20,10 +20,12 @@ from .._specification.order import BLOCK, in_order
 from ..losses import Loss
 from ..nn.layer import Layer
 from ..nn.passes import Pass, aligned
+from ..optim import Optimizer
+from ..optim.bound import BoundStep
 from ..optim.tensors import span
 from .data import Batches
 from .steps import Computation, Part, Record, Undo
-from .updates import Update
+from .updates import Clipping, Update
 
 Arrays = dict[str, np.ndarray]
 Result = TypeVar("Result")
@@ -77,7 +79,10 @@ class Company(Protocol):
     def compare(self, described: Mapping[str, Any]) -> None:
         """Refuse to go on where this is not the same in all of them."""
 
-    def together(self, call: Callable[[], Result]) -> Result:
+    def vote(self, what: str, value: float) -> float:
+        """Meet, and answer with the largest of the values that all have come with."""
+
+    def together(self, call: Callable[[], Result], optimizer: Any = None) -> Result:
         """``call``, which all of them make: if it raises in one, it does in all."""
 
     def tell(self, error: BaseException) -> None:
@@ -112,7 +117,10 @@ class Alone:
     def compare(self, described: Mapping[str, Any]) -> None:
         pass
 
-    def together(self, call: Callable[[], Result]) -> Result:
+    def vote(self, what: str, value: float) -> float:
+        return value
+
+    def together(self, call: Callable[[], Result], optimizer: Any = None) -> Result:
         return call()
 
     def tell(self, error: BaseException) -> None:
@@ -239,12 +247,12 @@ class Shards:
     Attributes
     ----------
     stepped : dict of ndarray
-        The gradients of all shards together, by name.
+        The gradients of all shards together, by name, or, after `spread`, this process's slice of them.
     """
 
     def __init__(self, model: Layer, grads: Mapping[str, Any], company: Company):
         arrays = [grad for grad in grads.values() if grad is not None]
-        self._layout = layout = Layout.of(arrays)
+        self.layout = layout = Layout.of(arrays)
         self.company = company
         self.own = company.range_of(company.rank)
         self._nodes = nodes_within(company.shards, *self.own)
@@ -256,8 +264,8 @@ class Shards:
         self.stepped: dict[str, Any] = {name: None if grad is None else next(pieces) for name, grad in grads.items()}
         self._sums = [self.total] if company.size == 1 else [self._vector() for _ in self._nodes]
         self._spare = [self._vector() for _ in range(max(_depth(*node) for node in self._nodes))]
-        self._begins = layout.slices(arrays, company.size)
-        slice_of = slice(*self._begins[company.rank : company.rank + 2])
+        self.begins = layout.slices(arrays, company.size)
+        slice_of = slice(*self.begins[company.rank : company.rank + 2])
         self.slice = self.total[slice_of]
         self._received = aligned((sum(self._counts), self.slice.size), layout.dtype) if company.size > 1 else None
         self._pairs: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -265,11 +273,24 @@ class Shards:
             pairs = list(zip(layout.pieces(vector, arrays), arrays, strict=True))
             self._pairs[id(vector)] = pairs if layout.whole is None else [(vector, layout.whole)]
         self._programs: dict[Any, Any] = {}
+        self._sliced = False  # whether the gradients are wanted in this process's slice only
         self.buffers = Buffers(list(model.buffers.values()), company.shards)
         # of every shard the sum of its losses, that of their weights
         self._table = np.zeros((company.shards, 2))
         firsts = [company.range_of(rank)[0] for rank in range(company.size)] + [company.shards]
         self._shared = [(table, [f * table.shape[1] for f in firsts]) for table in (self._table, *self.buffers.tables)]
+
+    def spread(
+        self, optimizer: Optimizer, bound: BoundStep, update: Update, on_nonfinite: str, clipping: Clipping
+    ) -> tuple[Any, Update]:
+        """The optimizer's step, of which every process does its slice, if it can be done so."""
+        if self.company.size == 1:
+            return bound, update
+        from ..parallel.slices import sliced
+
+        step = sliced(optimizer, self, update, bound, on_nonfinite, clipping)
+        self._sliced = step is not None
+        return (bound, update) if step is None else (step, step)
 
     def share_outputs(self, batches: Batches) -> None:
         """Complete an epoch's outputs, of which each process has those of its shards."""
@@ -291,7 +312,7 @@ class Shards:
         outputs[places] = packed
 
     def _vector(self) -> np.ndarray:
-        return aligned((self._layout.length,), self._layout.dtype)
+        return aligned((self.layout.length,), self.layout.dtype)
 
     def step(self, leaves: Mapping[int, Leaf], ran: Sequence[int], what: str) -> tuple[float, float]:
         """Fill ``stepped``; the sum of the losses, and of their weights.
@@ -304,9 +325,10 @@ class Shards:
         self.company.meet(what)
         self.company.share(self._shared)
         if self._received is not None:
-            self.company.deal(self._sums, self._received, self._begins, self._counts)
+            self.company.deal(self._sums, self._received, self.begins, self._counts)
             self.slice[...] = self._add_up(0, self.company.shards, self._received)
-            self.company.share([(self.total, self._begins)])
+            if not self._sliced:
+                self.company.share([(self.total, self.begins)])
         self.buffers.end_step(ran)
         values, weights = self._table.T.tolist()
         return in_order(values), in_order(weights)

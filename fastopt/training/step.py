@@ -109,6 +109,9 @@ class TrainingStep:
         self._shards = None if company is None else Shards(self.model, grads, company)
         stepped = grads if self._shards is None else self._shards.stepped
         self._bound, self._update = update_of(self.optimizer, stepped, *self._options, False)
+        if self._shards is not None:
+            spread = self._shards.spread(self.optimizer, self._bound, self._update, *self._options)
+            self._bound, self._update = spread
         self._steps: dict[Any, _OfShape] = {}
         self._frozen_at = frozen_at
 

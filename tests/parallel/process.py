@@ -23,6 +23,7 @@ elif what == "ended":
             found[name] = f"{type(error).__name__}: {error}"
     found["interrupted"] = scenarios.interrupted(comm)
     found["stopped by one"] = scenarios.stopped_by_one(comm)
+    found["sent"] = scenarios.sent(comm)
 elif what == "died":
     scenarios.died(comm)
 else:  # the number of epochs; those before are in the checkpoint

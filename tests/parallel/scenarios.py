@@ -61,6 +61,17 @@ def stopped_early(comm):
     return fitted(comm, callbacks=[stopping], epochs=9)
 
 
+def skipped(comm):
+    X, y, _ = data()
+    X[100] = 3e38
+    model = fo.nn.Linear(6, 3, rng=0)
+    made = fo.optim.LAMB(model.parameters(), lr=0.01)
+    given = {"batch_size": 64, "shuffle": False, "loss": "mse", "on_nonfinite": "skip"}
+    history = fo.fit(model, X, np.eye(3)[y], optimizer=made, epochs=2, comm=comm, shards=SHARDS, **given)
+    assert made.skipped_steps == 2
+    return results(model, history)
+
+
 SAME = {
     "batch norm, dropout, an uneven last batch": fitted,
     "more shards": lambda comm: fitted(comm, shards=7),
@@ -77,6 +88,7 @@ SAME = {
     "a layer by itself": lambda comm: fitted(comm, model=fo.nn.Linear(6, 3, rng=0), weighted=True),
     "float64, wide": lambda comm: fitted(comm, "AdamW", model=wide_in_double(), epochs=1),
     "stopped early": stopped_early,
+    "steps that are left out": skipped,
     "steps": stepped,
     "steps with weights of classes, clipped": lambda comm: stepped(
         comm, fo.losses.CrossEntropy(weight=[1, 2, 3]), clip_norm=0.1
@@ -180,6 +192,22 @@ def another_shape(comm):
     step(X[:50], y[:50])
     rows = 60 - 10 * comm.Get_rank()
     step(X[:rows], y[:rows])
+
+
+def sent(comm):
+    """What a process sends in a step, by the bytes of the parameters, and how much of the state it holds."""
+    X, y, _ = data()
+    model = fo.nn.Sequential(fo.nn.Linear(6, 9000), fo.nn.Tanh(), fo.nn.Linear(9000, 3), rng=0)
+    adam = fo.optim.Adam(model.parameters())
+    step = fo.TrainingStep(model, adam, loss="cross_entropy", comm=comm, shards=2 * comm.Get_size())
+    step(X, y)
+    fo.parallel.traffic.reset()
+    step(X, y)
+    size = sum(param.nbytes for param in model.parameters().values())
+    sent = fo.parallel.traffic.bytes / size
+    held = sum(np.count_nonzero(of["exp_avg_sq"]) for of in adam._state.values())
+    whole = sum(np.count_nonzero(of["exp_avg_sq"]) for of in adam.state.values())
+    return [sent, held / whole]
 
 
 ENDED = {f.__name__: f for f in (

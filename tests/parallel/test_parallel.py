@@ -70,6 +70,9 @@ def test_all_processes_end_together(tmp_path):
             assert MESSAGES[name][rank == 1] in of_rank[name], (name, rank)
         assert of_rank["interrupted"] == found[0]["interrupted"]
         assert of_rank["stopped by one"] == found[0]["stopped by one"]
+        share, held = of_rank["sent"]
+        assert share < 2.1 * 2 / 3  # a ring's least: of gradients and of parameters, all but this process's third
+        assert 0.2 < held < 0.5  # its third of the optimizer's state
     assert found[0]["interrupted"][2] == "interrupted after 1 epoch"
     assert found[0]["stopped by one"][2] == "the second has seen enough"
     assert len(found[0]["stopped by one"][1]["loss"]) == 2
