@@ -22,7 +22,7 @@ from .peers import torch_settings
 
 # Parts of steps, which are timed with the steps; and kernels that are none of a program's.
 PARTS = {"add", "add_up", "copy", "dropout_backward", "dropout_forward", "gather_rows", "highway", "highway_backward",
-         "scale_rows"}  # fmt: skip
+         "move_average", "scale_rows"}  # fmt: skip
 OTHERS = {"any_nonfinite", "count_labels", "square_sum"}
 
 

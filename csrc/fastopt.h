@@ -132,6 +132,12 @@ int fastopt_rule_scalars(int rule);
 /* What a step comes to. */
 enum { FASTOPT_DONE, FASTOPT_NONFINITE, FASTOPT_MOVED, FASTOPT_BAD_SCALAR, FASTOPT_UNCERTAIN };
 
+/* By which norm gradients are clipped. */
+enum { FASTOPT_CLIP_NONE, FASTOPT_CLIP_ALL, FASTOPT_CLIP_EACH };
+
+/* The plan's grad_norm where there is none. */
+enum { FASTOPT_NO_NORM = -1 };
+
 /* One step over all tensors, whole or not at all. FASTOPT_MOVED, and nothing written: an array is not as it was pinned, or
  * the objects at `params` and `grads` (addresses of `count` object addresses each, or 0) are not those that were pinned.
  * FASTOPT_NONFINITE, and nothing written: with check_finite, every gradient is looked through before the first write, and
@@ -185,7 +191,11 @@ size_t fastopt_run(fastopt_instruction *const *program, size_t count, const fast
 
 /* What ends a program: arrays that are not as they were taken, and an optimizer's step that was not done. */
 int fastopt_pins_unchanged(int dtype, const fastopt_pin *pins, size_t count);
-int fastopt_step(int dtype, fastopt_plan *plan, int check_finite, int certain, double grad_norm);
+
+/* An optimizer's step, clipped if `clip` says so: gradients, times scale, whose norm is above limit are scaled down to it by
+ * limit / (norm + eps). The scalars of the groups are prepared, scale included; sums has room for one number per tensor. With
+ * `unchecked`, inf and NaN are let through. Where the answer is not FASTOPT_DONE, nothing was written. */
+int fastopt_step(int dtype, fastopt_plan *plan, double *sums, int clip, int unchecked, double scale, double limit, double eps);
 
 /* Rows of x[count][width], of this dtype, from rows of X, of the dtype `from`. */
 void fastopt_gather_rows(int dtype, const void *X, const int64_t *rows, void *x, size_t count, size_t width, int from);
@@ -240,6 +250,10 @@ void fastopt_batch_norm_backward(int dtype, const void *dy, const void *x, const
 
 /* out = softmax of every row of x[rows][classes]; out may be x, as above, and the answer is the same. */
 int fastopt_softmax(int dtype, const void *x, void *out, size_t rows, size_t classes);
+
+/* average = x where steps is 0, else average + share (x - average); then steps, which the arrays of a model share, is counted
+ * up by `counted`: 1 with the last of them, else 0. */
+void fastopt_move_average(int dtype, void *average, const void *x, int64_t *steps, size_t n, size_t counted, double share);
 
 /* A highway's mixture of what it makes of x, h, and x itself by the gate t: y = h t + x (1 - t); and back: dt = (h - x) dy,
  * dx = dy (1 - t), and dh = dy t, which may be dy. */

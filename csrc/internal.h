@@ -73,6 +73,7 @@ typedef struct {
 #define BINARY(name) void (*name)(const void *x, const void *y, void *out, size_t n);
 #define LOSS(name) double (*name)(const loss_task *task, size_t begin, size_t n);
 #include "kernels/kernels.def"
+    void (*move_average)(void *average, const void *x, size_t n, double share);
     void (*highway)(const void *h, const void *t, const void *x, void *y, size_t n);
     void (*highway_backward)(const void *dy, const void *h, const void *t, const void *x, void *dh, void *dt, void *dx,
                              size_t n);

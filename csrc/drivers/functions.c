@@ -76,6 +76,31 @@ void fastopt_copy(int dtype, const void *x, void *out, size_t bytes)
 }
 
 typedef struct {
+    const kernel_table *kernels;
+    char *average;
+    const char *x;
+    size_t n, item;
+    double share;
+} average_task;
+
+static void average_block(void *task, size_t i)
+{
+    const average_task *t = task;
+    const size_t begin = i * BLOCK, at = begin * t->item;
+    t->kernels->move_average(t->average + at, t->x + at, smaller(BLOCK, t->n - begin), t->share);
+}
+
+void fastopt_move_average(int dtype, void *average, const void *x, int64_t *steps, size_t n, size_t counted, double share)
+{
+    average_task t = {fastopt_kernels(dtype), average, x, n, item_size(dtype), share};
+    if (*steps)
+        for_blocks(n, blocks_of(n, BLOCK), average_block, &t);
+    else
+        fastopt_copy(dtype, x, average, n * t.item);
+    *steps += counted;
+}
+
+typedef struct {
     const char *X;
     char *x;
     const int64_t *rows;

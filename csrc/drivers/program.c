@@ -1,5 +1,6 @@
 /* program.c: a program is a list of instructions, walked in one call. */
 #include "internal.h"
+#include <math.h>
 #include <string.h>
 
 #define ARRAYS_1 i->array[0]
@@ -104,8 +105,33 @@ int fastopt_pins_unchanged(int dtype, const fastopt_pin *pins, size_t count)
     return fastopt_pins_hold(pins, count) ? FASTOPT_DONE : FASTOPT_MOVED;
 }
 
-int fastopt_step(int dtype, fastopt_plan *plan, int check_finite, int certain, double grad_norm)
+/* Gradients of a smaller norm need not be looked at (LARGE_float). */
+#define MODERATE_NORM 0x1p39
+
+static double clip_factor(double norm, double limit, double eps)
 {
+    return norm + eps <= limit ? 1 : limit / (norm + eps);
+}
+
+int fastopt_step(int dtype, fastopt_plan *plan, double *sums, int clip, int unchecked, double scale, double limit, double eps)
+{
+    double norm = 0;
     (void)dtype;
-    return fastopt_update(plan, 0, 0, NULL, grad_norm, check_finite, certain);
+    if (clip == FASTOPT_CLIP_NONE)
+        return fastopt_update(plan, 0, 0, NULL, FASTOPT_NO_NORM, !unchecked, unchecked);
+    if (fastopt_grad_square_sums(plan, 0, 0, sums) != FASTOPT_DONE)
+        return FASTOPT_MOVED;
+    for (size_t t = 0; t < plan->count; t++)
+        norm += sums[t];
+    norm = sqrt(norm) * fabs(scale);
+    if (!unchecked && !(norm < INFINITY))
+        return FASTOPT_NONFINITE;
+    if (clip == FASTOPT_CLIP_ALL && norm == norm) { /* all factors are the same number */
+        for (size_t g = 0; g < plan->group_count; g++)
+            plan->groups[g].scalars[0] *= clip_factor(norm, limit, eps);
+        sums = NULL;
+    } else
+        for (size_t t = 0; t < plan->count; t++)
+            sums[t] = clip_factor(clip == FASTOPT_CLIP_ALL ? norm : sqrt(sums[t]) * fabs(scale), limit, eps);
+    return fastopt_update(plan, 0, 0, sums, norm, !unchecked && norm >= MODERATE_NORM, unchecked);
 }

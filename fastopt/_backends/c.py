@@ -114,19 +114,21 @@ class Plan:
         for tensor, ratio in zip(self._tensors, ratios, strict=True):
             tensor.trust_ratio = ratio
 
-    def instruction(self, check_finite: bool | None) -> Any:
+    def instruction(self) -> Any:
         if HEADER:
-            self._step = Instruction("step", [self._plan], [check_finite is True, check_finite is None, NO_NORM])
-            return self._step
-        return reference.Plan.instruction(self, check_finite)  # type: ignore[arg-type]
+            return Instruction("step", [self._plan, self._square_sums], ())
+        return reference.Plan.instruction(self)  # type: ignore[arg-type]
+
+    def take_over(self, instruction: Any) -> None:
+        if HEADER:
+            instruction.replace([self._plan, self._square_sums])
+        else:
+            reference.Plan.take_over(self, instruction)  # type: ignore[arg-type]
 
     def prepare(self, scalars: Sequence[tuple[float, ...]]) -> None:
         self._next = scalars
         for group, values in enumerate(scalars):
             self._write[group](*values)
-
-    def settle(self) -> bool | None:
-        return self._settled(int(self._step.result), self._next) if HEADER else reference.Plan.settle(self)  # type: ignore[arg-type]
 
     def update(
         self,
@@ -146,7 +148,10 @@ class Plan:
         own, given = id(params) + ITEMS if params else 0, id(grads) + ITEMS if grads else 0
         each = _NULL if factors is None else factors
         answer = _update(self._plan, own, given, each, norm, check_finite is True, check_finite is None)
-        return self._settled(answer, scalars, factors, norm) if answer else True
+        if answer > _MOVED:
+            self._refuse_overflow(answer, scalars, factors)
+            answer = _update(self._plan, 0, 0, each, norm, 0, 1)
+        return None if answer == _MOVED else not answer
 
     def piecewise(
         self,
@@ -170,19 +175,6 @@ class Plan:
         """Those that the last call has left, so many for every block."""
         sums = np.frombuffer(ffi.buffer(self._block_sums))
         return sums[: each * self._plan.blocks].reshape(-1, each)
-
-    def _settled(
-        self,
-        answer: int,
-        scalars: Sequence[tuple[float, ...]],
-        factors: Sequence[float] | None = None,
-        norm: float = NO_NORM,
-    ) -> bool | None:
-        """What `update` is to answer, where C has answered this."""
-        if answer > _MOVED:
-            self._refuse_overflow(answer, scalars, factors)
-            answer = _update(self._plan, 0, 0, _NULL if factors is None else factors, norm, 0, 1)
-        return None if answer == _MOVED else not answer
 
     def _refuse_overflow(
         self, answer: int, scalars: Sequence[tuple[float, ...]], factors: Sequence[float] | None
@@ -282,6 +274,7 @@ _SIZES: dict[str, Callable[..., tuple[int, ...]]] = {
     "copy": lambda x, *_: (x.nbytes,),
     "gather_rows": lambda X, rows, x: (*x.reshape(len(x), -1).shape, _DTYPE[X.dtype]),
     "matmul": _product,
+    "move_average": lambda average, *_: (average.size,),
     "step": lambda *_: (),
     "pins_unchanged": lambda *_: (),
     "weighted_logistic_loss": _periods,
@@ -446,6 +439,11 @@ class Instruction:
         """Take these scalars from now on."""
         self._pack(*scalars)
 
+    def replace(self, arrays: Sequence[Any]) -> None:
+        """Take these arrays from now on, of the same sizes, in the place of some that do not move."""
+        self._arrays = arrays
+        self.c.array[0 : len(arrays)] = list(map(_pointer, arrays))
+
     @property
     def result(self) -> float:
         return self.c.result
@@ -497,6 +495,14 @@ def _segment(instructions: list[Instruction]) -> Callable[[int], None]:
             raise Stopped
 
     return call
+
+
+def bind_average(
+    averages: Sequence[np.ndarray], arrays: Sequence[np.ndarray], steps: np.ndarray, share: float
+) -> list[Instruction]:
+    last = len(averages) - 1
+    pairs = enumerate(zip(averages, arrays, strict=True))
+    return [bind("move_average", (average, x, steps), (i == last, share)) for i, (average, x) in pairs]
 
 
 def bind_gather(X: np.ndarray, order: Moving, x: np.ndarray) -> list[Instruction]:

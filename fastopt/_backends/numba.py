@@ -429,7 +429,7 @@ def softmax_cross_entropy(
 
 softmax, count_labels = reference.softmax, reference.count_labels
 scale_rows, highway, highway_backward = reference.scale_rows, reference.highway, reference.highway_backward
-copy, gather_rows = reference.copy, reference.gather_rows
+copy, gather_rows, move_average = reference.copy, reference.gather_rows, reference.move_average
 
 
 _philox = _compiled(philox.philox4x32)
@@ -465,7 +465,7 @@ def add_up(x: np.ndarray) -> float:
     return float(_sum(x.reshape(-1), False))
 
 
-bind_gather = reference.bind_gather
+bind_average, bind_gather = reference.bind_average, reference.bind_gather
 
 
 def bind(kernel: str, arrays: Sequence[Any], scalars: Sequence[Any] = ()) -> Instruction:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import starmap
+from itertools import repeat, starmap
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy as np
 from .._moving import change_all
 from .._pins import Pins, fit
 from .._specification import philox, transcendental
+from .._specification.clipping import ALL as CLIP_ALL
+from .._specification.clipping import MODERATE, norm_and_factors
 from .._specification.kernels import DROP_ALL, DROP_SOME, ELEMENTWISE, EVALUATE, OF_PAIRS
 from .._specification.order import ACTIVATIONS as FUSED
 from .._specification.order import BLOCK, CHUNK, LANES, NARROW, softmax_block
@@ -224,28 +226,36 @@ class Plan:
     def _tensor_rule(rule, exact, p, g, *states) -> tuple[np.ndarray, ...]:
         return _of_tensor(rule, exact, p, g, states, _numpy_matmul.product)
 
-    def instruction(self, check_finite: bool | None) -> Call:
-        """`update`, with the scalars that `prepare` is given; if it ends a program, `settle` says why."""
+    def instruction(self) -> Instruction:
+        """A step of the scalars that `prepare` is given, clipped; one that is not done ends the program."""
+        return Instruction(self._step, (), ())
 
-        def step() -> None:
-            try:
-                self._answer: bool | Overflow | None = self.update(self._next, check_finite)
-            except Overflow as error:
-                self._answer = error
-            if self._answer is not True:
+    def take_over(self, instruction: Instruction) -> None:
+        """Let another plan's instruction be this one's."""
+        instruction.function = self._step
+
+    def _step(self, clip: int, unchecked: bool, scale: float, limit: float, eps: float) -> None:
+        scalars, factors, norm, check = self._next, None, NO_NORM, None if unchecked else True
+        if clip:
+            if (sums := self.grad_square_sums()) is None:
                 raise Stopped
-
-        return Call(step)
+            norm, factors = norm_and_factors(sums, scale, clip, limit, eps)
+            if clip == CLIP_ALL and norm == norm:  # all factors are the same number
+                scalars, factors = [(values[0] * factors[0], *values[1:]) for values in scalars], None
+            if not unchecked:
+                if not norm < math.inf:
+                    raise Stopped
+                check = norm >= MODERATE
+        try:
+            done = self.update(scalars, check, factors, norm)
+        except Overflow:
+            raise Stopped from None
+        if not done:
+            raise Stopped
 
     def prepare(self, scalars: Sequence[tuple[float, ...]]) -> None:
         """Take these scalars for the next step."""
         self._next = scalars
-
-    def settle(self) -> bool | None:
-        """What `update` has answered, or raised."""
-        if isinstance(self._answer, Overflow):
-            raise self._answer
-        return self._answer
 
     def _refuse_overflow(self, scales: Sequence[float], scalars: Sequence[tuple[float, ...]]) -> None:
         each = zip(range(len(self._params)), self._params, self.grads, self._states, strict=True)
@@ -541,6 +551,30 @@ def gather_rows(X: np.ndarray, rows: np.ndarray, x: np.ndarray) -> None:
 def add_up(x: np.ndarray) -> float:
     """The sum of ``x``, in double."""
     return total(x)
+
+
+def _moved(average: np.ndarray, x: np.ndarray, steps: np.ndarray, share: float) -> np.ndarray:
+    return average + average.dtype.type(share) * (x - average) if steps[0] else x
+
+
+@isolated
+def move_average(average: np.ndarray, x: np.ndarray, steps: np.ndarray, counted: int, share: float) -> None:
+    """average += share (x - average), or x itself before any of the ``steps``, to which ``counted`` is added."""
+    average[...] = _moved(average, x, steps, share)
+    steps += counted
+
+
+def bind_average(
+    averages: Sequence[np.ndarray], arrays: Sequence[np.ndarray], steps: np.ndarray, share: float
+) -> list[Runs]:
+    """Instructions by which all ``averages`` take in their arrays, and the step is counted."""
+
+    @isolated
+    def average() -> None:
+        after = [_moved(a, x, steps, share) for a, x in zip(averages, arrays, strict=True)]
+        change_all([*zip(averages, repeat(...), after), (steps, 0, steps[0] + 1)])
+
+    return [Call(average)]
 
 
 def bind_gather(X: np.ndarray, order: Moving, x: np.ndarray) -> list[Runs]:

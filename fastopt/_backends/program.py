@@ -49,10 +49,10 @@ class Call:
 class Instruction:
     """A function with its arrays and scalars: what the backends in Python run."""
 
-    __slots__ = ("_arrays", "_function", "_moves", "_scalars", "result")
+    __slots__ = ("_arrays", "_moves", "_scalars", "function", "result")
 
     def __init__(self, function: Callable[..., Any], arrays: Sequence[Any], scalars: Sequence[Any]):
-        self._function, self._arrays = function, tuple(arrays)
+        self.function, self._arrays = function, tuple(arrays)
         self._moves = any(isinstance(array, Moving) for array in arrays)
         self.set(*scalars)
         self.result: Any = None
@@ -64,7 +64,7 @@ class Instruction:
     def __call__(self, step: int = 0) -> Any:
         """Run it, in this step; what it returns is also kept as ``result``."""
         arrays = [of_step(array, step) for array in self._arrays] if self._moves else self._arrays
-        self.result = self._function(*arrays, *self._scalars)
+        self.result = self.function(*arrays, *self._scalars)
         return self.result
 
 

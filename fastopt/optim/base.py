@@ -18,11 +18,10 @@ from .. import _backends
 from .._backends.numpy import NO_NORM
 from .._checks import a_number, positive, some
 from .._moving import change_all
-from .._specification.order import in_order
+from .._specification import clipping
 from .._specification.rules import RULES, Overflow, state_shape
 from .attributes import refuse_unknown, unknown
-from .bound import OVERFLOW
-from .clip import clip_factor
+from .clip import clip_limit
 from .hyperparameters import Group
 from .state import MOST_STEPS, checked_missed, checked_state
 from .tensors import (
@@ -38,11 +37,11 @@ from .tensors import (
     state_like,
 )
 
+OVERFLOW = "gradients or weights are so large that a weight or a state would become inf or NaN"
 Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
 Groups = Sequence[Mapping[str, Any]]
 
 _KEPT_PLANS = 8
-_MODERATE = 2.0**39  # gradients of a smaller norm need not be looked at (rules.LARGE)
 
 
 class Left(NamedTuple):
@@ -283,11 +282,11 @@ class Optimizer:
                 if sums is None:
                     raise self._changing()
                 given = None
-                norm = math.sqrt(in_order(sums)) * abs(grad_scale)
-                factors = _clip_factors(sums, norm, abs(grad_scale), clip_norm, clip_norm_per_tensor, clip_eps)
-                if clip_norm is not None and factors and norm == norm:  # all factors are the same number
+                clip, most = clip_limit(clip_norm, clip_norm_per_tensor)
+                norm, factors = clipping.norm_and_factors(sums, grad_scale, clip, most, clip_eps)
+                if clip == clipping.ALL and norm == norm:  # all factors are the same number
                     scale, factors = grad_scale * factors[0], None
-                check = norm >= _MODERATE
+                check = norm >= clipping.MODERATE
             scalars = self._scalars(self._done(0), scale, limit)
             if on_nonfinite == "ignore":
                 check = None
@@ -681,20 +680,3 @@ def _count(name: str, value: Any) -> int:
     if not 0 <= value <= MOST_STEPS:
         raise ValueError(f"{name} must be from 0 to 2**53, not {value}")
     return int(value)
-
-
-def _clip_factors(
-    sums: list[float],
-    norm: float,
-    scale: float,
-    clip_norm: float | None,
-    clip_norm_per_tensor: float | None,
-    eps: float,
-) -> list[float]:
-    """What multiplies each gradient."""
-    if clip_norm_per_tensor is None:
-        return [clip_factor(positive("clip_norm", clip_norm), norm, eps)] * len(sums)
-    if clip_norm is not None:
-        raise ValueError(f"clip_norm={clip_norm} and clip_norm_per_tensor={clip_norm_per_tensor}: give one of them")
-    limit = positive("clip_norm_per_tensor", clip_norm_per_tensor)
-    return [clip_factor(limit, math.sqrt(s) * scale, eps) for s in sums]

@@ -11,6 +11,7 @@ from .. import _backends
 from .._backends.environment import isolated
 from .._backends.memory import readable
 from .._checks import a_number, positive
+from .._specification import clipping
 from .._specification.order import in_order
 from .tensors import check_array, check_disjoint, check_writeable, named_arrays, plain, span
 
@@ -96,16 +97,20 @@ def clip_grad_norm(grads: Arrays, max_norm: float, *, eps: float = 0.0) -> float
         raise FloatingPointError(
             f"gradients hold inf or NaN: {names}" if names else "the norm of the gradients overflows"
         )
-    if (factor := clip_factor(max_norm, norm, eps)) < 1:
+    if (factor := clipping.clip_factor(max_norm, norm, eps)) < 1:
         arrays = [grad for _, grad in named]
         factors = [grad.dtype.type(factor) for grad in arrays]
         deque(map(np.multiply, arrays, factors, arrays), 0)  # no instruction of Python's, so no signal, in between
     return norm
 
 
-def clip_factor(limit: float, norm: float, eps: float) -> float:
-    """min(1, limit / (norm + eps)); NaN if the norm is."""
-    return 1.0 if norm + eps <= limit else limit / (norm + eps)
+def clip_limit(clip_norm: float | None, clip_norm_per_tensor: float | None) -> tuple[int, float]:
+    """By which norm gradients are clipped, and to what."""
+    if clip_norm_per_tensor is None:
+        return (clipping.NONE, math.inf) if clip_norm is None else (clipping.ALL, positive("clip_norm", clip_norm))
+    if clip_norm is not None:
+        raise ValueError(f"clip_norm={clip_norm} and clip_norm_per_tensor={clip_norm_per_tensor}: give one of them")
+    return clipping.EACH, positive("clip_norm_per_tensor", clip_norm_per_tensor)
 
 
 def _square_sums(named: Any) -> list[float]:

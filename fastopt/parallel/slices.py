@@ -10,15 +10,15 @@ from .. import _backends
 from .._backends.numpy import NO_NORM
 from .._checks import positive
 from .._pins import HEADER
+from .._specification import clipping
+from .._specification.clipping import MODERATE, norm_and_factors
 from .._specification.order import BLOCK, in_order
 from .._specification.rules import RULES, trust_ratio
 from ..optim import Optimizer
 from ..optim.bound import BoundStep
-from ..optim.clip import clip_factor
+from ..optim.clip import clip_limit
 from ..training.shards import Layout, Shards
 from ..training.updates import Clipping, Update
-
-_MODERATE = 2.0**39  # gradients of a smaller norm need not be looked at (rules.LARGE)
 
 
 class SlicedStep:
@@ -98,7 +98,7 @@ class SlicedStep:
         with self.lock:
             scale, norm, factors = self._clipped(grad_scale)
             scalars = optimizer._scalars(optimizer._done(0), scale, self._limit)
-            check = self._check and (norm == NO_NORM or norm >= _MODERATE)
+            check = self._check and (norm == NO_NORM or norm >= MODERATE)
             refuses = self._check is not None and not norm < math.inf
             each = None if factors is None else [factors[i] for i in self._parts]
             fits = not refuses and own.piecewise("LOOK", scalars, check, each)
@@ -111,6 +111,7 @@ class SlicedStep:
             own.piecewise("FINISH", scalars, check, each)
             self._plan.grad_norm = norm
             self._tell_parameters()
+            self._bound.then()
             return True
 
     def _clipped(self, grad_scale: float) -> tuple[float, float, list[float] | None]:
@@ -121,12 +122,10 @@ class SlicedStep:
             return grad_scale, NO_NORM, None
         self._own.grad_square_sums()
         sums = self._all(1)[:, 0].tolist()
-        norm = math.sqrt(in_order(sums)) * abs(grad_scale)
-        if per_tensor is not None:
-            return grad_scale, norm, [clip_factor(per_tensor, math.sqrt(s) * abs(grad_scale), eps) for s in sums]
-        assert clip_norm is not None
-        factor = clip_factor(clip_norm, norm, eps)
-        return (grad_scale * factor, norm, None) if norm == norm else (grad_scale, norm, [factor] * len(sums))
+        clip, most = clip_limit(clip_norm, per_tensor)
+        norm, factors = norm_and_factors(sums, grad_scale, clip, most, eps)
+        whole = clip == clipping.ALL and norm == norm  # all factors are the same number
+        return (grad_scale * factors[0], norm, None) if whole else (grad_scale, norm, factors)
 
     def _all(self, each: int) -> np.ndarray:
         """Of every tensor the sums of its blocks, of all processes, added in order."""

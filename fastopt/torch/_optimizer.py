@@ -15,9 +15,9 @@ from torch.optim import optimizer as _torch
 from .._backends.numpy import NO_NORM
 from .._checks import one_of, positive, some
 from .._moving import surely
+from .._specification.clipping import clip_factor
 from .._specification.order import in_order
 from .._specification.rules import Overflow
-from ..optim.clip import clip_factor
 from ._binding import Binding
 from ._kinds import Kind
 from ._state import Changes, State, as_plain

@@ -1,11 +1,14 @@
 """The exponential moving average of the weights."""
 
 from collections.abc import Mapping
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 
-from .._moving import copy_all
+from .. import _backends
+from .._backends.program import Runs
+from .._moving import change_all, copy_all
 
 
 class WeightAverage:
@@ -21,41 +24,33 @@ class WeightAverage:
         self.decay = decay
         self._names = tuple(params)
         self._params = list(params.values())
-        self._shares = [param.dtype.type(1.0 - decay) for param in self._params]
-        # how many steps it is of (counted from 1 on again after a resumption), the averages, and arrays for the next;
-        # one assignment replaces all of them
-        self._now = 0, [np.zeros_like(p) for p in self._params], [np.zeros_like(p) for p in self._params]
-        self._away = False  # whether the weights are in the arrays for the next averages, and the averages in the model
+        self._averages = [np.zeros_like(p) for p in self._params]
+        self._weights = [np.zeros_like(p) for p in self._params]  # while they are away, and the averages in the model
+        self._steps = np.zeros(1, np.int64)  # counted from 1 on again after a resumption
+        self._away = False
+        self.runs: list[Runs] = _backends.active.bind_average(self._averages, self._params, self._steps, 1.0 - decay)
+        self._program = _backends.active.Program(self.runs)
 
     @property
     def steps(self) -> int:
         """How many steps it has seen."""
-        return self._now[0]
+        return self._steps.item(0)
 
     def update(self) -> None:
-        """Take in the weights after a step."""
-        steps, averages, following = self._now
-        if not steps:
-            copy_all(following, self._params)
-        else:
-            for param, average, new, share in zip(self._params, averages, following, self._shares, strict=True):
-                np.subtract(param, average, out=new)
-                np.multiply(new, share, out=new)
-                np.add(average, new, out=new)
-        self._now = steps + 1, following, averages
+        """Take in the weights after a step, where that is not done by a program with ``runs``."""
+        self._program()
 
     def put_in(self) -> None:
         """Put the average into the model, until `take_out`."""
-        steps, averages, weights = self._now
-        if steps:
-            copy_all(weights, self._params)
+        if self.steps:
+            copy_all(self._weights, self._params)
             self._away = True
-            copy_all(self._params, averages)
+            copy_all(self._params, self._averages)
 
     def take_out(self) -> None:
         """Put the weights back, if they are away."""
         if self._away:
-            copy_all(self._params, self._now[2])
+            copy_all(self._params, self._weights)
             self._away = False
 
     def keep(self) -> None:
@@ -63,9 +58,8 @@ class WeightAverage:
         self._away = False
 
     def state_dict(self) -> dict[str, Any]:
-        steps, averages, _ = self._now
-        values = {name: average.copy() for name, average in zip(self._names, averages, strict=True)}
-        return {"decay": self.decay, "started": steps > 0, "values": values}
+        values = {name: average.copy() for name, average in zip(self._names, self._averages, strict=True)}
+        return {"decay": self.decay, "started": self.steps > 0, "values": values}
 
     def checked(self, state_dict: Any) -> tuple[Any, ...]:
         """What `take_over` makes of a state dict, or the error that it calls for."""
@@ -86,12 +80,13 @@ class WeightAverage:
             if not np.isfinite(value).all():
                 raise ValueError(f"the checkpoint's average of {name!r} holds NaN or infinity")
             averages.append(value.copy())
-        return int(state_dict["started"]), averages, self._now[2]
+        return int(state_dict["started"]), averages
 
     def take_over(self, now: tuple[Any, ...]) -> None:
-        self._now = now
+        steps, averages = now
+        change_all([*zip(self._averages, repeat(...), averages), (self._steps, 0, steps)])
 
     @property
     def now(self) -> tuple[Any, ...]:
         """What `take_over` goes back to."""
-        return self._now
+        return self.steps, [average.copy() for average in self._averages]

@@ -214,6 +214,7 @@ class Epochs:
                             raise RuntimeError(
                                 "layers were frozen or unfrozen within an epoch: do it where one ends, or at the start"
                             )
+                        session.check_weights()
                         self._meet("after a step")
                     if bar is not None:
                         bar.update()

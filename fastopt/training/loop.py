@@ -22,7 +22,7 @@ from .epochs import Epochs
 from .history import History
 from .session import Session
 from .shards import Company
-from .steps import Part, Record, Undo
+from .steps import Part, Undo
 from .surroundings import quietly
 from .updates import clipping_of
 
@@ -228,12 +228,13 @@ def fit(
         session = Session(*data, accumulate, split, metrics, drop_last, company, class_weight)
         average = None if average_of is None else WeightAverage(model.parameters(), average_of)
         norms: list[float] | None = [] if clipping["clip_norm"] or clipping["clip_norm_per_tensor"] else None
-        undo = Undo(model, optimizer, average)
         if_not = "raise" if on_nonfinite == "stop" else on_nonfinite
+        undo = Undo(model, optimizer, average)
+        then = () if average is None else average.runs
+        note = None if norms is None else partial(_note_norm, optimizer, norms)
 
         def parts() -> list[Part]:
-            update = session.update(if_not, clipping, watchers.watches_batches)
-            return session.parts(update, undo, _recorder(optimizer, average, norms, undo))
+            return session.parts(session.update(if_not, clipping, then), undo, note)
 
         def bind_again() -> list[Part]:
             session.bind_again()
@@ -280,23 +281,9 @@ def fit(
     return left.run.history
 
 
-def _recorder(
-    optimizer: Optimizer, average: WeightAverage | None, norms: list[float] | None, undo: Undo
-) -> Record | None:
-    """What is to be done after every step."""
-    if average is None and norms is None and not undo.changes_buffers:
-        return None
-
-    def record(done: bool) -> None:
-        if not done:
-            undo.after_refusal()
-            return
-        if norms is not None and optimizer.grad_norm is not None:
-            norms.append(optimizer.grad_norm)
-        if average is not None:
-            average.update()
-
-    return record
+def _note_norm(optimizer: Optimizer, norms: list[float]) -> None:
+    if (norm := optimizer.grad_norm) is not None:  # a user's own step may not clip
+        norms.append(norm)
 
 
 def _tqdm(progress: bool | None) -> Any:

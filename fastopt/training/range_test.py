@@ -233,7 +233,7 @@ def lr_range_test(
     def prepared() -> tuple[Session, Any, Any]:
         session = Session(model, X, y, optimizer, loss, batch_size, validation, sample_weight, 1, split)
         undo = Undo(model, optimizer, None)
-        trained = session.parts(session.update("raise", clipping, False), undo)
+        trained = session.parts(session.update("raise", clipping), undo)
         warn_of_modes(model)
         return session, trained, session.parts(lambda _: True, undo)
 

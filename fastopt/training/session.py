@@ -1,12 +1,14 @@
 """What a training run works with: checked, and bound to one another."""
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .._attributes import changes
+from .._backends.program import Runs
 from .._checks import whole
 from .._conversion import as_real_array
 from ..losses import Loss
@@ -125,11 +127,7 @@ class Session:
             self.stepped = self._shards.stepped
 
     def is_stale(self) -> bool:
-        """Whether other layers are frozen than those that all is bound for, or the optimizer has others to step."""
-        if self._bound is not None and not self._bound.is_current:
-            self._bound.check()
-            if not self._bound.is_current:
-                return True
+        """Whether other layers are frozen than those that all is bound for."""
         if self._frozen_at is not changes.frozen:
             if self.model.frozen_parameters() != self._frozen:
                 return True
@@ -143,8 +141,12 @@ class Session:
 
     def check_arrays(self) -> None:
         """Refuse to go on where arrays have been replaced, reshaped or made read-only since."""
-        self.model.check_arrays()
         self.batches.check()
+        self.check_weights()
+
+    def check_weights(self) -> None:
+        """The same, of the model's and the optimizer's alone."""
+        self.model.check_arrays()
         if self._bound is not None:
             self._bound.check()
 
@@ -161,9 +163,9 @@ class Session:
         curves = ["loss", *(["accuracy"] if self._classifies else []), *self.metrics.names]
         return [*curves, "lr", *(f"val_{name}" for name in curves if self._validation is not None)]
 
-    def update(self, on_nonfinite: str, clipping: Clipping, user_code_between_steps: bool) -> Update:
-        """The optimizer's step."""
-        bound, update = update_of(self.optimizer, self.stepped, on_nonfinite, clipping, user_code_between_steps)
+    def update(self, on_nonfinite: str, clipping: Clipping, then: Sequence[Runs] = ()) -> Update:
+        """The optimizer's step, after which ``then`` is run."""
+        bound, update = update_of(self.optimizer, self.stepped, on_nonfinite, clipping, then)
         if self._shards is not None:
             bound, update = self._shards.spread(self.optimizer, bound, update, on_nonfinite, clipping)
         self._bound = bound

@@ -444,7 +444,7 @@ def parts_in_shards(
         for shard, bound in of_shard.items():
             scale = 1.0 / (rows * criterion.per_row(bound.y)) if scaled else 1.0
             computations[shard] = Computation(
-                bound, batches, criterion, scale, begin, end, keep_outputs=keeps, size=rows, first=begins[shard]
+                *(bound, batches, criterion, scale, begin, end, undo, None, None, (), (), keeps), rows, begins[shard]
             )
         ran = [shard for shard in range(shards.company.shards) if begins[shard + 1] > begins[shard]]
         batches_in_order += [_Batch(computations, k, ran, rows) for k in range((end - begin) // rows)]
@@ -452,6 +452,7 @@ def parts_in_shards(
     weight_of = partial(criterion.sum_of_weights, batches.outputs[:1])
 
     def step(group: list[_Batch]) -> float:
+        undo.keep()
         leaves = {}
         for shard in range(*shards.own):
             of_shard = [(batch.computations[shard], batch.k) for batch in group if shard in batch.computations]
@@ -460,8 +461,10 @@ def parts_in_shards(
         ran = sorted({shard for batch in group for shard in batch.ran})
         value, total = shards.step(leaves, ran, "a step")
         done = update(1.0 if scaled or not total else 1.0 / total)
-        if record is not None:
-            record(done)
+        if not done:
+            undo.refused()
+        elif record is not None:
+            record()
         return value
 
     parts = []

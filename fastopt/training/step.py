@@ -21,7 +21,7 @@ from ..optim import Optimizer
 from .company import company_of, description_of
 from .data import fingerprint
 from .shards import Leaf, Shards, bound_to_parts, cuts
-from .steps import Record, StepProgram, Undo
+from .steps import StepProgram, Undo
 from .updates import clipping_of, gradients_for, update_of
 
 _REAL = (np.dtype(np.float32), np.dtype(np.float64))
@@ -91,8 +91,8 @@ class TrainingStep:
             self.model, self.optimizer, self.loss = model, optimizer, as_loss(loss)
             clipping = clipping_of(clip_norm, clip_norm_per_tensor, clip_value, clip_eps)
             self._options = on_nonfinite, clipping
-            self._undo = Undo(model, optimizer, None)
             self._bind()
+            self._undo = Undo(model, optimizer, None)
             self._lock = RLock()
             if company is not None:
                 options = {**clipping, "on_nonfinite": on_nonfinite, "shards": company.shards}
@@ -108,7 +108,7 @@ class TrainingStep:
         grads = gradients_for(self.optimizer, self.model)
         self._shards = None if company is None else Shards(self.model, grads, company)
         stepped = grads if self._shards is None else self._shards.stepped
-        self._bound, self._update = update_of(self.optimizer, stepped, *self._options, False)
+        self._bound, self._update = update_of(self.optimizer, stepped, *self._options)
         if self._shards is not None:
             spread = self._shards.spread(self.optimizer, self._bound, self._update, *self._options)
             self._bound, self._update = spread
@@ -165,14 +165,10 @@ class TrainingStep:
         self, bound: Pass, criterion: Loss, target: np.ndarray, weight: np.ndarray | None, scale: float | None
     ) -> Callable[[int], float]:
         """A step on what stands in these arrays; it is done wholly or not at all."""
-        program = StepProgram(bound, criterion, target, weight, scale, self._update, self._record)
-        program.assemble([], [])
-        return self._undo.guard(program)
-
-    @property
-    def _record(self) -> Record | None:
         undo = self._undo
-        return (lambda done: None if done else undo.after_refusal()) if undo.changes_buffers else None
+        program = StepProgram(bound, criterion, target, weight, scale, undo, self._update, None)
+        program.assemble(undo.keeping, [])
+        return undo.guard(program)
 
 
 class _OfShape:
@@ -247,25 +243,26 @@ class _InShards(_OfShape):
         self.context.nbytes = sum(bound.context.nbytes for bound in self._passes)
 
     def _prepare(self, of: TrainingStep) -> None:
-        shards, update, record = self._shards, of._update, of._record
+        shards, update, undo = self._shards, of._update, of._undo
         scale = 1.0 if self._varies else 1.0 / self._losses
         programs: dict[int, StepProgram] = {}
         for (shard, part), bound in zip(self._of.items(), self._passes, strict=True):
             weight = None if self._weight is None else self._weight[part]
-            programs[shard] = StepProgram(bound, self._criterion, self._target[part], weight, scale, None, None)
+            programs[shard] = StepProgram(bound, self._criterion, self._target[part], weight, scale, undo, None, None)
             programs[shard].assemble([], [])
         first, every = self._passes[0].y, list(range(shards.company.shards))
         what = f"a step on {self._outputs}"
 
         def step(_: int) -> float:
+            undo.keep()
             weights = {s: self._criterion.sum_of_weights(first, self._target[part]) for s, part in self._of.items()}
             value, total = shards.step({s: Leaf([programs[s]], weights[s]) for s in self._of}, every, what)
             done = update(1.0 / total if self._varies and total else 1.0)
-            if record is not None:
-                record(done)
+            if not done:
+                undo.refused()
             return value
 
-        self._step = of._undo.guard(step)
+        self._step = undo.guard(step)
 
     def still_fits(self) -> bool:
         arrays = self._model.arrays()

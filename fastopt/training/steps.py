@@ -1,6 +1,6 @@
 """The training step: bound once to the buffers of the model, as a program that is then only repeated."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,14 +12,17 @@ from ..losses import Loss
 from ..nn.layer import Layer
 from ..nn.passes import Pass
 from ..optim import Optimizer
-from ..optim.bound import BoundStep
+from ..optim.bound import BoundStep, steps_of
 from .average import WeightAverage
 from .data import Batches, Gather
 from .updates import Update
 
 Step = Callable[[int], float]  # the step of this number: the sum of the losses
-Record = Callable[[bool], None]  # whether it did: what is to be done after every step
+Record = Callable[[], None]  # what is to be done after every step that the optimizer has done
 Arrays = dict[str, np.ndarray]
+
+
+_NOT_KEPT = -1
 
 
 class Part(NamedTuple):
@@ -33,29 +36,33 @@ class Part(NamedTuple):
 class Undo:
     """What a step changes beside the optimizer's own, so that it is done wholly or not at all, whatever is raised.
 
-    The optimizer's count of steps, which it commits together with the weights, tells which: with a step that it has not
-    done, running statistics and counters are put back; to one that it has done, what comes after it is added.
+    A step begins with ``keeping``, which notes at which count of the optimizer's steps the buffers were kept. That is
+    committed together with the weights, and so tells what is left to do: with a step that was not done, running
+    statistics and counters are put back; to one that was, what comes after it is added.
     """
 
     def __init__(self, model: Layer, optimizer: Optimizer, average: WeightAverage | None):
         self._optimizer, self._average = optimizer, average
         self._buffers = list(model.buffers.values())
         self._kept = [buffer.copy() for buffer in self._buffers]
-        self._open: int | None = None  # the optimizer's count of steps, within one
-        self._averaged = 0  # the average's
+        self._kept_at = np.full_like(steps_of(optimizer), _NOT_KEPT)
+        self._open: tuple[int, int] | None = None  # the counts of the optimizer and the average, within a step
+        kept = (
+            [*zip(self._buffers, self._kept, strict=True), (steps_of(optimizer), self._kept_at)] if self._kept else []
+        )
+        self.keeping: list[Runs] = [_backends.active.bind("copy", pair) for pair in kept]
+        self.keep = _backends.active.Program(self.keeping)  # the same, where a step is no single program
 
     def guard(self, step: Step) -> Step:
         """``step``, undone or completed if it raises."""
-        optimizer, average, kept, buffers = self._optimizer, self._average, self._kept, self._buffers
+        optimizer, average, kept_at = self._optimizer, self._average, self._kept_at
 
         def guarded(k: int) -> float:
-            if kept:
-                copy_all(kept, buffers)
             if average is not None:
-                self._averaged = average.steps
-            self._open = optimizer.step_count
+                self._open = optimizer.step_count, average.steps
             try:
                 value = step(k)
+                kept_at[0] = _NOT_KEPT
                 self._open = None
                 return value
             except FloatingPointError as error:
@@ -70,23 +77,18 @@ class Undo:
 
         return guarded
 
-    @property
-    def changes_buffers(self) -> bool:
-        """Whether there is anything that a forward pass in training changes."""
-        return bool(self._kept)
-
-    def after_refusal(self) -> None:
+    def refused(self) -> None:
         """Put back what the forward pass of a step that is left out has changed."""
         copy_all(self._buffers, self._kept)
 
     def settle(self) -> None:
         """Undo or complete the step that was going on, if there was one."""
-        if self._open is None:
-            return
-        if self._optimizer.step_count == self._open:
+        done = self._optimizer.step_count
+        if self._kept_at[0] == done:
             copy_all(self._buffers, self._kept)
-        elif self._average is not None and self._average.steps == self._averaged:
+        if self._open is not None and self._average is not None and self._open == (done - 1, self._average.steps):
             self._average.update()
+        self._kept_at[0] = _NOT_KEPT
         self._open = None
 
 
@@ -94,7 +96,8 @@ class StepProgram:
     """Forward, loss and backward, and what comes before and after, as one program.
 
     The gradients, of ``scale`` times the sum of the losses, are then the model's. With ``update``, the optimizer's step
-    follows, in the same program where nothing of it is code of the user's; ``record`` is told whether it was done.
+    follows, in the same program where nothing of it is code of the user's; ``undo`` puts right what a step that is left
+    out has changed, and ``record`` is called after all others.
     """
 
     def __init__(
@@ -104,12 +107,13 @@ class StepProgram:
         target: np.ndarray,
         weight: np.ndarray | None,
         scale: float | None,
+        undo: Undo,
         update: Update | None,
         record: Record | None,
     ):
         backward = bound.backward(input_gradient=False)
         loss = criterion.calls(bound.y, target, bound.dy, weight, scale)
-        self._bound, self._update, self._record, self._loss = bound, update, record, loss[-1]
+        self._bound, self._undo, self._update, self._record, self._loss = bound, undo, update, record, loss[-1]
         self._runs = [*bound.forward, *loss, *backward]
         self._unchanged: Runs | None = None  # what ends the program where the data is not as it was
         self._step: BoundStep | None = None
@@ -118,35 +122,37 @@ class StepProgram:
 
     def assemble(self, before: list[Runs], after: list[Runs]) -> None:
         """Make the program, with what fills the inputs and what looks at the outputs."""
-        step = [] if self._step is None else [self._step.instruction]
+        step = [] if self._step is None else self._step.instructions
         self._program = _backends.active.Program([*before, *self._runs, *after, *step])
 
-    def __call__(self, k: int = 0) -> float:
-        """The sum of the losses of batch number k."""
+    def __call__(self, k: int = 0, grad_scale: float = 1.0) -> float:
+        """The sum of the losses of batch number k; ``grad_scale`` is the step's."""
         self._bound.prepare()
         if (step := self._step) is None:
             try:
                 self._program(k)
             except Stopped:
-                return self.again(k)
+                return self.again(k, grad_scale)
             value: float = self._loss.result
-            done = self._update is None or self._update(1.0)
+            done = self._update is None or self._update(grad_scale)
         else:
             with step.lock:
-                step.prepare()
+                step.prepare(grad_scale)
                 try:
                     self._program(k)
                     done = True
                 except Stopped:
                     if self._unchanged is not None and self._unchanged.result:
-                        return self.again(k)
+                        return self.again(k, grad_scale)
                     done = step.settle()
             value = self._loss.result
-        if self._record is not None:
-            self._record(done)
+        if not done:
+            self._undo.refused()
+        elif self._record is not None:
+            self._record()
         return value
 
-    def again(self, k: int) -> float:
+    def again(self, k: int, grad_scale: float) -> float:
         """What a subclass whose program can end before its step, as the data was not as it was, does then."""
         raise NotImplementedError
 
@@ -154,7 +160,8 @@ class StepProgram:
 class Computation(StepProgram):
     """A step on each of the batches from one row of an epoch to another, all of one size.
 
-    Or on a part of each: from row ``first`` of the ``size`` of a batch on, as many as the model is bound to.
+    Or on a part of each: from row ``first`` of the ``size`` of a batch on, as many as the model is bound to. ``before``
+    and ``after`` are instructions around those that take a batch to its outputs and gradients.
     """
 
     def __init__(
@@ -165,9 +172,12 @@ class Computation(StepProgram):
         scale: float | None,
         begin: int,
         end: int,
-        update: Update | None = None,
-        record: Record | None = None,
-        keep_outputs: bool = True,
+        undo: Undo,
+        update: Update | None,
+        record: Record | None,
+        before: Sequence[Runs],
+        after: Sequence[Runs],
+        keep_outputs: bool,
         size: int | None = None,
         first: int = 0,
     ):
@@ -178,11 +188,13 @@ class Computation(StepProgram):
         bind, weights = _backends.active.bind, batches.weights
         target = batches.targets[:rows].copy()
         weight = None if weights is None else np.ones(rows, weights.dtype)
-        super().__init__(bound, criterion, target, weight, scale, update, record)
+        super().__init__(bound, criterion, target, weight, scale, undo, update, record)
         self._copies: list[Runs] = [bind("copy", (self._steps(batches.targets), target))]
         if weights is not None:
             self._copies.append(bind("copy", (self._steps(weights), weight)))
-        self._kept: list[Runs] = [bind("copy", (bound.y, self._steps(batches.outputs)))] if keep_outputs else []
+        self._before, self._after = list(before), list(after)
+        if keep_outputs:
+            self._after.append(bind("copy", (bound.y, self._steps(batches.outputs))))
         self._assemble()
 
     def _steps(self, x: np.ndarray) -> Moving:
@@ -194,17 +206,17 @@ class Computation(StepProgram):
         X, x, order = self._batches.X, self._bound.x, self._steps(self._batches.order)
         gather = _backends.active.bind_gather(X, order, x) or [Gather(X, order.array, x)]
         self._unchanged = gather[0] if len(gather) > 1 else None
-        self.assemble([*gather, *self._copies], self._kept)
+        self.assemble([*self._before, *gather, *self._copies], self._after)
 
     def targets(self, k: int) -> np.ndarray:
         """Those of batch number k."""
         return self._batches.targets[self._begin + k * self._size + self._first :][: self.rows]
 
-    def again(self, k: int) -> float:
+    def again(self, k: int, grad_scale: float) -> float:
         """Where the data is no longer as it was: it may lie elsewhere, but not be something else."""
         self._batches.check()
         self._assemble()
-        return self(k)
+        return self(k, grad_scale)
 
 
 def parts_of_an_epoch(
@@ -218,7 +230,7 @@ def parts_of_an_epoch(
     sums: Arrays,
     keeps: bool,
 ) -> list[Part]:
-    """An epoch of steps on ``accumulate`` batches each, the last one on what is left; ``record`` is told of each.
+    """An epoch of steps on ``accumulate`` batches each, the last one on what is left; ``record`` is called after each.
 
     With ``accumulate`` of 1, ``update`` is to use ``grads``, the model's own; else ``sums``, where they are added up.
     With ``keeps``, the outputs of the epoch are kept.
@@ -230,47 +242,66 @@ def parts_of_an_epoch(
         varies = criterion.row_weights(batches.targets) is not None  # then every batch's mean has its own denominator
         for bound, (begin, end) in zip(batches.passes, ends, strict=True):
             scale = None if varies else 1.0 / (len(bound.x) * criterion.per_row(bound.y))
-            one = Computation(bound, batches, criterion, scale, begin, end, update, record, keeps)
+            one = Computation(
+                *(bound, batches, criterion, scale, begin, end, undo, update, record, undo.keeping, ()), keeps
+            )
             parts.append(Part(undo.guard(one), one.count, one.rows))
         return parts
 
-    # The gradients are those of the sum of all losses; the step divides them by the number of these.
-    computations = [
-        Computation(bound, batches, criterion, 1.0, *ends_, keep_outputs=keeps)
-        for bound, ends_ in zip(batches.passes, ends, strict=True)
-    ]
-    group = size * accumulate
-    grouped = whole - whole % group
-    accumulated = _accumulated(criterion, batches, update, record, grads, sums)
-    each = [(computation, k) for computation in computations for k in range(computation.count)]
+    group = _Group(undo, batches, criterion, update, record, grads, sums, keeps)
+    each = [(i, k) for i, (begin, end) in enumerate(ends) for k in range((end - begin) // len(batches.passes[i].x))]
+    rows = size * accumulate
+    grouped = whole - whole % rows
     if grouped:
-        step = undo.guard(lambda k: accumulated(each[k * accumulate : (k + 1) * accumulate]))
-        parts.append(Part(step, grouped // group, group))
+        step = undo.guard(lambda k: group(each[k * accumulate : (k + 1) * accumulate]))
+        parts.append(Part(step, grouped // rows, rows))
     if rest := each[grouped // size :]:
-        parts.append(Part(undo.guard(lambda _: accumulated(rest)), 1, count - grouped))
+        parts.append(Part(undo.guard(lambda _: group(rest)), 1, count - grouped))
     return parts
 
 
-def _accumulated(
-    criterion: Loss, batches: Batches, update: Update, record: Record | None, grads: Arrays, sums: Arrays
-) -> Callable[[list[tuple[Computation, int]]], float]:
-    """A step on several batches: each a computation, and the batch's number in it."""
-    z = batches.outputs[:1]
-    pairs = [(sums[name], grad) for name, grad in grads.items() if grad is not None]
+class _Group:
+    """A step on several batches: the gradients are those of the sum of all losses, and it divides by their number."""
 
-    def step(each: list[tuple[Computation, int]]) -> float:
-        value, total = 0.0, 0.0
-        for compute, k in each:
-            value += compute(k)
-            total += criterion.sum_of_weights(z, compute.targets(k))
-            for sum_of_gradients, grad in pairs:
-                if (compute, k) == each[0]:
-                    np.copyto(sum_of_gradients, grad)
-                else:
-                    np.add(sum_of_gradients, grad, out=sum_of_gradients)
-        done = update(1.0 / total if total else 1.0)
-        if record is not None:
-            record(done)
+    def __init__(
+        self,
+        undo: Undo,
+        batches: Batches,
+        criterion: Loss,
+        update: Update,
+        record: Record | None,
+        grads: Arrays,
+        sums: Arrays,
+        keeps: bool,
+    ):
+        self._undo, self._batches, self._criterion, self._keeps = undo, batches, criterion, keeps
+        self._update, self._record = update, record
+        bind, pairs = _backends.active.bind, [(grad, sums[name]) for name, grad in grads.items() if grad is not None]
+        self._copies = [bind("copy", (grad, total)) for grad, total in pairs]
+        self._sums = [bind("add", (total, grad, total)) for grad, total in pairs]
+        self._computations: dict[tuple[int, bool, bool], Computation] = {}
+
+    def _computation(self, i: int, first: bool, last: bool) -> Computation:
+        """That of a batch of the epoch's part i, the first or the last one of a step."""
+        if (key := (i, first, last)) not in self._computations:
+            batches = self._batches
+            begin, end = ((0, batches.whole), (batches.whole, len(batches.order)))[i]
+            self._computations[key] = Computation(
+                *(batches.passes[i], batches, self._criterion, 1.0, begin, end, self._undo),
+                self._update if last else None,
+                self._record if last else None,
+                self._undo.keeping if first else (),
+                self._copies if first else self._sums,
+                self._keeps,
+            )
+        return self._computations[key]
+
+    def __call__(self, each: list[tuple[int, int]]) -> float:
+        """The step on these batches: each a part of the epoch, and the batch's number in it."""
+        value, total, end, z = 0.0, 0.0, len(each) - 1, self._batches.outputs[:1]
+        computations = [self._computation(i, n == 0, n == end) for n, (i, _) in enumerate(each)]
+        for compute, (_, k) in zip(computations, each, strict=True):
+            total += self._criterion.sum_of_weights(z, compute.targets(k))
+        for compute, (_, k) in zip(computations, each, strict=True):
+            value += compute(k, 1.0 / total if total else 1.0)
         return value
-
-    return step

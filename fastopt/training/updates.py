@@ -1,12 +1,14 @@
 """The optimizer's step as a part of training: over which gradients, clipped how."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .. import _backends
+from .._backends.program import Runs
 from .._checks import a_number, positive, some
 from ..nn.layer import Layer
 from ..optim import Optimizer
-from ..optim.bound import BoundStep
+from ..optim.bound import BoundStep, parameters_of
 
 Clipping = Mapping[str, float | None]
 Update = Callable[[float], bool]  # with what scales the gradients: whether the optimizer did its step
@@ -21,27 +23,27 @@ def clipping_of(
 
 
 def update_of(
-    optimizer: Optimizer, grads: Any, on_nonfinite: str, clipping: Clipping, user_code_between_steps: bool
+    optimizer: Optimizer, grads: Any, on_nonfinite: str, clipping: Clipping, then: Sequence[Runs] = ()
 ) -> tuple[BoundStep, Update]:
-    """The optimizer's step on ``grads``, without and with clipping; it is the first where nothing else is asked for."""
+    """The optimizer's step on ``grads``, after which ``then`` is run; both are the same, but for a user's class."""
     limits = {name: value for name, value in clipping.items() if name != "clip_eps" and value is not None}
     options: dict[str, Any] = {name: positive(name, value) for name, value in limits.items()}
-    if {"clip_norm", "clip_norm_per_tensor"} <= options.keys():
-        clip_norm, per_tensor = options["clip_norm"], options["clip_norm_per_tensor"]
-        raise ValueError(f"clip_norm={clip_norm} and clip_norm_per_tensor={per_tensor}: give one of them")
     if on_nonfinite not in ("raise", "skip", "ignore"):
         raise ValueError(f'on_nonfinite must be "raise", "skip" or "ignore", not {on_nonfinite!r}')
-    bound = BoundStep(optimizer, grads, on_nonfinite)
     asked = {**options, "on_nonfinite": on_nonfinite, "clip_eps": clipping["clip_eps"]}
+    bound = BoundStep(optimizer, grads, asked, then)
     # of a user's class, or put in its place
-    own_step = getattr(optimizer.step, "__func__", None) is not Optimizer.step
-    if not (options or user_code_between_steps or own_step):
+    if getattr(optimizer.step, "__func__", None) is Optimizer.step:
         return bound, bound
+    after = _backends.active.Program(then)
 
     def update(grad_scale: float) -> bool:
         before = optimizer.step_count
         optimizer.step(grads, grad_scale=grad_scale, **asked)
-        return optimizer.step_count > before
+        done = optimizer.step_count > before
+        if done:
+            after()
+        return done
 
     return bound, update
 
@@ -55,10 +57,9 @@ def gradients_for(optimizer: Any, model: Layer) -> dict[str, Any]:
             " fo.optim.Adam(model.parameters(), lr=0.001)"
         )
     name_of = {id(param): name for name, param in model.parameters().items()}
-    foreign = [
-        repr(name) for name, param in zip(optimizer._names, optimizer._params, strict=True) if id(param) not in name_of
-    ]
-    if foreign or not optimizer._params:
+    of_optimizer = parameters_of(optimizer)
+    foreign = [repr(name) for name, param in of_optimizer.items() if id(param) not in name_of]
+    if foreign or not of_optimizer:
         own = {repr(name) for name in model.parameters()}
         whose = "another model's " if foreign and own.issuperset(foreign) else ""
         raise ValueError(
@@ -66,8 +67,8 @@ def gradients_for(optimizer: Any, model: Layer) -> dict[str, Any]:
             f" are {some([repr(name) for name in model.parameters()]) or 'none'}: make it from model.parameters()"
         )
     grads = model.gradients()
-    if all(grads[name_of[id(param)]] is None for param in optimizer._params):
+    if all(grads[name_of[id(param)]] is None for param in of_optimizer.values()):
         raise ValueError("all parameters of the optimizer are of frozen layers, so there is nothing to train")
-    if optimizer._names == tuple(grads):
+    if tuple(of_optimizer) == tuple(grads):
         return grads
-    return {n: grads[name_of[id(p)]] for n, p in zip(optimizer._names, optimizer._params, strict=True)}
+    return {name: grads[name_of[id(param)]] for name, param in of_optimizer.items()}

@@ -192,6 +192,12 @@ def of_dropout_layer(backend, dtype):
     return results
 
 
+def of_average(backend, dtype):
+    average = small(dtype, N)
+    backend.move_average(average, edges(dtype, N), np.ones(1, np.int64), 0, 0.1)
+    return [average]
+
+
 def of_gather_rows(backend, dtype):
     rows, results = np.arange(N // 8)[::-1].copy(), []
     for kind in (np.float32, np.float64):
@@ -227,7 +233,7 @@ KERNELS = {
     "matmul": of_product,
     "batch_norm": of_batch_norm,
     "batch_norm_backward": of_batch_norm,
-    **dict.fromkeys(("batch_norm_scratch", "bind_gather"), lambda backend, dtype: ()),
+    **dict.fromkeys(("batch_norm_scratch", "bind_gather", "bind_average"), lambda backend, dtype: ()),
     "dropout": of_output(lambda b, out: b.dropout(edges(out.dtype.type, N), out, 3, 1, 2, 10**9, 1.5)),
     "dropout_forward": of_dropout_layer,
     "dropout_backward": of_dropout_layer,
@@ -237,6 +243,7 @@ KERNELS = {
     "add": of_inputs("add", 2),
     "scale_rows": of_rows,
     "copy": of_inputs("copy", 1),
+    "move_average": of_average,
     "add_up": lambda backend, dtype: (np.float64(backend.add_up(small(dtype, N))),),
     "any_nonfinite": lambda backend, dtype: (np.bool_(backend.any_nonfinite(small(dtype, N), 1e300)),),
     "square_sum": lambda backend, dtype: (np.float64(backend.square_sum(small(dtype, N))),),

@@ -57,7 +57,9 @@ def test_what_ends_a_program(backend):
     plan = active.Plan(["sgd"], [p], [[]], [0])
     plan.bind(0, grad)
     scalars = [(1.0, np.inf, 0.0, 1.0, 0.5)]
-    program = active.Program([plan.instruction(True), active.bind("add", (after, p, after))])
+    step = plan.instruction()
+    step.set(0, False, 1.0, np.inf, 0.0)
+    program = active.Program([step, active.bind("add", (after, p, after))])
     plan.prepare(scalars)
     program()
     np.testing.assert_array_equal(p, 0.5)
@@ -65,10 +67,26 @@ def test_what_ends_a_program(backend):
     grad[2] = np.nan
     with pytest.raises(Stopped):
         program()
-    assert plan.settle() is False
     np.testing.assert_array_equal(after, 0.5)
     np.testing.assert_array_equal(p, 0.5)
     assert plan.counts[0] == 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_average_of_several_arrays(dtype, backend, rng):
+    """Of NumPy's own operations; the first time, also of -0 and NaN, the arrays as they are."""
+    arrays = [rng.standard_normal(n).astype(dtype) for n in (3, 20000)]
+    averages, steps, share = [np.zeros_like(x) for x in arrays], np.zeros(1, np.int64), 1.0 - 0.9
+    program = _backends.active.Program(_backends.active.bind_average(averages, arrays, steps, share))
+    arrays[0][:2] = -0.0, np.nan
+    program()
+    assert [a.tobytes() for a in averages] == [x.tobytes() for x in arrays]
+    for _ in range(2):
+        arrays[0][:2] = 1.0, np.nan
+        expected = [a + dtype(share) * (x - a) for a, x in zip(averages, arrays, strict=True)]
+        program()
+        assert [a.tobytes() for a in averages] == [x.tobytes() for x in expected]
+    assert steps[0] == 3
 
 
 @pytest.mark.skipif(not HAVE_C, reason="there is no C core")

@@ -138,8 +138,9 @@ def test_accumulated_gradients_are_clipped_together():
 
 @pytest.mark.parametrize(
     "clipping",
-    [{"clip_norm": 0.1}, {"clip_norm_per_tensor": 0.05}, {"clip_value": 0.01}, {"clip_norm": 0.1, "clip_value": 0.02}],
-)
+    [{"clip_norm": 0.1, "clip_eps": 0.01}, {"clip_norm_per_tensor": 0.05, "clip_eps": 0.01}, {"clip_value": 0.01},
+     {"clip_norm": 0.1, "clip_value": 0.02}],
+)  # fmt: skip
 def test_clipping_is_the_optimizers(clipping):
     model, by_hand = deep(), deep()
     _, history = run(model, batch_size=16, epochs=1, **clipping)

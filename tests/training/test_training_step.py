@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -96,6 +97,51 @@ def test_a_step_crosses_into_the_core_once(layers):
     assert len(opcodes) < 30  # however many layers there are
 
 
+def runs_of_fit(epochs, **options):
+    """How often `fit` calls what there is of the core, by name."""
+    model, calls = everything(1), []
+
+    def watch(frame, event, function):
+        if event == "c_call" and function.__name__.startswith("fastopt_"):
+            calls.append(function.__name__)
+
+    sys.setprofile(watch)
+    try:
+        fo.fit(model, X, Y, optimizer=fo.optim.Adam(model.parameters()), epochs=epochs, batch_size=16, **options)
+    finally:
+        sys.setprofile(None)
+    return Counter(calls)
+
+
+@pytest.mark.skipif(not HAVE_C, reason="there is no C core")
+@pytest.mark.parametrize(
+    "options",
+    [{"clip_norm": 0.1, "ema": 0.9}, {"clip_norm_per_tensor": 0.1, "clip_value": 0.1}, {"grad_norm": True},
+     {"accumulate": 2, "on_nonfinite": "skip"}, {"callbacks": {"batch": lambda run: None}}],
+    ids=str,
+)  # fmt: skip
+def test_every_batch_of_fit_crosses_once(options):
+    fo.set_backend("c")
+    fo.set_matmul("exact")
+    runs_of_fit(1, **options)  # what is looked up once in a process
+    more = runs_of_fit(5, **options) - runs_of_fit(3, **options)
+    assert more["fastopt_run"] == 2 * 4
+    assert set(more) <= {"fastopt_run", "fastopt_pins_hold", "fastopt_environment_enter", "fastopt_environment_leave"}
+
+
+def test_a_step_of_the_optimizer_alone_comes_between(backend):
+    """On other gradients, which are then not those of the next."""
+    model, other = network(), network()
+    step = fo.TrainingStep(model, opt := fo.optim.SGD(model.parameters(), lr=0.1))
+    plain = fo.TrainingStep(other, fo.optim.SGD(other.parameters(), lr=0.1))
+    for each in (step, plain):
+        each(X, Y)
+    opt.step({name: np.zeros_like(param) for name, param in model.parameters().items()})
+    for each in (step, plain):
+        each(X, Y)
+    assert model.fingerprint() == other.fingerprint()
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -111,7 +157,7 @@ def test_a_step_crosses_into_the_core_once(layers):
         ({"sample_weight": np.zeros(64)}, ValueError, "sample_weight is 0 in all rows"),
         ({"sample_weight": -np.ones(64)}, ValueError, "at least 0"),
     ],
-    ids=str,
+    ids=lambda part: part if isinstance(part, str) else None,
 )
 @pytest.mark.parametrize("again", [False, True])
 def test_what_is_refused_changes_nothing(change, error, message, again):
