@@ -30,6 +30,10 @@ def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float:
     return float("inf")
 
 
+# What others set to limit threads: joblib and loky do so, by the first, in the processes that they start.
+_LIMITS = ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "LOKY_MAX_CPU_COUNT")
+
+
 def _default_threads() -> tuple[int, str]:
     forced = os.environ.get("FASTOPT_NUM_THREADS")
     if forced:
@@ -37,10 +41,15 @@ def _default_threads() -> tuple[int, str]:
             raise ValueError(f"FASTOPT_NUM_THREADS must be a whole number from 1 to 1024, not {forced!r}")
         return int(forced), "FASTOPT_NUM_THREADS"
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads, reason = cpus, "the CPUs this process may use"
     quota = _cgroup_quota()
     if quota < cpus:
-        return max(1, int(quota)), f"the container's quota of {quota:g} CPUs"
-    return cpus, "the CPUs this process may use"
+        threads, reason = max(1, int(quota)), f"the container's quota of {quota:g} CPUs"
+    for name in _LIMITS:
+        first = os.environ.get(name, "").split(",")[0].strip()  # OpenMP's has a number for each level of nesting
+        if first.isascii() and first.isdigit() and 1 <= int(first) < threads:
+            threads, reason = int(first), name
+    return threads, reason
 
 
 _threads_reason = ""
@@ -153,4 +162,40 @@ def show_config() -> None:
     print(f"  threads          {get_num_threads()} ({_threads_reason if backend == 'c' else f'{backend} uses one'})")
 
 
+def _register_with_threadpoolctl() -> None:
+    """Let ``threadpoolctl.threadpool_limits`` and ``threadpool_info`` know the pool, if that package is there."""
+    if lib is None:
+        return
+    try:
+        import threadpoolctl
+    except ImportError:
+        return
+    if not hasattr(threadpoolctl, "register"):  # before 3.2
+        return
+
+    class Controller(threadpoolctl.LibController):  # type: ignore[misc, name-defined, unused-ignore]
+        user_api = internal_api = "fastopt"
+        filename_prefixes = (os.path.basename(_core_file()),)
+
+        def get_num_threads(self) -> int:
+            return lib.fastopt_threads_get()
+
+        def set_num_threads(self, num_threads: int) -> None:
+            global _threads_reason
+            set_num_threads(num_threads)
+            _threads_reason = "threadpoolctl"
+
+        def get_version(self) -> str:
+            return __version__
+
+    threadpoolctl.register(Controller)
+
+
+def _core_file() -> str:
+    from . import _core
+
+    return str(_core.__file__)
+
+
 _start()
+_register_with_threadpoolctl()

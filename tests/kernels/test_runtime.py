@@ -206,10 +206,63 @@ def test_cgroup_quota(tmp_path, files, quota):
     ],
 )
 def test_default_threads(monkeypatch, cpus, quota, threads, reason):
-    monkeypatch.delenv("FASTOPT_NUM_THREADS", raising=False)
+    for name in ("FASTOPT_NUM_THREADS", *config._LIMITS):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cpus)), raising=False)
     monkeypatch.setattr(config, "_cgroup_quota", lambda: quota)
     assert config._default_threads() == (threads, reason)
+
+
+@pytest.mark.parametrize(
+    ("variables", "threads", "reason"),
+    [
+        ({"OMP_NUM_THREADS": "3"}, 3, "OMP_NUM_THREADS"),
+        ({"OMP_NUM_THREADS": "4,2"}, 4, "OMP_NUM_THREADS"),
+        ({"OMP_NUM_THREADS": "4", "LOKY_MAX_CPU_COUNT": "2"}, 2, "LOKY_MAX_CPU_COUNT"),
+        ({"OMP_NUM_THREADS": "4", "OMP_THREAD_LIMIT": "5"}, 4, "OMP_NUM_THREADS"),
+        ({"OMP_NUM_THREADS": "64"}, 8, "the CPUs this process may use"),
+        ({"OMP_NUM_THREADS": "x"}, 8, "the CPUs this process may use"),
+        ({"OMP_NUM_THREADS": "3", "FASTOPT_NUM_THREADS": "6"}, 6, "FASTOPT_NUM_THREADS"),
+    ],
+    ids=str,
+)
+def test_limits_that_others_set(monkeypatch, variables, threads, reason):
+    for name in ("FASTOPT_NUM_THREADS", *config._LIMITS):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(config, "_cgroup_quota", lambda: float("inf"))
+    assert config._default_threads() == (threads, reason)
+
+
+@pytest.mark.skipif(not HAVE_C, reason="only the C core has threads")
+def test_processes_of_joblib_share_the_cpus():
+    """Its processes are given a limit by joblib, which a process started by hand does not have."""
+    code = (
+        "import joblib, fastopt as fo; print(joblib.cpu_count(),"
+        " *joblib.Parallel(n_jobs=2)(joblib.delayed(fo.get_num_threads)() for _ in range(2)))"
+    )
+    variables = dict.fromkeys(("FASTOPT_NUM_THREADS", "OMP_NUM_THREADS"), "")
+    cpus, *threads = map(int, last_line(run_python("-c", code, FASTOPT_BACKEND="c", **variables)).split())
+    assert threads == [max(1, cpus // 2)] * 2
+
+
+@pytest.mark.skipif(not HAVE_C, reason="only the C core has threads")
+@pytest.mark.parametrize("imports", ["import fastopt as fo, threadpoolctl", "import threadpoolctl, fastopt as fo"])
+def test_threadpoolctl_limits_the_pool(imports):
+    pytest.importorskip("threadpoolctl", reason="a package that fastopt can do without")
+    code = (
+        f"{imports}\n"
+        "fo.set_num_threads(4)\n"
+        "with threadpoolctl.threadpool_limits(2):\n"
+        "    inside = fo.get_num_threads()\n"
+        "with threadpoolctl.threadpool_limits(2, user_api='blas'):\n"
+        "    others = fo.get_num_threads()\n"
+        "(info,) = [each for each in threadpoolctl.threadpool_info() if each['user_api'] == 'fastopt']\n"
+        "print(inside, others, fo.get_num_threads(), info['num_threads'], info['version'] == fo.__version__)"
+    )
+    assert last_line(run_python("-c", code, FASTOPT_BACKEND="c")) == "2 4 4 4 True"
 
 
 @NEEDS_C
