@@ -18,6 +18,49 @@ It needs mpi4py (``pip install fastopt[mpi]``) and an MPI, the cluster's or the 
     fo.fit(model, X, y, optimizer=opt, epochs=10, comm=MPI.COMM_WORLD, shards=8)  # mpiexec -n 4 python train.py
 """
 
-from .team import Traffic, traffic
+from typing import Any
 
-__all__ = ["Traffic", "traffic"]
+import numpy as np
+
+from .._checks import whole
+from ..training.company import company_of
+from ..training.shards import cuts
+from .traffic import Traffic, traffic
+
+__all__ = ["Traffic", "local_rows", "traffic"]
+
+
+def local_rows(rows: int, comm: Any, shards: int | None = None) -> np.ndarray:
+    """Which of so many rows this process needs, where each is given a part of the data.
+
+    Parameters
+    ----------
+    rows : int
+        In all: what `fastopt.fit` is then told as ``total_rows``.
+    comm : mpi4py.MPI.Intracomm or None
+    shards : int, optional
+        By default, one for each process.
+
+    Returns
+    -------
+    array of int
+        Neighbouring rows, in order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``rows`` or ``shards`` is no whole number of at least 1, or there are more processes than shards.
+
+    Examples
+    --------
+    >>> import fastopt as fo
+    >>> fo.parallel.local_rows(5, None, shards=4)
+    array([0, 1, 2, 3, 4])
+    """
+    rows = whole("rows", rows, 1)
+    company = company_of(comm, shards)
+    if company is None:
+        return np.arange(rows)
+    begins = cuts(rows, company.shards)
+    first, last = company.range_of(company.rank)
+    return np.arange(begins[first], begins[last])

@@ -1,7 +1,7 @@
 """The data: what it must be, how it is split, and how it is cut into batches."""
 
 import zlib
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -127,6 +127,15 @@ def with_mean_one(
     return np.asarray(weight / mean, dtype)
 
 
+class Held(Protocol):
+    """What rows a process holds: those from ``first`` on."""
+
+    first: int
+
+    def shuffle(self, rows: np.ndarray, batch_size: int, generator: Any) -> None:
+        """Put the rows into the order of an epoch, so that every process has what its shards need."""
+
+
 class Batches:
     """The training data, in batches bound to the model's buffers.
 
@@ -134,7 +143,14 @@ class Batches:
     are taken from the data batch by batch.
     """
 
-    def __init__(self, passes: list[Pass], data: Data, rows: np.ndarray, sizes: list[int] | None = None):
+    def __init__(
+        self,
+        passes: list[Pass],
+        data: Data,
+        rows: np.ndarray,
+        sizes: list[int] | None = None,
+        held: "Held | None" = None,
+    ):
         self.X, self.y, self.weight = data
         self._kinds = kind_of(self.X), kind_of(self.y)
         self.rows = rows
@@ -146,11 +162,14 @@ class Batches:
         self.drops = len(rows) - count
         self._shuffled = rows.copy()
         self.order = self._shuffled[:count]
+        self._held = held
+        # where the rows of an epoch are in X, of which this process may have a part
+        self.places = self.order if held is None else self.order.copy()
         self.targets = np.empty((count, *self.y.shape[1:]), self.y.dtype)
         self.weights = None if self.weight is None else np.empty(count, self.weight.dtype)
         first = passes[0].y
         self.outputs = np.zeros((count, *first.shape[1:]), first.dtype)
-        self.gather()
+        self.shuffle(None)
 
     def check(self) -> None:
         """Refuse data that was made into something else in place."""
@@ -164,9 +183,13 @@ class Batches:
             self.weight.take(self.order, 0, self.weights, "clip")
 
     def shuffle(self, generator: Any) -> None:
-        """A new random order."""
+        """A new random order; without a generator, that of the rows."""
         self._shuffled[...] = self.rows
-        generator.shuffle(self._shuffled)  # the same as a permutation, in less time
+        if self._held is not None:
+            self._held.shuffle(self._shuffled, self.size, generator)
+            np.subtract(self.order, self._held.first, out=self.places)
+        elif generator is not None:
+            generator.shuffle(self._shuffled)  # the same as a permutation, in less time
         self.gather()
 
 

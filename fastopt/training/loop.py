@@ -63,6 +63,7 @@ def fit(
     progress: bool | None = None,
     comm: Any = None,
     shards: int | None = None,
+    total_rows: int | None = None,
 ) -> History:
     r"""Train a model on mini-batches.
 
@@ -163,6 +164,11 @@ def fit(
         depends on their number, but not on that of the processes, of which there may be one, without ``comm``, and at
         most as many. By default, one for each process.
 
+    total_rows : int, optional
+        How many rows there are in all, if each process is given only its own, which `fastopt.parallel.local_rows`
+        names. A batch then has as many rows of each of the ``shards`` parts of the data, and the order is random within
+        these; ``batch_size`` is a multiple of ``shards``.
+
     Returns
     -------
     History
@@ -225,7 +231,7 @@ def fit(
         if team is not None and rng is None:
             generator.bit_generator.state = team.of_first(generator.bit_generator.state)
         data = model, X, y, optimizer, loss, batch_size, validation, sample_weight
-        session = Session(*data, accumulate, split, metrics, drop_last, company, class_weight)
+        session = Session(*data, accumulate, split, metrics, drop_last, company, class_weight, total_rows)
         average = None if average_of is None else WeightAverage(model.parameters(), average_of)
         norms: list[float] | None = [] if clipping["clip_norm"] or clipping["clip_norm_per_tensor"] else None
         if_not = "raise" if on_nonfinite == "stop" else on_nonfinite

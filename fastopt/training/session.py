@@ -28,6 +28,7 @@ from .data import (
     sizes_of_batches,
     with_mean_one,
 )
+from .held import rows_held
 from .metrics import Metrics
 from .shards import Company, Shards, bound_to_parts, parts_in_shards
 from .splits import check_split, split
@@ -54,32 +55,39 @@ class Session:
         drop_last: bool = False,
         company: Company | None = None,
         class_weight: Any = None,
+        total_rows: int | None = None,
     ):
         if not isinstance(model, Layer):
             raise TypeError(f"model must be a fastopt.nn.Layer, such as a Sequential, not {type(model).__name__}")
         model.check_arrays()
         self.model, self.optimizer, self._accumulate = model, optimizer, accumulate
         self.metrics = Metrics(metrics)
-        self._company = company
+        self._company, self._holds_all = company, total_rows is None
         self._bound: BoundStep | None = None
         self._bind_gradients()
         batch_size = None if batch_size is None else whole("batch_size", batch_size, 1)
         criterion = as_loss(loss).with_class_weight(class_weight)
         dtype = model.dtype or np.dtype(np.float32)
         X = inputs("X", X, dtype)
-        weight = sample_weights("sample_weight", sample_weight, len(X))
+        held = rows_held(total_rows, company, len(X))
+        if held is not None:
+            X, y, sample_weight = held.completed(X, y, sample_weight)
+        in_all = len(X) if held is None else held.rows
+        weight = sample_weights("sample_weight", sample_weight, in_all)
         fraction = validation is not None and not isinstance(validation, (tuple, list, np.ndarray))
         if how_to_split is not None and not fraction:
             raise ValueError(f"split={how_to_split!r} is for a fraction of the rows as validation")
-        count = check_split(validation, how_to_split, len(X)) if fraction else 0
+        if fraction and held is not None:
+            raise ValueError(f"validation={validation}: where total_rows are spread over processes, it must be a pair")
+        count = check_split(validation, how_to_split, in_all) if fraction else 0
         sizes: list[int] | None = None
         if company is not None:
-            sizes = sizes_of_batches(len(X) - count, batch_size, drop_last)
-        self._bind_passes = partial(self._passes_for, X, sizes, len(X) - count, batch_size, dtype, drop_last)
+            sizes = sizes_of_batches(in_all - count, batch_size, drop_last)
+        self._bind_passes = partial(self._passes_for, X, sizes, in_all - count, batch_size, dtype, drop_last)
         passes = self._bind_passes()
         output_shape = passes[0].y.shape[1:]
-        y = targets(criterion, "y", y, (len(X), *output_shape), dtype)
-        rows, self._held_out = np.arange(len(X)), np.arange(0)
+        y = targets(criterion, "y", y, (in_all, *output_shape), dtype)
+        rows, self._held_out = np.arange(in_all), np.arange(0)
         self._validation: Data | None = None
         self._classifies = classifies = criterion.accuracy(passes[0].y[:1], y[:1]) is not None
         if fraction:
@@ -101,7 +109,7 @@ class Session:
             self._held_out = np.arange(len(self._validation.X))
         self._validation_kind = kind_of(X if self._validation is None else self._validation.X)
         weight = with_mean_one("sample_weight", weight, rows, counted, dtype)
-        self.batches = Batches(passes, Data(X, y, weight), rows, sizes)
+        self.batches = Batches(passes, Data(X, y, weight), rows, sizes, held)
         batches = self.batches
         self.sum_of_weights = criterion.sum_of_weights(batches.outputs, batches.targets)
         # few enough rows that the products of small networks stay in one thread, enough for those of large ones
@@ -208,7 +216,9 @@ class Session:
         return {
             "batch_size": str(batches.size),
             "loss": _named(self.criterion),
-            "X": fingerprint(batches.X, dtype),
+            "X": fingerprint(batches.X, dtype)
+            if self._holds_all
+            else f"{len(batches.rows)} rows, spread over processes",
             "y": fingerprint(batches.y),
             "sample_weight": fingerprint(batches.weight),
             "validation": "none"

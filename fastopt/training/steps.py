@@ -203,7 +203,7 @@ class Computation(StepProgram):
         return Moving(x[self._begin : self._end].reshape(shape)[:, self._first : self._first + self.rows])
 
     def _assemble(self) -> None:
-        X, x, order = self._batches.X, self._bound.x, self._steps(self._batches.order)
+        X, x, order = self._batches.X, self._bound.x, self._steps(self._batches.places)
         gather = _backends.active.bind_gather(X, order, x) or [Gather(X, order.array, x)]
         self._unchanged = gather[0] if len(gather) > 1 else None
         self.assemble([*self._before, *gather, *self._copies], self._after)

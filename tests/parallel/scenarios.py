@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 import time
 
 import numpy as np
@@ -41,6 +42,30 @@ def fitted(comm, optimizer="Adam", shards=SHARDS, model=None, weighted=False, op
         name: {key: array.tolist() for key, array in of.items()} for name, of in made.state_dict()["state"].items()
     }
     return [*results(model, history), made.step_count, found]
+
+
+def of_parts(comm, rows=205, **arguments):
+    """Each process has its part of the data only."""
+    X, y, weight = data(rows)
+    own = fo.parallel.local_rows(rows, comm, SHARDS)
+    model = network()
+    made = fo.optim.Adam(model.parameters(), lr=0.01)
+    given = {"validation": (X[:40], y[:40]), "batch_size": 32, "rng": 0, "loss": "cross_entropy", "epochs": 2}
+    given |= {"sample_weight": weight[own], "total_rows": rows, "comm": comm, "shards": SHARDS} | arguments
+    return results(model, fo.fit(model, X[own], y[own], optimizer=made, **given))
+
+
+def of_a_file(comm):
+    X, y, _ = data()
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(f"{folder}/X.npy", X)
+        mapped = np.load(f"{folder}/X.npy", mmap_mode="r")
+        model = network()
+        made = fo.optim.Adam(model.parameters(), lr=0.01)
+        history = fo.fit(
+            model, mapped, y, optimizer=made, epochs=1, loss="cross_entropy", rng=0, comm=comm, shards=SHARDS
+        )
+    return results(model, history)
 
 
 def stepped(comm, loss="cross_entropy", shards=SHARDS, **options):
@@ -89,6 +114,10 @@ SAME = {
     "float64, wide": lambda comm: fitted(comm, "AdamW", model=wide_in_double(), epochs=1),
     "stopped early": stopped_early,
     "steps that are left out": skipped,
+    "parts of the data": of_parts,
+    "parts of the data, in whole batches": lambda comm: of_parts(comm, drop_last=True, shuffle=False),
+    "parts of the data, one batch": lambda comm: of_parts(comm, batch_size=None),
+    "a file": of_a_file,
     "steps": stepped,
     "steps with weights of classes, clipped": lambda comm: stepped(
         comm, fo.losses.CrossEntropy(weight=[1, 2, 3]), clip_norm=0.1
@@ -210,9 +239,16 @@ def sent(comm):
     return [sent, held / whole]
 
 
+def parts_that_do_not_fit(comm):
+    X, y, _ = data()
+    model = network()
+    given = {"epochs": 1, "loss": "cross_entropy", "comm": comm, "total_rows": 205}
+    fo.fit(model, X[:70], y[:70], optimizer=fo.optim.SGD(model.parameters()), **given)
+
+
 ENDED = {f.__name__: f for f in (
     in_a_layer, in_a_callback, at_a_batch, other_data, other_arguments, other_weights, bad_data_in_one, not_finite,
-    too_few_shards, other_batches, another_shape,
+    too_few_shards, other_batches, parts_that_do_not_fit, another_shape,
 )}  # fmt: skip
 
 

@@ -57,6 +57,7 @@ MESSAGES = {
     "bad_data_in_one": ("RuntimeError: rank 1 raised ValueError: X holds NaN", "ValueError: X holds NaN"),
     "not_finite": ("FloatingPointError: ",) * 2,
     "too_few_shards": ("ValueError: there are 3 processes for shards=2: each needs one",) * 2,
+    "parts_that_do_not_fit": ("ValueError: X has shape (70, 6): of total_rows=205, this process has those from",) * 2,
     "other_batches": ("ValueError: the processes were given different things: x is",) * 2,
     "another_shape": ("RuntimeError: the processes do not run the same program: ",) * 2,
 }
@@ -97,6 +98,10 @@ def test_arguments():
         scenarios.fitted(3)
     with pytest.raises(ValueError, match="shards must be at least 1, not 0"):
         scenarios.fitted(None, shards=0)
+    with pytest.raises(ValueError, match="batch_size=30 must be a multiple of shards=4"):
+        scenarios.of_parts(None, batch_size=30)
+    with pytest.raises(ValueError, match=r"validation=0\.2: where total_rows are spread .* it must be a pair"):
+        scenarios.of_parts(None, validation=0.2)
     with pytest.raises(ValueError, match="batches of 64 rows cannot be cut into shards=65"):
         scenarios.fitted(None, shards=65)
     assert fo.parallel.traffic.bytes == 0
