@@ -76,4 +76,16 @@ ALWAYS_INLINE double fma_double(double a, double b, double c)
 }
 
 #endif
+
+/* fmaf of any arguments; MinGW's rounds twice. */
+#if defined __MINGW32__ && !defined __FMA__
+ALWAYS_INLINE float fmaf_once(float a, float b, float c)
+{
+    const double sum = (double)a * (double)b + (double)c;
+    return isfinite(sum) ? fma_float(a, b, c) : (float)sum;
+}
+#define FMAF fmaf_once
+#else
+#define FMAF fmaf
+#endif
 #endif

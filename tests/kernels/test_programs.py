@@ -100,7 +100,7 @@ def test_rows_of_data_that_is_no_longer_there_are_not_read():
     np.testing.assert_array_equal(x, data[[0, 2]])
     with pytest.raises(ValueError, match="cannot resize"):
         data.resize(2, 3, refcheck=False)
-    data.shape = 12, 1
+    data.resize((12, 1), refcheck=False)  # in place
     with pytest.raises(Stopped):
         program(0)
     np.testing.assert_array_equal(x, np.arange(12.0).reshape(4, 3)[[0, 2]])

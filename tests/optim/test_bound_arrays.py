@@ -4,7 +4,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from helpers import HAVE_C
+from helpers import HAVE_C, set_dtype
 
 import fastopt as fo
 from fastopt import _pins
@@ -25,15 +25,10 @@ def moved(array):
     array.__setstate__((1, array.shape, array.dtype, False, bytes(array.nbytes)))
 
 
-def lower(array, **attributes):
-    for name, value in attributes.items():
-        setattr(array, name, value)
-
-
 CHANGES = {
-    "shape": lambda a: lower(a, shape=(3, 2)),
-    "dimensions": lambda a: lower(a, shape=(6,)),
-    "dtype": lambda a: lower(a, dtype=np.int64),
+    "shape": lambda a: a.resize((3, 2), refcheck=False),
+    "dimensions": lambda a: a.resize((6,), refcheck=False),
+    "dtype": lambda a: set_dtype(a, np.int64),
     "memory": moved,
 }
 
@@ -88,8 +83,8 @@ def test_changed_and_changed_back(backend, pins):
     opt = fo.optim.SGD([p], lr=1.0)
     opt.step([g])
     for array in (p, g):
-        array.shape = (6,)
-        array.shape = (2, 3)
+        array.resize((6,), refcheck=False)
+        array.resize((2, 3), refcheck=False)
         array.flags.writeable = False
         array.flags.writeable = True
     opt.step([g])

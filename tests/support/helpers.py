@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -73,3 +74,10 @@ def run_python(*arguments, package=Path(fo.__file__).parent.parent, timeout=120,
         text=True,
         timeout=timeout,
     )
+
+
+def set_dtype(array, dtype):
+    """Change it in place, for as long as NumPy allows that."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        array.dtype = dtype

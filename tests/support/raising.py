@@ -41,6 +41,7 @@ def raising_at(count, call, within=(_PACKAGE,)):
         frame.f_trace_opcodes = True
         return instruction
 
+    sys._getframe().f_trace_opcodes = True  # without one such frame, Python 3.12 traces no instructions from here on
     before = sys.gettrace()
     sys.settrace(function)
     try:

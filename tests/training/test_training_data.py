@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from fitting import network, problem
+from helpers import set_dtype
 
 import fastopt as fo
 from fastopt import nn
@@ -57,16 +58,14 @@ def test_data_that_is_reshaped_is_noticed(which):
 
     def reshape(run):
         array = data[which]
-        array.shape = array.shape[::-1]
+        array.resize(array.shape[::-1], refcheck=False)
 
     with pytest.raises(ValueError, match=rf"^{which} was float32 of shape \(70, .\) when training began, and is"):
         fit(model, data["X"], data["y"], loss="mse", validation=(data["validation X"], data["y"].copy()),
             callbacks={"epoch": reshape})  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "change", [lambda a: a.resize((7, 5), refcheck=False), lambda a: setattr(a, "dtype", np.int32)]
-)
+@pytest.mark.parametrize("change", [lambda a: a.resize((7, 5), refcheck=False), lambda a: set_dtype(a, np.int32)])
 @pytest.mark.parametrize("event", ["batch", "epoch"])
 def test_inputs_that_become_smaller_or_of_another_type(change, event):
     inputs = X.copy()
