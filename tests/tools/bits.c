@@ -116,18 +116,16 @@ static void matrices(void)
 /* Three steps of every rule there is. Its scalars are numbers like any others: what counts is that all compute the same. */
 static void rules(void)
 {
-    static const char *const names[] = {
-#define RULE(name, states) #name,
-#define TRUST_RULE RULE
-#define MATRIX_RULE RULE
-#include "kernels/rules.def"
-    };
+    char name[32];
     const size_t rows = 64, size = rows * (BLOCK / 32); /* two blocks */
-    for (int rule = 0; rule < RULE_COUNT; rule++) {
-        fastopt_tensor tensor = {.param = numbers(size, 1, 7), .grad = numbers(size, 0.1, 8), .size = size, .rows = rows,
+    for (int rule = 0; rule < RULE_COUNT; rule++) { /* in the order of rules.def */
+        sprintf(name, "rule %d", rule);
+        fastopt_tensor tensor = {.param = numbers(size, 1, 7), .grad = numbers(size, 0.1, 8), .size = size, .rows = rows, .columns = size / rows,
                                  .grad_factor = 1, .trust_ratio = 1, .dtype = dtype};
-        for (int k = 0; k < fastopt_rule_states(rule); k++)
+        for (int k = 0; k < fastopt_rule_states(rule); k++) {
             tensor.state[k] = calloc(size, bytes);
+            tensor.state_size[k] = size;
+        }
         fastopt_group group = {.rule = rule, .scalars = {1, INFINITY, 0, 1}, .eps = -1, .eps_root = -1, .decay = -1};
         for (int k = 4; k < FASTOPT_MAX_SCALARS; k++)
             group.scalars[k] = k % 2 ? 0.9 : 0.1;
@@ -142,9 +140,9 @@ static void rules(void)
         plan.scratch = calloc(1, fastopt_plan_scratch(&plan) + 1);
         for (int step = 0; step < 3; step++)
             fastopt_update(&plan, 0, 0, NULL, -1, 0, 1);
-        show(names[rule], tensor.param, size, tensor.trust_ratio);
+        show(name, tensor.param, size, tensor.trust_ratio);
         for (int k = 0; k < fastopt_rule_states(rule); k++) {
-            show(names[rule], tensor.state[k], size, k);
+            show(name, tensor.state[k], size, k);
             free(tensor.state[k]);
         }
         free(tensor.param), free((void *)tensor.grad), free(plan.block_sums), free(plan.scratch);
