@@ -67,10 +67,31 @@ void fastopt_torch_look(const fastopt_torch_interface *of, const uintptr_t *obje
 
 /* ---- optimizers ------------------------------------------------------------------------------ */
 
+/* What 8 bits stand for, before a scale of FASTOPT_SCALED elements: numbers, and for each upper half of a float from
+ * FASTOPT_FIRST_BUCKET on, how many limits between magnitudes lie below it, and the lower half of the one that lies in it. */
+enum { FASTOPT_SCALED = 256, FASTOPT_FIRST_BUCKET = 104 << 7, FASTOPT_BUCKETS = (23 << 7) + 1 };
+typedef struct {
+    float numbers[256];
+    uint32_t buckets[FASTOPT_BUCKETS];
+    int32_t zero; /* the code of 0: 127 where there are signs, else 0 */
+} fastopt_codes;
+
+/* How an array of float numbers is stored: as they are, in 16 bits, or in 8 with scales. Random bits, in place of rounding to
+ * nearest, are those of the seed, the step, and the stream. */
+enum { FASTOPT_PLAIN, FASTOPT_BFLOAT16, FASTOPT_8BIT };
+enum { FASTOPT_STREAMS = 8 };
+typedef struct {
+    float *scales;
+    const fastopt_codes *map;
+    uint64_t seed;
+    int32_t format, stochastic;
+} fastopt_storage;
+
 /* One tensor of an optimizer: `size` elements of param and grad, state_size of the rule's states: as many, but for those of
  * rules that are given whole tensors, which they see as matrices of rows and columns, one after the other. grad_factor
  * multiplies the group's grad_scale (clipping by the tensor's own norm; otherwise 1). trust_ratio is written by
- * the rules that have one. */
+ * the rules that have one. Unless `storage` is NULL, it says how each state is stored; the first element is number `position`
+ * of all tensors'. */
 typedef struct {
     void *param;
     const void *grad;
@@ -79,6 +100,8 @@ typedef struct {
     size_t size, rows, columns, first_block;
     double grad_factor, trust_ratio;
     int32_t dtype, group;
+    const fastopt_storage *storage;
+    uint64_t position;
 } fastopt_tensor;
 
 /* The rule of a group of tensors and its finished scalars, in the order of the structs in rules.h:

@@ -7,6 +7,9 @@
  * whose partial results are combined in block order. Changing it changes the last bits of sums. */
 enum { BLOCK = 8192 };
 
+/* Sums of a block: element i goes to lane i mod LANES; the lanes are folded in halves (reduce.inc). */
+enum { LANES = 16 };
+
 enum rule {
 #define RULE(name, states) RULE_##name,
 #define TRUST_RULE RULE
@@ -53,9 +56,10 @@ typedef struct {
     /* elements begin <= i < end, so far as there are, of each of `count` tensors of one group; whether a parameter is large */
     int (*update[RULE_COUNT])(const fastopt_tensor *tensors, size_t count, const fastopt_group *group, size_t begin,
                               size_t end);
-    /* for rules with a trust ratio (else NULL): the sums of the squares of the parameter and of the direction */
+    /* for rules with a trust ratio (else NULL): the squares of the parameter and of the direction are added to lanes; of whole
+     * multiples of LANES elements, but at the end of a block */
     void (*measure[RULE_COUNT])(const fastopt_tensor *tensor, const fastopt_group *group, size_t begin, size_t end,
-                                double sums[2]);
+                                double param_lanes[LANES], double direction_lanes[LANES]);
     /* muon.inc */
     double (*muon_direction)(const fastopt_tensor *tensor, const fastopt_group *group, size_t begin, size_t end, void *x);
     void (*divide)(void *x, double by, size_t n);
@@ -66,6 +70,12 @@ typedef struct {
     void (*adafactor_sizes)(const adafactor_task *task, size_t begin, size_t end, double sums[2]);
     int (*adafactor_move)(const adafactor_task *task, size_t begin, size_t end);
     double (*square_sum)(const void *x, size_t n);
+    /* state_formats.inc: of float numbers, in both tables */
+    void (*decode_bfloat16)(const void *codes, float *x, size_t n);
+    void (*encode_bfloat16)(const float *x, void *codes, size_t n, const uint32_t *words, int shift);
+    void (*random_words)(uint32_t *words, size_t n, uint64_t position, uint64_t seed, uint64_t draw);
+    void (*decode_8bit)(const void *codes, const float *scales, const fastopt_codes *map, float *x, size_t n);
+    void (*encode_8bit)(const float *x, void *codes, float *scales, const fastopt_codes *map, size_t n);
     double (*add_up)(const void *x, size_t n);
     int (*any_beyond)(const void *x, size_t n, double scale, double limit);
     /* activation.inc, loss.inc */

@@ -1,6 +1,7 @@
 /* muon.c: one step of Muon. */
 #include "drivers/tensor_rules.h"
 #include "drivers/functions.h"
+#include "drivers/storage.h"
 #include <math.h>
 #include <string.h>
 
@@ -31,13 +32,28 @@ static size_t end_of(const pass *p, size_t begin)
     return smaller(begin + BLOCK, p->size);
 }
 
+/* The same where the momentum is stored in fewer bytes. */
+static double direction_stored(const pass *p, const fastopt_group *group, size_t begin, size_t end)
+{
+    tile t;
+    for (size_t first = begin; first < end; first += TILE) {
+        fastopt_load_tile(&t, p->tensor, p->kernels, 1, first, end - first < TILE ? end : first + TILE);
+        p->kernels->muon_direction(&t.tensor, group, 0, t.tensor.size, p->out + first * p->item);
+        fastopt_store_tile(&t, 1, *p->plan->step_count + 1);
+    }
+    return p->kernels->square_sum(p->out + begin * p->item, end - begin);
+}
+
 static void direction_block(void *context, size_t i)
 {
     const pass *p = context;
     const size_t begin = i * BLOCK;
     const fastopt_group *group = &p->plan->groups[p->tensor->group];
-    p->plan->block_sums[p->tensor->first_block + i] =
-        p->kernels->muon_direction(p->tensor, group, begin, end_of(p, begin), p->out);
+    double *sum = &p->plan->block_sums[p->tensor->first_block + i];
+    if (p->tensor->storage)
+        *sum = direction_stored(p, group, begin, end_of(p, begin));
+    else
+        *sum = p->kernels->muon_direction(p->tensor, group, begin, end_of(p, begin), p->out);
 }
 
 static void divide_block(void *context, size_t i)

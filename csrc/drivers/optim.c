@@ -1,4 +1,5 @@
 /* optim.c: one step of an optimizer over all its tensors, whatever the rule. */
+#include "drivers/storage.h"
 #include "drivers/tensor_rules.h"
 #include <float.h>
 #include <stdatomic.h>
@@ -122,6 +123,12 @@ static void found_beyond(step *s)
 /* Works on elements begin <= i < end, so far as there are, of each of `count` tensors of one group and type. */
 typedef void range_function(step *s, const fastopt_tensor *tensors, size_t count, size_t begin, size_t end);
 
+/* Of the rules with a trust ratio, LAMB's moves its states where it measures the direction that they give. */
+static int moves_when_measured(const fastopt_group *group)
+{
+    return group->rule == RULE_lamb;
+}
+
 static void check_range(step *s, const fastopt_tensor *tensors, size_t count, size_t begin, size_t end)
 {
     const fastopt_group *group = &s->plan->groups[tensors->group];
@@ -134,13 +141,53 @@ static void check_range(step *s, const fastopt_tensor *tensors, size_t count, si
     }
 }
 
+/* The same for a tensor whose states are stored in fewer bytes. */
+static void update_stored(step *s, const fastopt_tensor *tensor, size_t begin, size_t end)
+{
+    const fastopt_group *group = &s->plan->groups[tensor->group];
+    const kernel_table *kernels = s->kernels[tensor->dtype];
+    const int states = rules[group->rule].states;
+    const size_t until = end < tensor->size ? end : tensor->size;
+    tile t;
+    for (size_t first = begin; first < until; first += TILE) {
+        fastopt_load_tile(&t, tensor, kernels, states, first, until - first < TILE ? until : first + TILE);
+        if (kernels->update[group->rule](&t.tensor, 1, group, 0, SIZE_MAX))
+            found_beyond(s);
+        if (!moves_when_measured(group))
+            fastopt_store_tile(&t, states, *s->plan->step_count + 1);
+    }
+}
+
 static void update_range(step *s, const fastopt_tensor *tensors, size_t count, size_t begin, size_t end)
 {
     const fastopt_group *group = &s->plan->groups[tensors->group];
     if (rules[group->rule].of_tensor)
         return;
+    if (tensors->storage) {
+        for (const fastopt_tensor *tensor = tensors; tensor < tensors + count; tensor++)
+            update_stored(s, tensor, begin, end);
+        return;
+    }
     if (s->kernels[tensors->dtype]->update[group->rule](tensors, count, group, begin, end))
         found_beyond(s);
+}
+
+static int state_beyond(const fastopt_tensor *tensor, int k, const kernel_table *kernels, size_t begin, size_t n, double limit)
+{
+    const fastopt_storage *storage = tensor->storage ? &tensor->storage[k] : NULL;
+    if (!storage || storage->format == FASTOPT_PLAIN)
+        return kernels->any_beyond((const char *)tensor->state[k] + begin * item_size(tensor), n, 1, limit);
+    if (storage->format == FASTOPT_8BIT) /* nothing is larger than its scale */
+        return kernels->any_beyond(storage->scales + begin / FASTOPT_SCALED, (n + FASTOPT_SCALED - 1) / FASTOPT_SCALED, 1,
+                                   limit);
+    float decoded[TILE];
+    int beyond = 0;
+    for (size_t i = 0; i < n; i += TILE) {
+        const size_t count = n - i < TILE ? n - i : TILE;
+        kernels->decode_bfloat16((const uint16_t *)tensor->state[k] + begin + i, decoded, count);
+        beyond |= kernels->any_beyond(decoded, count, 1, limit);
+    }
+    return beyond;
 }
 
 /* Whether parameters and states are ordinary, as they mostly are: for ORDINARY_STEPS steps that need not be asked again. */
@@ -156,8 +203,7 @@ static void look_range(step *s, const fastopt_tensor *tensors, size_t count, siz
         for (int k = 0; k < rules[group->rule].states; k++) {
             const size_t size = tensor->state_size[k], from = begin < size ? begin : size; /* some are smaller than it */
             const double limit = (group->squares >> k & 1 ? large_square : large)[tensor->dtype];
-            if (kernels->any_beyond((const char *)tensor->state[k] + from * item_size(tensor),
-                                    (end < size ? end : size) - from, 1, limit))
+            if (state_beyond(tensor, k, kernels, from, (end < size ? end : size) - from, limit))
                 found_beyond(s);
         }
     }
@@ -170,13 +216,14 @@ typedef struct {
     size_t first_block;
 } sweep;
 
-/* Blocks begin on a cache line of the parameter: 512-bit loops lose up to a quarter off it. */
+/* Blocks begin on a cache line of the parameter: 512-bit loops lose up to a quarter off it. Of states stored in fewer bytes
+ * they are whole tiles. */
 static void visit_block(void *context, size_t i)
 {
     const sweep *s = context;
     i += s->first_block;
     const fastopt_tensor *tensor = find_block(s->step->plan, &i);
-    const size_t ahead = (size_t)(-(uintptr_t)tensor->param % 64) / item_size(tensor);
+    const size_t ahead = tensor->storage ? 0 : (size_t)(-(uintptr_t)tensor->param % 64) / item_size(tensor);
     const size_t begin = i ? i * BLOCK + ahead : 0;
     const size_t end = (i + 1) * BLOCK + ahead;
     if (begin < tensor->size)
@@ -191,7 +238,7 @@ static void visit_tensors(step *s, range_function *visit, size_t begin, size_t e
     if (elements < SERIAL_BELOW) {
         for (size_t t = begin, next; t < end; t = next) {
             for (next = t + 1; next < end && tensors[next].group == tensors[t].group; next++)
-                if (tensors[next].dtype != tensors[t].dtype)
+                if (tensors[next].dtype != tensors[t].dtype || !tensors[next].storage != !tensors[t].storage)
                     break;
             visit(s, &tensors[t], next - t, 0, SIZE_MAX);
         }
@@ -208,6 +255,28 @@ static int has_trust_ratio(const fastopt_plan *plan, const fastopt_tensor *tenso
     return rules[plan->groups[tensor->group].rule].trust > 0;
 }
 
+static double fold(double lane[LANES])
+{
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int l = 0; l < half; l++)
+            lane[l] += lane[l + half];
+    return lane[0];
+}
+
+static void measure_stored(step *s, const fastopt_tensor *tensor, size_t begin, size_t end, double param[LANES],
+                           double direction[LANES])
+{
+    const fastopt_group *group = &s->plan->groups[tensor->group];
+    const kernel_table *kernels = s->kernels[tensor->dtype];
+    const int states = moves_when_measured(group) ? rules[group->rule].states : 0;
+    tile t;
+    for (size_t first = begin; first < end; first += TILE) {
+        fastopt_load_tile(&t, tensor, kernels, states, first, end - first < TILE ? end : first + TILE);
+        kernels->measure[group->rule](&t.tensor, group, 0, t.tensor.size, param, direction);
+        fastopt_store_tile(&t, states, *s->plan->step_count + 1);
+    }
+}
+
 /* Whole blocks here, wherever the arrays lie: the sums depend on the cut. */
 static void measure_block(void *context, size_t i)
 {
@@ -217,8 +286,15 @@ static void measure_block(void *context, size_t i)
     const fastopt_tensor *tensor = find_block(plan, &i);
     const fastopt_group *group = &plan->groups[tensor->group];
     const size_t begin = i * BLOCK, end = begin + BLOCK < tensor->size ? begin + BLOCK : tensor->size;
-    if (has_trust_ratio(plan, tensor))
-        s->step->kernels[tensor->dtype]->measure[group->rule](tensor, group, begin, end, &plan->block_sums[2 * block]);
+    double param[LANES] = {0}, direction[LANES] = {0};
+    if (!has_trust_ratio(plan, tensor))
+        return;
+    if (tensor->storage)
+        measure_stored(s->step, tensor, begin, end, param, direction);
+    else
+        s->step->kernels[tensor->dtype]->measure[group->rule](tensor, group, begin, end, param, direction);
+    plan->block_sums[2 * block] = fold(param);
+    plan->block_sums[2 * block + 1] = fold(direction);
 }
 
 /* 1 where a norm is 0 or not finite; else within floor and cap. It is finite in the tensor's type: of an ordinary weight and

@@ -11,6 +11,7 @@ from .._interface import ffi, lib
 from .._pins import HEADER, ITEMS, Pins, fit
 from .._specification.kernels import ELEMENTWISE, KERNELS, OF_PAIRS
 from .._specification.rules import RULES, SQUARES, Overflow, refuse_scalars, scalar_limits
+from .._specification.state_formats import LIMITS, MAPS, SIGNED, Stored
 from . import memory as _memory
 from . import numpy as reference
 from .numpy import NO_NORM
@@ -23,6 +24,37 @@ _NO_PINS = ffi.new("fastopt_pin *")
 Objects = tuple[Any, ...] | None
 
 
+@cache
+def _codes(kind: int) -> Any:
+    """The map of 8 bits of this kind, as C has it."""
+    limits = LIMITS[kind].view(np.uint32)
+    of_limit, low = (limits >> 16).astype(np.int64) - lib.FASTOPT_FIRST_BUCKET, limits & 0xFFFF
+    upper = np.full(lib.FASTOPT_BUCKETS, 0xFFFF, np.uint32)
+    upper[of_limit] = low  # each in a bucket of its own
+    below = np.searchsorted(of_limit, np.arange(lib.FASTOPT_BUCKETS), side="left").astype(np.uint32)
+    codes = ffi.new("fastopt_codes *", {"zero": 127 if kind == SIGNED else 0})
+    np.frombuffer(ffi.buffer(codes.numbers), np.float32)[:] = MAPS[kind]
+    np.frombuffer(ffi.buffer(codes.buckets), np.uint32)[:] = below << 16 | upper
+    return codes
+
+
+def _storage(tensor: Any, states: Sequence[np.ndarray | Stored]) -> Any:
+    """Tells C how the states of a tensor are stored, if not all as they are; to be kept alive."""
+    stored = [s for s in states if isinstance(s, Stored)]
+    if not stored:
+        return None
+    table = ffi.new("fastopt_storage[]", len(states))
+    for entry, state in zip(table, states, strict=True):
+        if isinstance(state, Stored):
+            entry.stochastic = state.seed is not None
+            entry.seed = state.seed or 0
+            entry.format = lib.FASTOPT_BFLOAT16 if state.scales is None else lib.FASTOPT_8BIT
+            if state.scales is not None:
+                entry.scales, entry.map = ffi.from_buffer("float[]", state.scales), _codes(state.kind)
+    tensor.storage, tensor.position = table, stored[0].position
+    return table
+
+
 class Plan:
     """A table in C of all tensors of an optimizer, filled once; a step then crosses into C once."""
 
@@ -30,7 +62,7 @@ class Plan:
         self,
         rules: Sequence[str],
         params: Sequence[np.ndarray],
-        states: Sequence[Sequence[np.ndarray]],
+        states: Sequence[Sequence[np.ndarray | Stored]],
         groups: Sequence[int],
         counts: np.ndarray | None = None,
     ):
@@ -45,12 +77,13 @@ class Plan:
         )
         for tensor, param, state, group in zip(self._tensors, params, states, groups, strict=True):
             tensor.param = tensor.grad = _address(param)
-            tensor.state[0 : len(state)] = [_address(s) for s in state]
-            tensor.state_size[0 : len(state)] = [s.size for s in state]
+            tensor.state[0 : len(state)] = [_address(s.codes if isinstance(s, Stored) else s) for s in state]
+            tensor.state_size[0 : len(state)] = [s.codes.size if isinstance(s, Stored) else s.size for s in state]
             tensor.size, (tensor.rows, tensor.columns) = param.size, (1, 1, *param.shape)[-2:]
             tensor.trust_ratio = 1.0
             tensor.dtype = _DTYPE[param.dtype]
             tensor.group = group
+        self._storage = [_storage(tensor, state) for tensor, state in zip(self._tensors, states, strict=True)]
         self._write = []  # per group, a function that writes its scalars
         for group, name in zip(self._groups, rules, strict=True):
             rule, fields = RULES[name], RULES[name].scalars._fields
@@ -70,14 +103,14 @@ class Plan:
         self._plan.step_count = ffi.from_buffer("int64_t[]", self.counts)
         self._plan.grad_norm = NO_NORM
         self._plan.header = HEADER
-        self._states = list(states)
+        self._own_states = reference.arrays_of(states)
         self.pin(params)
         self.bind_all(params)
 
     def pin(self, params: Sequence[np.ndarray]) -> None:
         """Take parameters and states as they now are; gradients are to be bound after that."""
         self._plan.given = _NULL
-        self.own = Pins([*params, *(s for state in self._states for s in state)])
+        self.own = Pins([*params, *self._own_states])
 
     def bind(self, i: int, grad: np.ndarray) -> None:
         self.bind_all([grad if k == i else before for k, before in enumerate(self.grads)])
@@ -188,7 +221,7 @@ class Plan:
                     refuse_scalars(RULES[name], values, of_group)
         factors = [1.0] * len(params) if factors is None else factors
         scales = [scalars[group][0] * factor for group, factor in zip(self._of_tensors, factors, strict=True)]
-        arrays = params, self.grads, states, self._of_tensors
+        arrays = params, self.grads, list(map(reference.decoded, states)), self._of_tensors
         if reference._step_results(self._names, *arrays, scales, scalars) is None:
             raise Overflow
 

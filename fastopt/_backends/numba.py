@@ -152,9 +152,9 @@ class Plan(reference.Plan):
         large = LARGE[p.dtype]
         keys = RULES[self._names[group]].states
         limits = (large**2 if key in SQUARES else large for key in keys)
-        ones = repeat(1.0)
+        ones, now = repeat(1.0), reference.decoded(states)
         return not (
-            _any_beyond(g, scale, large) or _any_beyond(p, 1.0, large) or any(map(_any_beyond, states, ones, limits))
+            _any_beyond(g, scale, large) or _any_beyond(p, 1.0, large) or any(map(_any_beyond, now, ones, limits))
         )
 
     @staticmethod
@@ -165,6 +165,11 @@ class Plan(reference.Plan):
         params, directions, moved = np.empty_like(p), np.empty_like(p), [s.copy() for s in states]
         _measure_loop(self._names[group])(tuple(h), p, g, params, directions, *moved)
         return _sum(params, True), _sum(directions, True), moved
+
+    def _updated(self, group, h, p, g, states) -> list[np.ndarray]:
+        new = [x.copy() for x in (p, *states)]
+        _update_loop(self._names[group])(tuple(h), new[0], g, *new[1:])
+        return new
 
     def _commit(self, ready, counted) -> None:
         """All loops as one call: each is compiled for its arguments before, so that no Python runs between them."""

@@ -1,7 +1,7 @@
 """The NumPy reference: slow, short, and the specification of the other two."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat, starmap
 from typing import Any
 
@@ -16,6 +16,7 @@ from .._specification.kernels import DROP_ALL, DROP_SOME, ELEMENTWISE, EVALUATE,
 from .._specification.order import ACTIVATIONS as FUSED
 from .._specification.order import BLOCK, CHUNK, LANES, NARROW, softmax_block
 from .._specification.rules import RULES, Overflow, Whole, flush, prepare, refuse_scalars, trust_ratio
+from .._specification.state_formats import Stored
 from . import _numpy_matmul
 from . import memory as _memory
 from ._numpy_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
@@ -118,6 +119,19 @@ def _of_tensor(rule, exact, p, g, states, matmul) -> tuple[np.ndarray, ...]:
     return rule.update(exact, *prepare(h, p, g), *states, whole=whole)
 
 
+State = np.ndarray | Stored
+
+
+def decoded(states: Sequence[State]) -> list[np.ndarray]:
+    """The numbers of a tensor's states: the arrays themselves, or new ones."""
+    return [s.decoded() if isinstance(s, Stored) else s for s in states]
+
+
+def arrays_of(states: Sequence[Sequence[State]]) -> list[np.ndarray]:
+    """All arrays in which states are stored."""
+    return [a for state in states for s in state for a in (s.arrays() if isinstance(s, Stored) else (s,))]
+
+
 class Plan:
     """What one optimizer updates: parameters with their state, each in a group that has a rule."""
 
@@ -125,7 +139,7 @@ class Plan:
         self,
         rules: Sequence[str],
         params: Sequence[np.ndarray],
-        states: Sequence[Sequence[np.ndarray]],
+        states: Sequence[Sequence[State]],
         groups: Sequence[int],
         counts: np.ndarray | None = None,
     ):
@@ -135,13 +149,19 @@ class Plan:
         self.trust_ratios = [1.0] * len(params)
         self._rules = [RULES[name] for name in rules]
         self._names = list(rules)
-        self._shapes = [(p.shape, [s.shape for s in of]) for p, of in zip(params, states, strict=True)]
+        self._shapes = [
+            (p.shape, [(s.codes if isinstance(s, Stored) else s).shape for s in of])
+            for p, of in zip(params, states, strict=True)
+        ]
         self._params = list(map(self._view, params))
-        self._states = [tuple(map(self._view, state)) for state in states]
+        self._states: list[tuple[State, ...]] = [
+            tuple(s._replace(codes=self._view(s.codes)) if isinstance(s, Stored) else self._view(s) for s in state)
+            for state in states
+        ]
         self._groups = list(groups)
         self._dtypes = _dtypes_of_groups(params, groups, len(rules))
         self._given: Pins | None = None
-        self._own_states = [s for state in states for s in state]
+        self._own_states = arrays_of(states)
         self.pin(params)
         self.bind_all(params)
 
@@ -197,13 +217,16 @@ class Plan:
             self._refuse_overflow(scales, scalars)
         ratios, ready = list(self.trust_ratios), []
         whole: list[tuple[np.ndarray, np.ndarray]] = []  # arrays, and what rules of whole tensors make of them
-        for i, (p, states, group) in enumerate(zip(self._params, self._states, self._groups, strict=True)):
+        stored: list[tuple[Any, Any, Any]] = []  # the changes of tensors whose states are in fewer bytes
+        for i, (p, kept, group) in enumerate(zip(self._params, self._states, self._groups, strict=True)):
             rule, real = self._rules[group], p.dtype.type
             exact = rule.scalars(scales[i], *scalars[group][1:])
+            states = decoded(kept)
             if rule.of_tensor:
                 given = self._in_shape(i, p, self.grads[i], states)
                 after = self._tensor_rule(rule, exact, *given[:2], *given[2])
-                whole += zip((p, *states), (after[0], *map(flush, after[1:])), strict=True)
+                whole.append((p, after[0]))
+                stored += self._stored(kept, map(flush, after[1:]))
                 continue
             h = rule.scalars(*map(real, exact))
             moved: Sequence[np.ndarray] = states
@@ -212,8 +235,21 @@ class Plan:
                 exact = exact._replace(trust_cap=min(exact.trust_cap, float(np.finfo(real).max)))
                 ratios[i] = trust_ratio(exact, *map(math.sqrt, sums))
                 h = h._replace(trust_ratio=real(ratios[i]))
-            ready.append((group, h, p, self.grads[i], states, moved))
+            if not any(isinstance(s, Stored) for s in kept):
+                ready.append((group, h, p, self.grads[i], states, moved))
+                continue
+            if rule.moves_when_measured:
+                now = [
+                    s.moved(m, self._step()) if isinstance(s, Stored) else m for s, m in zip(kept, moved, strict=True)
+                ]
+                updated, *_ = self._updated(group, h, p, self.grads[i], decoded(now))
+                stored += zip(arrays_of([kept]), repeat(...), arrays_of([now]))
+            else:
+                updated, *moved = self._updated(group, h, p, self.grads[i], moved)
+                stored += self._stored(kept, moved)
+            stored.append((p, ..., updated))
         counted: list[Any] = [
+            *stored,
             *((array, ..., new.reshape(array.shape)) for array, new in whole),
             (self.counts, 0, self.counts[0] + 1),
             (self.__dict__, "grad_norm", norm),
@@ -221,6 +257,23 @@ class Plan:
         ]
         self._commit(ready, counted)
         return True
+
+    def _step(self) -> int:
+        """The number of the next step."""
+        return int(self.counts[0]) + 1
+
+    def _stored(self, kept: Sequence[State], moved: Iterable[np.ndarray]) -> list[tuple[Any, Any, Any]]:
+        """What stores a tensor's states, for `change_all`."""
+        now = [
+            s.moved(m, self._step()) if isinstance(s, Stored) else np.reshape(m, s.shape)
+            for s, m in zip(kept, moved, strict=True)
+        ]
+        return list(zip(arrays_of([kept]), repeat(...), arrays_of([now])))
+
+    def _updated(self, group, h, p, g, states) -> list[np.ndarray]:
+        """What a rule makes of a parameter and its states, all in new arrays."""
+        updated, *moved = self._rules[group].update(h, *prepare(h, p, g), *states)
+        return [updated, *map(flush, moved)]
 
     @staticmethod
     def _tensor_rule(rule, exact, p, g, *states) -> tuple[np.ndarray, ...]:
@@ -258,7 +311,7 @@ class Plan:
         self._next = scalars
 
     def _refuse_overflow(self, scales: Sequence[float], scalars: Sequence[tuple[float, ...]]) -> None:
-        each = zip(range(len(self._params)), self._params, self.grads, self._states, strict=True)
+        each = zip(range(len(self._params)), self._params, self.grads, map(decoded, self._states), strict=True)
         params, grads, states = zip(*starmap(self._in_shape, each), strict=True)
         if _step_results(self._names, params, grads, states, self._groups, scales, scalars) is None:
             raise Overflow

@@ -382,14 +382,15 @@ class Rule(NamedTuple):
     states: tuple[str, ...]
     direction: Callable[..., tuple[Any, ...]] | None = None
     of_tensor: bool = False
+    moves_when_measured: bool = False  # whether its states move with the direction, not with the update
 
 
-def _rule(update, scalars, direction=None, of_tensor=False):
+def _rule(update, scalars, direction=None, of_tensor=False, moves_when_measured=False):
     names = f"grad_scale clip_value l2 keep {scalars}"
     if direction is not None:
         names += " trust_ratio trust_coefficient trust_decay trust_eps trust_scale trust_floor trust_cap"
     states = update.__code__.co_varnames[3 : update.__code__.co_argcount]
-    return Rule(update, namedtuple(update.__name__, names), states, direction, of_tensor)
+    return Rule(update, namedtuple(update.__name__, names), states, direction, of_tensor, moves_when_measured)
 
 
 # A step from ordinary numbers overflows in no rule, so nobody has to look: gradients and parameters below LARGE, states
@@ -470,6 +471,7 @@ RULES = {
             lamb,
             "beta1 grad_weight beta2 one_minus_beta2 correction1 root_correction2 eps_root eps decay lr",
             lamb_direction,
+            moves_when_measured=True,
         ),
         _rule(
             muon,

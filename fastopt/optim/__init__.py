@@ -9,6 +9,7 @@ from .adaptive import Adadelta, Adagrad, RMSprop
 from .averaging import ASGD
 from .base import Optimizer
 from .clip import clip_grad_norm, global_norm
+from .encoded import StateArray
 from .factored import Adafactor
 from .groups import decay_groups
 from .moments import AdaBelief, Adamax, Adan, RAdam
@@ -40,6 +41,7 @@ __all__ = [
     "RMSprop",
     "Rprop",
     "SGDScheduleFree",
+    "StateArray",
     "clip_grad_norm",
     "decay_groups",
     "global_norm",

@@ -21,7 +21,7 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    params, lr, weight_decay, weight_decay_mode, maximize
+    params, lr, weight_decay, weight_decay_mode, maximize, state_format, state_rounding, state_seed
         As for `SGD`.
     betas : pair of floats
         The decay rates of the two averages, in [0, 1); each may be a schedule.
@@ -61,10 +61,12 @@ class Adam(Optimizer):
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, amsgrad=False, *,
                  eps_root=0.0, eps_hat=False, bias_correction=True, weight_decay_mode="l2",
-                 maximize=False):  # fmt: skip
+                 maximize=False,
+                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
                          eps_root=eps_root, eps_hat=eps_hat, bias_correction=bias_correction,
-                         weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
+                         weight_decay_mode=weight_decay_mode, maximize=maximize,
+                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     checks = {"bias_correction": one_of(False, True, "exp_avg", "exp_avg_sq")}  # noqa: RUF012
 
@@ -101,7 +103,8 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    params, lr, betas, eps, amsgrad, eps_root, eps_hat, bias_correction, maximize
+    params, lr, betas, eps, amsgrad, eps_root, eps_hat, bias_correction, maximize,
+    state_format, state_rounding, state_seed
         As for `Adam`.
     weight_decay : float
     weight_decay_mode : {"decoupled", "independent", "l2"}
@@ -128,10 +131,12 @@ class AdamW(Adam):
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2, amsgrad=False, *,
                  eps_root=0.0, eps_hat=False, bias_correction=True, weight_decay_mode="decoupled",
-                 maximize=False):  # fmt: skip
+                 maximize=False,
+                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad, eps_root=eps_root, eps_hat=eps_hat,
                          bias_correction=bias_correction, weight_decay_mode=weight_decay_mode,
-                         maximize=maximize)  # fmt: skip
+                         maximize=maximize,
+                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
 
 class NAdam(Optimizer):
@@ -147,7 +152,7 @@ class NAdam(Optimizer):
 
     Parameters
     ----------
-    params, lr, weight_decay, weight_decay_mode, maximize
+    params, lr, weight_decay, weight_decay_mode, maximize, state_format, state_rounding, state_seed
         As for `SGD`.
     betas, eps, eps_root
         As for `Adam`.
@@ -180,10 +185,12 @@ class NAdam(Optimizer):
     """
 
     def __init__(self, params, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, momentum_decay=4e-3, *,
-                 mu_product="float32", eps_root=0.0, weight_decay_mode="l2", maximize=False):  # fmt: skip
+                 mu_product="float32", eps_root=0.0, weight_decay_mode="l2", maximize=False,
+                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, momentum_decay=momentum_decay,
                          mu_product=mu_product, eps_root=eps_root, weight_decay_mode=weight_decay_mode,
-                         maximize=maximize)  # fmt: skip
+                         maximize=maximize,
+                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
         self._momenta = OfGroups(Momenta)
 
     def _at(self, group: Group, done: int, missed: int) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ class Adagrad(Optimizer):
 
     Parameters
     ----------
-    params, lr, weight_decay, weight_decay_mode, maximize
+    params, lr, weight_decay, weight_decay_mode, maximize, state_format, state_rounding, state_seed
         As for `SGD`.
     lr_decay : float
         :math:`\delta`.
@@ -46,10 +46,12 @@ class Adagrad(Optimizer):
     """
 
     def __init__(self, params, lr=1e-2, lr_decay=0.0, weight_decay=0.0, initial_accumulator_value=0.0, eps=1e-10, *,
-                 eps_root=0.0, weight_decay_mode="l2", maximize=False):  # fmt: skip
+                 eps_root=0.0, weight_decay_mode="l2", maximize=False,
+                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
         super().__init__(params, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay,
                          initial_accumulator_value=initial_accumulator_value, eps=eps, eps_root=eps_root,
-                         weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
+                         weight_decay_mode=weight_decay_mode, maximize=maximize,
+                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def check(cls, h):
@@ -79,7 +81,7 @@ class Adadelta(Optimizer):
 
     Parameters
     ----------
-    params, lr, weight_decay, weight_decay_mode, maximize
+    params, lr, weight_decay, weight_decay_mode, maximize, state_format, state_rounding, state_seed
         As for `SGD`.
     rho : float
         In [0, 1].
@@ -106,9 +108,11 @@ class Adadelta(Optimizer):
     """
 
     def __init__(self, params, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0, *,
-                 weight_decay_mode="l2", maximize=False):  # fmt: skip
+                 weight_decay_mode="l2", maximize=False,
+                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
         super().__init__(params, lr=lr, rho=rho, eps=eps, weight_decay=weight_decay,
-                         weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
+                         weight_decay_mode=weight_decay_mode, maximize=maximize,
+                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def check(cls, h):
@@ -133,7 +137,7 @@ class RMSprop(Optimizer):
 
     Parameters
     ----------
-    params, lr, weight_decay, weight_decay_mode, maximize
+    params, lr, weight_decay, weight_decay_mode, maximize, state_format, state_rounding, state_seed
         As for `SGD`.
     alpha : float
         In [0, 1].
@@ -174,11 +178,13 @@ class RMSprop(Optimizer):
 
     def __init__(self, params, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False, *,
                  nesterov=False, eps_root=0.0, initial_square_avg=0.0, lr_in_buffer=False, weight_decay_mode="l2",
-                 maximize=False):  # fmt: skip
+                 maximize=False,
+                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
         super().__init__(params, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum,
                          centered=centered, nesterov=nesterov, eps_root=eps_root,
                          initial_square_avg=initial_square_avg, lr_in_buffer=lr_in_buffer,
-                         weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
+                         weight_decay_mode=weight_decay_mode, maximize=maximize,
+                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def check(cls, h):

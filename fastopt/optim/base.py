@@ -7,6 +7,7 @@ before anything is written.
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
 from operator import is_not
 from threading import RLock
 from types import MappingProxyType
@@ -22,6 +23,7 @@ from .._specification import clipping
 from .._specification.rules import RULES, Overflow, state_shape
 from .attributes import refuse_unknown, unknown
 from .clip import clip_limit
+from .encoded import arrays_in, in_fewer_bytes, saved, stored
 from .hyperparameters import Group
 from .state import MOST_STEPS, checked_missed, checked_state
 from .tensors import (
@@ -116,22 +118,26 @@ class Optimizer:
         spans = sorted((*span(p), name) for name, p in zip(self._names, self._plain, strict=True) if p.size)
         check_disjoint(spans)
 
-        kept: dict[int, Mapping[str, np.ndarray]] = {}
+        at = list(accumulate((param.size for param in self._plain), initial=0))
+        known_states: dict[int, Mapping[str, Any]] = {}
         if before is not None:
-            kept.update(zip(map(id, before._params), before._state.values(), strict=True))
+            known_states.update(zip(map(id, before._params), before._state.values(), strict=True))
         rules = [self.rule_of_tensor(groups[i], param.shape) for param, i in zip(self._plain, group_of, strict=True)]
-        each = zip(self._names, self._params, self._plain, group_of, rules, strict=True)
-        self._state: Mapping[str, Mapping[str, np.ndarray]] = MappingProxyType(
-            {name: kept.get(id(own)) or self._new_state(param, groups[i], rule) for name, own, param, i, rule in each}
+        each = zip(self._names, self._params, self._plain, group_of, rules, at[:-1], strict=True)
+        self._state: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+            {
+                name: known_states.get(id(own))
+                or MappingProxyType(in_fewer_bytes(self._new_state(param, groups[i], rule), param, groups[i], position))
+                for name, own, param, i, rule, position in each
+            }
         )
-        states = [tuple(self._state[name].values()) for name in self._names]
-        spans += (
-            (*span(s), f"state of {name}") for name, state in self._state.items() for s in state.values() if s.size
-        )
+        states = [stored(self._state[name]) for name in self._names]
+        kept = [(name, key, array) for name, state in self._state.items() for key, array in arrays_in(state)]
+        spans += ((*span(array), f"state of {name}") for name, _, array in kept if array.size)
         self._spans = sorted(spans)
         self._starts = [begin for begin, _, _ in self._spans]
         self._written = [("parameter", name, param) for name, param in named] + [
-            (f"state {key!r} of", name, array) for name, state in self._state.items() for key, array in state.items()
+            (f"state {key!r} of", name, array) for name, key, array in kept
         ]
         made_as = [plain(array) for _, _, array in self._written]
         self._made_as = [(span(array), array.shape, array.dtype) for array in made_as]
@@ -153,6 +159,11 @@ class Optimizer:
         self._copies = True  # whether the plan reads other gradients than the caller's: they serve for no further step
 
     def _new_state(self, param: np.ndarray, group: Group, rule: str) -> Mapping[str, np.ndarray]:
+        if param.dtype != np.float32 and group.get("state_format", "float32") != "float32":
+            raise ValueError(
+                f"state_format={group['state_format']!r} is for parameters of float32,"
+                f" and of {', '.join(group.names)} some are {param.dtype}"
+            )
         initial = {key: self.initial_state(group, key) for key in RULES[rule].states}
         for key, value in initial.items():
             if value > float(np.finfo(param.dtype).max):
@@ -585,10 +596,11 @@ class Optimizer:
         return self._groups
 
     @property
-    def state(self) -> Mapping[str, Mapping[str, np.ndarray]]:
+    def state(self) -> Mapping[str, Mapping[str, Any]]:
         """Of every parameter, by name, a mapping of its state arrays, under PyTorch's names (``exp_avg``, ...).
 
-        They stay the same arrays and can be written into.
+        They stay the same arrays and can be written into. A moment in fewer bytes (``state_format``) gives float32
+        numbers, and encodes those that are written into it: `StateArray`.
         """
         self._complete_state()
         return self._state
@@ -597,6 +609,11 @@ class Optimizer:
         """Where processes train together, and each has its slice of the state: exchange them; all have to call this."""
         if self._spread is not None:
             self._spread()
+
+    @property
+    def state_nbytes(self) -> int:
+        """The bytes that the state takes."""
+        return sum(array.nbytes for state in self._state.values() for _, array in arrays_in(state))
 
     @property
     def trust_ratios(self) -> dict[str, float]:
@@ -642,7 +659,7 @@ class Optimizer:
             "step_count": self.step_count,
             "skipped_steps": self.skipped_steps,
             "groups": [{n: v for n, v in group.items() if not callable(v)} for group in self.groups],
-            "state": {name: {key: s.copy() for key, s in state.items()} for name, state in self.state.items()},
+            "state": {name: {key: saved(s) for key, s in state.items()} for name, state in self.state.items()},
             **({"missed_steps": missed} if missed else {}),
         }
 
@@ -670,7 +687,7 @@ class Optimizer:
             (self.__dict__, "_left", tuple(Left(each, None) for each in missed)),
             (self.__dict__, "_copies", True),  # another plan may be called for
             *(change for group, values in zip(self.groups, groups, strict=True) for change in group.taking(values)),
-            *((array, ..., saved) for array, saved in arrays),
+            *((array, ..., values) for array, values in arrays),
         ]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from .._checks import a_number, one_of, positive, whole
 from .._moving import change_all
+from .._specification.state_formats import FORMATS
 
 
 def _fraction(name: str, value: Any) -> float:
@@ -36,6 +37,12 @@ def _not_positive(name: str, value: Any) -> float:
 def _iterations(name: str, value: Any) -> int:
     if whole(name, value, 0) >= 100:
         raise ValueError(f"{name} must be less than 100, not {value}")
+    return int(value)
+
+
+def _seed(name: str, value: Any) -> int:
+    if whole(name, value, 0) >= 2**64:
+        raise ValueError(f"{name} must be less than 2**64, not {value}")
     return int(value)
 
 
@@ -90,6 +97,9 @@ FIXED: dict[str, Callable[[str, Any], Any]] = {
     "ns_steps": _iterations,
     "r": a_number,
     "rectify": yes_or_no,
+    "state_format": one_of(*FORMATS),
+    "state_rounding": one_of("stochastic", "nearest"),
+    "state_seed": _seed,
     "trust_clip": or_none(positive),
     "use_muon": yes_or_no,
     "warmup_steps": partial(whole, least=0),

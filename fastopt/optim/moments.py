@@ -19,7 +19,7 @@ class Adamax(Optimizer):
 
     Parameters
     ----------
-    params, lr, weight_decay, weight_decay_mode, maximize
+    params, lr, weight_decay, weight_decay_mode, maximize, state_format, state_rounding, state_seed
         As for `SGD`.
     betas, eps
         As for `Adam`.
@@ -46,9 +46,11 @@ class Adamax(Optimizer):
     """
 
     def __init__(self, params, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, *,
-                 eps_outside=False, weight_decay_mode="l2", maximize=False):  # fmt: skip
+                 eps_outside=False, weight_decay_mode="l2", maximize=False,
+                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, eps_outside=eps_outside,
-                         weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
+                         weight_decay_mode=weight_decay_mode, maximize=maximize,
+                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def check(cls, h):
@@ -81,7 +83,7 @@ class RAdam(Optimizer):
 
     Parameters
     ----------
-    params, lr, weight_decay, weight_decay_mode, maximize
+    params, lr, weight_decay, weight_decay_mode, maximize, state_format, state_rounding, state_seed
         As for `SGD`; PyTorch's ``decoupled_weight_decay=True`` is ``weight_decay_mode="decoupled"``.
     betas, eps
         As for `Adam`.
@@ -109,9 +111,11 @@ class RAdam(Optimizer):
     """
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, *,
-                 eps_hat=True, weight_decay_mode="l2", maximize=False):  # fmt: skip
+                 eps_hat=True, weight_decay_mode="l2", maximize=False,
+                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, eps_hat=eps_hat,
-                         weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
+                         weight_decay_mode=weight_decay_mode, maximize=maximize,
+                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def check(cls, h):
@@ -139,7 +143,7 @@ class AdaBelief(Optimizer):
 
     Parameters
     ----------
-    params, lr, maximize
+    params, lr, maximize, state_format, state_rounding, state_seed
         As for `SGD`.
     betas : pair of floats
         As for `Adam`.
@@ -174,9 +178,11 @@ class AdaBelief(Optimizer):
     """
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-16, weight_decay=0.0, *,
-                 eps_root=1e-16, rectify=True, weight_decay_mode="decoupled", maximize=False):  # fmt: skip
+                 eps_root=1e-16, rectify=True, weight_decay_mode="decoupled", maximize=False,
+                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, eps_root=eps_root,
-                         rectify=rectify, weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
+                         rectify=rectify, weight_decay_mode=weight_decay_mode, maximize=maximize,
+                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def check(cls, h):
@@ -212,7 +218,7 @@ class Adan(Optimizer):
 
     Parameters
     ----------
-    params, lr, maximize
+    params, lr, maximize, state_format, state_rounding, state_seed
         As for `SGD`.
     betas : three floats
         In [0, 1); the paper's are 1 minus these. Each may be a schedule.
@@ -252,9 +258,11 @@ class Adan(Optimizer):
     }
 
     def __init__(self, params, lr=1e-3, betas=(0.98, 0.92, 0.99), eps=1e-8, weight_decay=0.0, *,
-                 eps_root=0.0, weight_decay_mode="proximal", maximize=False):  # fmt: skip
+                 eps_root=0.0, weight_decay_mode="proximal", maximize=False,
+                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, eps_root=eps_root,
-                         weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
+                         weight_decay_mode=weight_decay_mode, maximize=maximize,
+                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def check(cls, h):

@@ -34,7 +34,7 @@ class Muon(Optimizer):
 
     Parameters
     ----------
-    params, lr, maximize
+    params, lr, maximize, state_format, state_rounding, state_seed
         As for `SGD`; arrays of two dimensions.
     weight_decay : float
     momentum : float
@@ -83,11 +83,13 @@ class Muon(Optimizer):
 
     def __init__(self, params, lr=1e-3, weight_decay=0.1, momentum=0.95, nesterov=True,
                  ns_coefficients=(3.4445, -4.775, 2.0315), eps=1e-7, ns_steps=5, adjust_lr_fn=None, *,
-                 use_muon=True, betas=(0.9, 0.999), weight_decay_mode="decoupled", maximize=False):  # fmt: skip
+                 use_muon=True, betas=(0.9, 0.999), weight_decay_mode="decoupled", maximize=False,
+                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
         super().__init__(params, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov,
                          ns_coefficients=ns_coefficients, eps=eps, ns_steps=ns_steps, adjust_lr_fn=adjust_lr_fn,
                          use_muon=use_muon, betas=betas, weight_decay_mode=weight_decay_mode,
-                         maximize=maximize)  # fmt: skip
+                         maximize=maximize,
+                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     def _new_state(self, param, group, rule):
         if group["use_muon"] and param.ndim != 2:

@@ -265,8 +265,8 @@ class AdamWScheduleFree(ScheduleFree):
 
     Parameters
     ----------
-    params, maximize
-        As for `SGD`.
+    params, maximize, state_format, state_rounding, state_seed
+        As for `SGD`; the moment is v.
     lr : float or callable
         It needs no schedule, and is one to ten times that of `AdamW`.
     betas : pair of floats
@@ -300,10 +300,12 @@ class AdamWScheduleFree(ScheduleFree):
     """
 
     def __init__(self, params, lr=2.5e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, warmup_steps=0, r=0.0,
-                 weight_lr_power=2.0, *, weight_decay_mode="direction", maximize=False):  # fmt: skip
+                 weight_lr_power=2.0, *, weight_decay_mode="direction", maximize=False,
+                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, warmup_steps=warmup_steps,
                          r=r, weight_lr_power=weight_lr_power, weight_decay_mode=weight_decay_mode,
-                         maximize=maximize)  # fmt: skip
+                         maximize=maximize,
+                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def momentum(cls, h):

@@ -34,6 +34,13 @@ class SGD(Optimizer):
         from the parameter before the update.
     maximize : bool
         Ascend instead.
+    state_format : {"float32", "bfloat16", "8bit"}
+        How moments (here the buffer of momentum) are kept, of parameters of float32: as they are, in 16 bits, or in 8
+        bits with a scale for every 256 elements, of tensors with at least 4096. Updates are computed in float32.
+    state_rounding : {"stochastic", "nearest"}
+        Of bfloat16: up or down by chance, right in the mean, so that small changes are not lost; or to nearest.
+    state_seed : int
+        Of the random numbers for that, which follow from it, the step and the element's place among all parameters.
 
     Raises
     ------
@@ -56,10 +63,12 @@ class SGD(Optimizer):
     """
 
     def __init__(self, params, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, *,
-                 lr_in_buffer=False, weight_decay_mode="l2", maximize=False):  # fmt: skip
+                 lr_in_buffer=False, weight_decay_mode="l2", maximize=False,
+                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
         super().__init__(params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
                          nesterov=nesterov, lr_in_buffer=lr_in_buffer, weight_decay_mode=weight_decay_mode,
-                         maximize=maximize)  # fmt: skip
+                         maximize=maximize,
+                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def rule(cls, h):

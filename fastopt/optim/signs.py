@@ -12,7 +12,7 @@ class Lion(Optimizer):
 
     Parameters
     ----------
-    params, lr, weight_decay, maximize
+    params, lr, weight_decay, maximize, state_format, state_rounding, state_seed
         As for `SGD`. The learning rate is commonly a third to a tenth of that of `AdamW`, weight decay as many times
         as large.
     betas : pair of floats
@@ -41,9 +41,11 @@ class Lion(Optimizer):
     """
 
     def __init__(self, params, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0, *,
-                 weight_decay_mode="decoupled", maximize=False):  # fmt: skip
+                 weight_decay_mode="decoupled", maximize=False,
+                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay,
-                         weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
+                         weight_decay_mode=weight_decay_mode, maximize=maximize,
+                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def rule(cls, h):

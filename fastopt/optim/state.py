@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from .._specification.rules import SIGNED
+from .._specification.state_formats import MOMENTS
+from .encoded import StateArray, checked, decoded, encoded, numbers_saved
 from .hyperparameters import FIXED, Group
 
 MOST_STEPS = 2**53  # bias corrections and schedules know the step as a double
@@ -13,7 +15,7 @@ _COUNTS = ("step_count", "skipped_steps")
 
 
 def checked_state(
-    state_dict: Any, optimizer: Any, groups: Sequence[Group], state: Mapping[str, Mapping[str, np.ndarray]]
+    state_dict: Any, optimizer: Any, groups: Sequence[Group], state: Mapping[str, Mapping[str, Any]]
 ) -> tuple[list[int], list[dict[str, Any]], list[tuple[np.ndarray, np.ndarray]]]:
     """Counts, each group's hyperparameters, and each state array with a copy of its saved values; or an error."""
     if not isinstance(state_dict, Mapping):
@@ -55,9 +57,11 @@ def _checked_group(optimizer: Any, group: Group, saved: Mapping[str, Any]) -> di
             f"the state dict has hyperparameters this optimizer has not: {', '.join(sorted(map(str, unknown)))}"
         )
     for name, value in saved.items():
-        if name in FIXED and value != group[name]:
+        if name in FIXED and name != "state_format" and value != group[name]:
             raise ValueError(f"the state dict has {name}={value!r}, the optimizer {group[name]!r}")
     kept = {n: group[n] if callable(group[n]) else group.checked(n, v) for n, v in saved.items()}
+    if "state_format" in kept:  # a state of another format becomes one of the optimizer's
+        kept["state_format"] = group["state_format"]
     changed = {**group, **kept}
     optimizer.check(changed)
     if optimizer.rule(changed) != group.rule:
@@ -66,28 +70,35 @@ def _checked_group(optimizer: Any, group: Group, saved: Mapping[str, Any]) -> di
 
 
 def _checked_arrays(
-    saved_state: Mapping[str, Any], state: Mapping[str, Mapping[str, np.ndarray]]
+    saved_state: Mapping[str, Any], state: Mapping[str, Mapping[str, Any]]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     if saved_state.keys() != state.keys():
         raise ValueError(f"the state dict is of the parameters {list(saved_state)}, the optimizer of {list(state)}")
-    found = []
+    found: list[tuple[np.ndarray, np.ndarray]] = []
     for name, arrays in state.items():
         if saved_state[name].keys() != arrays.keys():
             raise ValueError(f"state of {name!r} has {list(saved_state[name])}, the optimizer {list(arrays)}")
         for key, array in arrays.items():
-            given = saved_state[name][key]
+            given, what, signed = saved_state[name][key], f"{key} of {name!r}", key in SIGNED
+            if isinstance(given, Mapping) and key in MOMENTS:
+                codes = numbers_saved(what, given, array.shape, signed)
+                checked(what, given := decoded(codes), signed)
+                if isinstance(array, StateArray) and array._stored.kind == codes.kind:
+                    found += zip(array._stored.arrays(), codes.arrays(), strict=True)
+                    continue
             if isinstance(given, np.ma.MaskedArray):
-                raise TypeError(f"{key} of {name!r} is a masked array, whose mask would be lost")
+                raise TypeError(f"{what} is a masked array, whose mask would be lost")
             saved = np.asarray(given)
             if saved.shape != array.shape or saved.dtype != array.dtype:
                 raise ValueError(
-                    f"{key} of {name!r} is {saved.dtype} of shape {saved.shape},"
+                    f"{what} is {saved.dtype} of shape {saved.shape},"
                     f" the optimizer's is {array.dtype} of shape {array.shape}"
                 )
             saved = saved.copy()  # it may be a view of the optimizer's own, and it may be written to
-            if not np.isfinite(saved).all():
-                raise ValueError(f"{key} of {name!r} holds inf or NaN")
-            if key not in SIGNED and (saved < 0).any():
-                raise ValueError(f"{key} of {name!r} holds a negative number, {saved.min()}, and never is negative")
-            found.append((array, saved))
+            checked(what, saved, signed)
+            if isinstance(array, StateArray):
+                new = encoded(array._stored, saved, np.ones(saved.size, bool))
+                found += zip(array._stored.arrays(), new.arrays(), strict=True)
+            else:
+                found.append((array, saved))
     return found

@@ -116,12 +116,13 @@ def check_disjoint(spans: list[tuple[int, int, str]]) -> None:
             )
 
 
-def state_like(param: np.ndarray, fill: float, shape: tuple[int, ...]) -> np.ndarray:
-    """A new array of ``param``'s type, in phase with it: the same address modulo a cache line."""
-    buffer = np.zeros(math.prod(shape) * param.itemsize + 64, np.uint8)
+def state_like(param: np.ndarray, fill: float, shape: tuple[int, ...], dtype: Any = None) -> np.ndarray:
+    """A new array of ``param``'s type, or another, in phase with it: the same address modulo a cache line."""
+    kind = param.dtype if dtype is None else np.dtype(dtype)
+    buffer = np.zeros(math.prod(shape) * kind.itemsize + 64, np.uint8)
     start = (span(param)[0] - span(buffer)[0]) % 64
     # behind a memoryview: whoever has the state does not have the buffer, and cannot move or free it
-    state: np.ndarray = np.ndarray(shape, param.dtype, memoryview(buffer.data), start)
+    state: np.ndarray = np.ndarray(shape, kind, memoryview(buffer.data), start)
     if fill:
         state.fill(fill)
     return state

@@ -23,7 +23,7 @@ class LARS(Optimizer):
 
     Parameters
     ----------
-    params, lr, momentum, dampening, weight_decay, nesterov, maximize
+    params, lr, momentum, dampening, weight_decay, nesterov, maximize, state_format, state_rounding, state_seed
         As for `SGD`. Biases and norm parameters commonly get a group with ``weight_decay=0, always_adapt=False``.
     trust_coefficient : float
     eps : float
@@ -66,11 +66,13 @@ class LARS(Optimizer):
 
     def __init__(self, params, lr=1.0, momentum=0.9, dampening=0.0, weight_decay=0.0, nesterov=False, *,
                  trust_coefficient=0.001, eps=0.0, trust_clip=False, always_adapt=True, denominator="separate",
-                 lr_in_buffer=False, weight_decay_mode="direction", maximize=False):  # fmt: skip
+                 lr_in_buffer=False, weight_decay_mode="direction", maximize=False,
+                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
         super().__init__(params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
                          nesterov=nesterov, trust_coefficient=trust_coefficient, eps=eps, trust_clip=trust_clip,
                          always_adapt=always_adapt, denominator=denominator, lr_in_buffer=lr_in_buffer,
-                         weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
+                         weight_decay_mode=weight_decay_mode, maximize=maximize,
+                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def rule(cls, h):
@@ -105,7 +107,7 @@ class LAMB(Optimizer):
 
     Parameters
     ----------
-    params, lr, weight_decay, maximize
+    params, lr, weight_decay, maximize, state_format, state_rounding, state_seed
         As for `SGD`. Biases and norm parameters commonly get a group with ``weight_decay=0, always_adapt=False``.
     betas : pair of floats
     eps : float
@@ -150,11 +152,13 @@ class LAMB(Optimizer):
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=1e-2, *, bias_correction=True,
                  grad_averaging=True, trust_clip=10.0, always_adapt=True, eps_root=0.0,
-                 weight_decay_mode="direction", maximize=False):  # fmt: skip
+                 weight_decay_mode="direction", maximize=False,
+                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
                          bias_correction=bias_correction, grad_averaging=grad_averaging, trust_clip=trust_clip,
                          always_adapt=always_adapt, eps_root=eps_root, weight_decay_mode=weight_decay_mode,
-                         maximize=maximize)  # fmt: skip
+                         maximize=maximize,
+                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def check(cls, h):

@@ -68,6 +68,9 @@ HYPERPARAMETERS = {
     "r": st.sampled_from([0.0, 1.0]),
     "rectify": yes_or_no,
     "rho": fraction,
+    "state_format": st.sampled_from(["float32", "bfloat16", "8bit"]),
+    "state_rounding": st.sampled_from(["stochastic", "nearest"]),
+    "state_seed": st.sampled_from([0, 2**64 - 1]),
     "step_sizes": number((1e-6, 50.0), (0.0, 0.1)),
     "t0": number(1e6, 2.0, 0.0),
     "trust_coefficient": number(1e-3, 1.0, 0.0),
@@ -141,15 +144,17 @@ class Histories(RuleBasedStateMachine):
         drawn = st.fixed_dictionaries({}, optional=allowed).map(compatible)
         self.groups = []
         for _ in range(data.draw(st.integers(1, 2), label="groups")):
+            hyperparameters = data.draw(drawn, label="hyperparameters")
+            dtypes = DTYPES if hyperparameters.get("state_format", "float32") == "float32" else [np.float32]
             tensors = data.draw(
-                st.lists(st.tuples(st.sampled_from(SHAPES), st.sampled_from(DTYPES), st.integers(0, 3)), max_size=4)
+                st.lists(st.tuples(st.sampled_from(SHAPES), st.sampled_from(dtypes), st.integers(0, 3)), max_size=4)
             )
             names = [f"p{len(self.groups)}.{i}" for i in range(len(tensors))]
             params = {
                 n: shifted(np.asarray(rng.standard_normal(s), t), by)
                 for n, (s, t, by) in zip(names, tensors, strict=True)
             }
-            self.groups.append((params, data.draw(drawn, label="hyperparameters")))
+            self.groups.append((params, hyperparameters))
         self.optimizers = {}
         try:
             for backend in BACKENDS:

@@ -1,0 +1,25 @@
+/* storage.h: a part of a tensor whose states are stored in fewer bytes, as float numbers for as long as it is worked on. */
+#ifndef FASTOPT_STORAGE_H
+#define FASTOPT_STORAGE_H
+#include "internal.h"
+
+/* So many elements: a multiple of what has one scale and of LANES; they stay in L1. */
+enum { TILE = 1024 };
+
+/* `tensor` is that part of it, which kernels take for a tensor of its own; behind each state there is room. */
+typedef struct {
+    fastopt_tensor tensor;
+    const fastopt_tensor *of;
+    const kernel_table *kernels;
+    size_t begin;
+    float states[FASTOPT_MAX_STATES][TILE];
+} tile;
+
+/* Elements begin <= i < end of a tensor, at most TILE; begin is a multiple of TILE. */
+void fastopt_load_tile(tile *tile, const fastopt_tensor *tensor, const kernel_table *kernels, int states, size_t begin,
+                       size_t end);
+
+/* Stores the states as step number `step` does. */
+void fastopt_store_tile(const tile *tile, int states, int64_t step);
+
+#endif

@@ -1,0 +1,198 @@
+"""States in fewer bytes, seen as arrays of float32."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .._backends.environment import isolated
+from .._moving import change_all
+from .._specification.rules import SIGNED as MAY_BE_NEGATIVE
+from .._specification.rules import flush
+from .._specification.state_formats import BFLOAT16, BLOCK, LEAST, MOMENTS, SIGNED, UNSIGNED, Stored
+from .tensors import state_like
+
+
+class StateArray(np.lib.mixins.NDArrayOperatorsMixin):
+    """An optimizer's state of 16 or 8 bits an element, as `Optimizer.state` gives it: an array of float32 to look at.
+
+    Reading decodes it into a new array; writing, ``state[...] = values``, encodes what has changed, rounded to nearest
+    (with 8 bits: of the blocks of 256 elements that have changed).
+
+    Attributes
+    ----------
+    shape, dtype, ndim, size
+        Those of the array of float32.
+    nbytes : int
+        The bytes that it takes.
+    """
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, stored: Stored, signed: bool):
+        self._stored, self._signed = stored, signed
+
+    shape = property(lambda self: self._stored.codes.shape)
+    ndim = property(lambda self: self._stored.codes.ndim)
+    size = property(lambda self: self._stored.codes.size)
+    nbytes = property(lambda self: sum(array.nbytes for array in self._stored.arrays()))
+
+    def copy(self) -> np.ndarray:
+        """The numbers in a new array."""
+        return decoded(self._stored)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("a state in fewer bytes cannot be seen as an array without a copy")
+        now = self.copy()
+        return now if dtype is None else now.astype(dtype, copy=False)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
+        inputs = tuple(x.copy() if isinstance(x, StateArray) else x for x in inputs)
+        if out is None:
+            return getattr(ufunc, method)(*inputs, **options)
+        results = tuple(x.copy() if isinstance(x, StateArray) else x for x in out)
+        given = getattr(ufunc, method)(*inputs, out=results, **options)
+        for target, result in zip(out, results, strict=True):
+            if isinstance(target, StateArray):
+                target[...] = result
+        return out[0] if len(out) == 1 else given
+
+    def __getitem__(self, key: Any) -> Any:
+        now = self.copy()
+        now.flags.writeable = False  # what is written there would be lost
+        return now[key]
+
+    def __setitem__(self, key: Any, values: Any) -> None:
+        before = self.copy()
+        after = before.copy()
+        after[key] = values
+        changed = after.reshape(-1).view(np.uint32) != before.reshape(-1).view(np.uint32)
+        checked("a state", after, self._signed)
+        change_all(zip(self._stored.arrays(), [...] * 2, encoded(self._stored, after, changed).arrays(), strict=False))
+
+    def __len__(self) -> int:
+        return len(self._stored.codes)
+
+    def __iter__(self) -> Any:
+        return iter(self[...])
+
+    def __float__(self) -> float:
+        return float(self.copy())
+
+    def __getattr__(self, name: str) -> Any:  # what else an array has to be read with: max, mean, reshape, ...
+        if name.startswith("_"):
+            raise AttributeError(name)
+        now = self.copy()
+        now.flags.writeable = False
+        return getattr(now, name)
+
+    def __repr__(self) -> str:
+        return f"StateArray({self.copy()!r}, {self.nbytes} bytes)"
+
+
+def checked(what: str, x: np.ndarray, signed: bool) -> None:
+    """Refuse what no optimizer's state can be."""
+    if not np.isfinite(x).all():
+        raise ValueError(f"{what} holds inf or NaN")
+    if not signed and (x < 0).any():
+        raise ValueError(f"{what} holds a negative number, {x.min()}, and never is negative")
+
+
+@isolated
+def decoded(stored: Stored) -> np.ndarray:
+    return stored.decoded()
+
+
+@isolated
+def encoded(stored: Stored, x: np.ndarray, changed: np.ndarray) -> Stored:
+    """What stores these numbers, of which those that have not changed stay what they are."""
+    new = stored.moved(np.asarray(flush(x)), None)
+    size = changed.size
+    if stored.scales is None or new.scales is None:
+        return new._replace(codes=np.where(changed.reshape(x.shape), new.codes, stored.codes).reshape(x.shape))
+    padded = np.zeros(-(-size // BLOCK) * BLOCK, bool)
+    padded[:size] = changed
+    of_block = padded.reshape(-1, BLOCK).any(axis=1)
+    of_each = np.repeat(of_block, BLOCK)[:size].reshape(x.shape)
+    return new._replace(
+        codes=np.where(of_each, new.codes, stored.codes), scales=np.where(of_block, new.scales, stored.scales)
+    )
+
+
+def in_fewer_bytes(
+    state: Mapping[str, np.ndarray], param: np.ndarray, h: Mapping[str, Any], position: int
+) -> dict[str, np.ndarray | StateArray]:
+    """A new state, its moments in the format that the group asks for."""
+    form = h.get("state_format", "float32")
+    if form == "float32":
+        return dict(state)
+    found: dict[str, np.ndarray | StateArray] = {}
+    for stream, (key, array) in enumerate(state.items()):
+        if key not in MOMENTS or array.shape != param.shape or (form == "8bit" and param.size < LEAST):
+            found[key] = array
+            continue
+        signed = key in MAY_BE_NEGATIVE
+        seed = h["state_seed"] if h["state_rounding"] == "stochastic" else None
+        if form == "bfloat16":
+            codes = state_like(param, 0, param.shape, np.uint16)
+            new = Stored(BFLOAT16, codes, None, seed, stream, position)
+        else:
+            codes, scales = state_like(param, 0, param.shape, np.uint8), np.zeros(-(-param.size // BLOCK), np.float32)
+            new = Stored(SIGNED if signed else UNSIGNED, codes, scales, seed, stream, position)
+        first = encoded(new, array, np.ones(array.size, bool))
+        for target, values in zip(new.arrays(), first.arrays(), strict=True):
+            target[...] = values
+        found[key] = StateArray(new, signed)
+    return found
+
+
+def stored(state: Mapping[str, Any]) -> tuple[np.ndarray | Stored, ...]:
+    """As a plan takes a state."""
+    return tuple(s._stored if isinstance(s, StateArray) else s for s in state.values())
+
+
+def arrays_in(state: Mapping[str, Any]) -> list[tuple[str, np.ndarray]]:
+    """The arrays in which a state is kept, each with its key."""
+    return [(key, a) for key, s in state.items() for a in (s._stored.arrays() if isinstance(s, StateArray) else (s,))]
+
+
+# ---- what is saved ----------------------------------------------------------------------------------------------
+
+
+def saved(state: Any) -> Any:
+    """A copy of a state for a state dict: of an array, or of codes."""
+    if not isinstance(state, StateArray):
+        return state.copy()
+    kept = state._stored
+    if kept.scales is None:
+        return {"format": "bfloat16", "codes": kept.codes.copy()}
+    return {"format": "8bit", "codes": kept.codes.copy(), "scales": kept.scales.copy()}
+
+
+def numbers_saved(what: str, given: Mapping[str, Any], shape: tuple[int, ...], signed: bool) -> Stored:
+    """A saved state of fewer bytes, checked; or an error."""
+    form = given.get("format")
+    keys = {"bfloat16": {"format", "codes"}, "8bit": {"format", "codes", "scales"}}.get(form) if form else None
+    if keys is None or given.keys() != keys:
+        raise ValueError(f"{what} is of format {form!r} with {', '.join(map(str, given))}: no state of fewer bytes")
+    wanted: dict[str, tuple[Any, tuple[int, ...]]] = {"codes": (np.uint16 if form == "bfloat16" else np.uint8, shape)}
+    if form == "8bit":
+        wanted["scales"] = np.float32, (-(-math.prod(shape) // BLOCK),)
+    arrays = {}
+    for key, (dtype, lengths) in wanted.items():
+        if isinstance(given[key], np.ma.MaskedArray):
+            raise TypeError(f"{key} of {what} is a masked array, whose mask would be lost")
+        array = np.asarray(given[key])
+        if array.dtype != dtype or array.shape != lengths:
+            raise ValueError(
+                f"{key} of {what} are {array.dtype} of shape {array.shape},"
+                f" and should be {np.dtype(dtype)} of {lengths}"
+            )
+        arrays[key] = array.copy()
+    kind = BFLOAT16 if form == "bfloat16" else SIGNED if signed else UNSIGNED
+    scales = arrays.get("scales")
+    if scales is not None and not ((scales >= 0) & np.isfinite(scales)).all():
+        raise ValueError(f"scales of {what} hold a negative number, inf or NaN")
+    return Stored(kind, arrays["codes"], scales, None, 0, 0)
