@@ -240,7 +240,8 @@ class Plan:
                 continue
             if rule.moves_when_measured:
                 now = [
-                    s.moved(m, self._step()) if isinstance(s, Stored) else m for s, m in zip(kept, moved, strict=True)
+                    s.moved(m, self._next_step()) if isinstance(s, Stored) else m
+                    for s, m in zip(kept, moved, strict=True)
                 ]
                 updated, *_ = self._updated(group, h, p, self.grads[i], decoded(now))
                 stored += zip(arrays_of([kept]), repeat(...), arrays_of([now]))
@@ -258,14 +259,14 @@ class Plan:
         self._commit(ready, counted)
         return True
 
-    def _step(self) -> int:
+    def _next_step(self) -> int:
         """The number of the next step."""
         return int(self.counts[0]) + 1
 
     def _stored(self, kept: Sequence[State], moved: Iterable[np.ndarray]) -> list[tuple[Any, Any, Any]]:
         """What stores a tensor's states, for `change_all`."""
         now = [
-            s.moved(m, self._step()) if isinstance(s, Stored) else np.reshape(m, s.shape)
+            s.moved(m, self._next_step()) if isinstance(s, Stored) else np.reshape(m, s.shape)
             for s, m in zip(kept, moved, strict=True)
         ]
         return list(zip(arrays_of([kept]), repeat(...), arrays_of([now])))

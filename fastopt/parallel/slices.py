@@ -209,7 +209,7 @@ def sliced(
         and all(getattr(f, "__func__", None) is getattr(Optimizer, f.__name__) for f in plain)
         and not any(RULES[name].of_tensor for name in optimizer._plan._names)
         and all(
-            state.shape == param.shape and state.dtype == param.dtype
+            isinstance(state, np.ndarray) and (state.shape, state.dtype) == (param.shape, param.dtype)
             for param, of in zip(optimizer._plain, optimizer._states, strict=True)
             for state in of
         )
