@@ -56,7 +56,7 @@ class SlicedStep:
             begin, end = max(first - offset, 0), min(last - offset, param.size)
             if begin < end:
                 self._parts[i] = slice(begin, end)
-        states = [[state.reshape(-1) for state in states] for states in optimizer._states]
+        states: list[list[np.ndarray]] = [[s.reshape(-1) for s in of] for of in optimizer._states]  # type: ignore[union-attr]
         groups = plan._of_tensors
         self._own = _backends.active.Plan(
             plan._names,
@@ -183,7 +183,7 @@ class SlicedStep:
 
     def _exchanged(self) -> list[list[np.ndarray]]:
         """The state's arrays, one of every parameter at a time."""
-        states = [[state.reshape(-1) for state in of] for of in self._optimizer._states]
+        states: list[list[np.ndarray]] = [[s.reshape(-1) for s in of] for of in self._optimizer._states]  # type: ignore[union-attr]
         nothing = np.zeros(0, self._shards.total.dtype)
         most = max(map(len, states))
         return [[of[k] if k < len(of) else nothing for of in states] for k in range(most)]
