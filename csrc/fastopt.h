@@ -181,7 +181,7 @@ int fastopt_any_nonfinite(int dtype, const void *x, size_t n, double scale);
 
 /* ---- programs -------------------------------------------------------------------------------- */
 
-enum { FASTOPT_MAX_ARRAYS = 11, FASTOPT_MAX_WHOLE = 8, FASTOPT_MAX_REALS = 4 };
+enum { FASTOPT_MAX_ARRAYS = 11, FASTOPT_MAX_WHOLE = 13, FASTOPT_MAX_REALS = 4 };
 
 /* One call of a kernel: its arguments in the order of its function, arrays first, then whole numbers, then numbers. What the
  * function returns, if anything, goes to `result`. */
@@ -290,6 +290,18 @@ void fastopt_highway_backward(int dtype, const void *dy, const void *h, const vo
  * multiple of its element's size; otherwise it is 0. */
 int fastopt_matmul(int dtype, const void *a, const void *b, void *c, const void *bias, size_t m, size_t n, size_t k,
                    ptrdiff_t a_row, ptrdiff_t a_k, ptrdiff_t b_k, ptrdiff_t b_column, int activation);
+
+/* out[planes][rows][columns] = an operation on the elements of a and, if it is not NULL, of b. The strides are those of elements,
+ * in elements: of a and b 0 where they are repeated. Arrays are aligned, and out may be a or b, if it lies as they do. */
+enum { FASTOPT_ASSIGN, FASTOPT_NEGATIVE, FASTOPT_ABSOLUTE, FASTOPT_SQRT, FASTOPT_SIGN, FASTOPT_ONE_LESS, FASTOPT_ADD, FASTOPT_SUBTRACT,
+       FASTOPT_MULTIPLY, FASTOPT_DIVIDE, FASTOPT_MAXIMUM, FASTOPT_MINIMUM, FASTOPT_ABOVE };
+void fastopt_arithmetic(int dtype, const void *a, const void *b, void *out, size_t planes, size_t rows, size_t columns,
+                        ptrdiff_t a_plane, ptrdiff_t a_row, ptrdiff_t a_column, ptrdiff_t b_plane, ptrdiff_t b_row,
+                        ptrdiff_t b_column, ptrdiff_t out_plane, ptrdiff_t out_row, ptrdiff_t out_column, int operation);
+/* sums[rows] = the sum of every row of x[rows][columns]: rounded once, that of fastopt_add_up. */
+void fastopt_row_sums(int dtype, const void *x, void *sums, size_t rows, size_t columns);
+/* out[n] = factor * sum / divisor, the sum being what another instruction of the program has returned. */
+void fastopt_store_sum(int dtype, void *out, const double *sum, size_t n, double factor, double divisor);
 
 /* The logistic loss with weights of element i weight[i mod weight_period] and, for the part that y stands for, of
  * pos_weight[i mod pos_weight_period], either of which may be NULL, and targets y * y_scale + y_shift. */

@@ -50,6 +50,7 @@ typedef void norm_apply(const void *dy, const void *x, const void *y, void *out,
 typedef struct adafactor_task adafactor_task; /* adafactor.h */
 typedef struct loss_task loss_task; /* loss.h */
 typedef struct matmul_task matmul_task; /* matmul.h */
+typedef struct arithmetic_task arithmetic_task; /* arithmetic.h */
 
 /* The kernels of one element type: each works on a range within one thread. */
 typedef struct {
@@ -87,6 +88,7 @@ typedef struct {
     void (*highway)(const void *h, const void *t, const void *x, void *y, size_t n);
     void (*highway_backward)(const void *dy, const void *h, const void *t, const void *x, void *dh, void *dt, void *dx,
                              size_t n);
+    void (*arithmetic)(const arithmetic_task *task, size_t begin, size_t rows, size_t first, size_t columns);
     void (*scale_rows)(void *x, const void *weight, size_t rows, size_t columns);
     void (*bias_add)(void *x, const void *bias, size_t rows, size_t columns);
     void (*bias_sigmoid)(void *x, const void *bias, size_t rows, size_t columns);

@@ -22,6 +22,7 @@
 #define WHOLE_6 WHOLE_5, i->whole[5]
 #define WHOLE_7 WHOLE_6, i->whole[6]
 #define WHOLE_8 WHOLE_7, i->whole[7]
+#define WHOLE_13 WHOLE_8, i->whole[8], i->whole[9], i->whole[10], i->whole[11], i->whole[12]
 #define REALS_0
 #define REALS_1 , i->real[0]
 #define REALS_2 REALS_1, i->real[1]

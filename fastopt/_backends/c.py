@@ -14,7 +14,8 @@ from .._specification.rules import RULES, SQUARES, Overflow, refuse_scalars, sca
 from .._specification.state_formats import LIMITS, MAPS, SIGNED, Stored
 from . import memory as _memory
 from . import numpy as reference
-from .numpy import NO_NORM
+from .layout import layout
+from .numpy import NO_NORM, store_sum  # noqa: F401
 from .program import Moving, Stopped, of_step
 
 _address, _WRITTEN, _NULL = ffi.from_buffer, ffi.typeof("char[]"), ffi.NULL
@@ -273,6 +274,8 @@ def _pointer(x: Any) -> Any:
     """What an instruction holds for an array, or for what else C is to find."""
     if isinstance(x, np.ndarray):
         return ffi.cast("void *", _first(x))
+    if isinstance(x, Instruction):
+        return ffi.addressof(x.c, "result")
     return _NULL if x is None else ffi.cast("void *", x.table if isinstance(x, Pins) else x)
 
 
@@ -291,6 +294,13 @@ def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | N
     return rows, columns, inner, *left, *right
 
 
+def _broadcast(a: np.ndarray, b: np.ndarray | None, out: np.ndarray) -> tuple[int, ...]:
+    found = layout(a, b, out)
+    if found is None:
+        raise ValueError(f"arrays of shape {out.shape} do not lie as planes, rows and columns")
+    return found
+
+
 def _periods(
     z: np.ndarray, y: Any, weight: np.ndarray | None, pos_weight: np.ndarray | None, *_: Any
 ) -> tuple[int, ...]:
@@ -301,9 +311,10 @@ def _periods(
 _SIZES: dict[str, Callable[..., tuple[int, ...]]] = {
     **dict.fromkeys(
         ["batch_norm", "batch_norm_backward", "bias_add", "bias_relu", "bias_sigmoid", "bias_tanh", "column_sums",
-         "scale_rows", "softmax", "softmax_cross_entropy"],
+         "row_sums", "scale_rows", "softmax", "softmax_cross_entropy"],
         _shape,
     ),
+    "arithmetic": _broadcast,
     "copy": lambda x, *_: (x.nbytes,),
     "gather_rows": lambda X, rows, x: (*x.reshape(len(x), -1).shape, _DTYPE[X.dtype]),
     "matmul": _product,
@@ -336,6 +347,11 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | Non
     sizes = rows, columns, inner, a_row, a_k, b_k, b_column
     if _matmul(_DTYPE[out.dtype], left, right, to, added, *sizes, activation):
         raise ValueError("an array is not aligned")
+
+
+def arithmetic(a: np.ndarray, b: np.ndarray | None, out: np.ndarray, operation: int) -> None:
+    arrays = _pointer(a), _pointer(b), _pointer(out)
+    lib.fastopt_arithmetic(_DTYPE[out.dtype], *arrays, *_broadcast(a, b, out), operation)
 
 
 def dropout(x: np.ndarray, out: np.ndarray, position: int, seed: int, draw: int, threshold: int, scale: float) -> None:

@@ -435,6 +435,7 @@ def softmax_cross_entropy(
 softmax, count_labels = reference.softmax, reference.count_labels
 scale_rows, highway, highway_backward = reference.scale_rows, reference.highway, reference.highway_backward
 copy, gather_rows, move_average = reference.copy, reference.gather_rows, reference.move_average
+arithmetic, row_sums, store_sum = reference.arithmetic, reference.row_sums, reference.store_sum
 
 
 _philox = _compiled(philox.philox4x32)

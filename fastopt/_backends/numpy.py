@@ -10,6 +10,7 @@ import numpy as np
 from .._moving import change_all
 from .._pins import Pins, fit
 from .._specification import philox, transcendental
+from .._specification.arithmetic import ARITHMETIC
 from .._specification.clipping import ALL as CLIP_ALL
 from .._specification.clipping import MODERATE, norm_and_factors
 from .._specification.kernels import DROP_ALL, DROP_SOME, ELEMENTWISE, EVALUATE, OF_PAIRS
@@ -629,6 +630,27 @@ def bind_average(
         change_all([*zip(averages, repeat(...), after), (steps, 0, steps[0] + 1)])
 
     return [Call(average)]
+
+
+_OPERATIONS = tuple(ARITHMETIC.values())
+
+
+@isolated
+def arithmetic(a: np.ndarray, b: np.ndarray | None, out: np.ndarray, operation: int) -> None:
+    """out = the operation of this number on the elements of ``a`` and, unless it is None, ``b``, with broadcasting."""
+    out[...] = _OPERATIONS[operation](a) if b is None else _OPERATIONS[operation](a, b)
+
+
+@isolated
+def row_sums(x: np.ndarray, sums: np.ndarray) -> None:
+    """sums = the sum of every row of ``x``, rounded once."""
+    sums[...] = lane_sums(x) if x.shape[1] <= BLOCK else [total(row) for row in x]
+
+
+@isolated
+def store_sum(out: np.ndarray, run: Runs, factor: float, divisor: float) -> None:
+    """out = factor times what another instruction of the program has returned, divided by ``divisor``."""
+    out[...] = run.result * factor / divisor
 
 
 def bind_gather(X: np.ndarray, order: Moving, x: np.ndarray) -> list[Runs]:

@@ -4,10 +4,11 @@ import numpy as np
 
 from .. import _backends
 from .._checks import a_number
+from .._specification.kernels import DROP_ALL, DROP_NOTHING, DROP_SOME
 from .arrays import output, read
 
 
-def _word(name: str, value: int) -> int:
+def word(name: str, value: int) -> int:
     """A whole number of 64 bits."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
@@ -26,6 +27,13 @@ def probability(p: float) -> float:
 def threshold_and_scale(p: float) -> tuple[int, float]:
     """What the kernels take for p below 1: random words of 32 bits below the threshold drop their elements."""
     return min(round(p * 2**32), 2**32 - 1), 1.0 / (1.0 - p)
+
+
+def in_training(p: float) -> tuple[int, int, float]:
+    """What the kernel of a layer takes."""
+    if p in (0, 1):
+        return DROP_ALL if p else DROP_NOTHING, 0, 1.0
+    return DROP_SOME, *threshold_and_scale(p)
 
 
 def dropout(
@@ -82,7 +90,7 @@ def dropout(
     """
     x = read(x, "x")
     p = probability(p)
-    seed, draw, position = _word("seed", seed), _word("draw", draw), _word("position", position)
+    seed, draw, position = word("seed", seed), word("draw", draw), word("position", position)
     y = np.empty(x.shape, x.dtype) if out is None else output(out, x, "x", x=x)
     if not training or p == 0:
         if y is not x:

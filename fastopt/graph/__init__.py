@@ -13,6 +13,7 @@ and float64; shared nodes, several inputs, sums of losses.
 """
 
 from .checking import check
+from .compiled import CompiledGraph, compile
 from .drawing import plot
 from .elementwise import (
     absolute,
@@ -40,6 +41,7 @@ from .sums import matmul, mean, sum
 from .tables import Row, Table, backward_mode, first_nonfinite, forward_mode
 
 __all__ = [
+    "CompiledGraph",
     "Node",
     "Operation",
     "Partial",
@@ -51,6 +53,7 @@ __all__ = [
     "batch_norm",
     "broadcast_to",
     "check",
+    "compile",
     "concatenate",
     "constant",
     "cross_entropy",

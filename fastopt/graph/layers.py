@@ -64,7 +64,7 @@ def apply(layer: Any, x: Any, *, training: bool = True, name: str = "") -> Any:
     if _is(layer, nn.Dropout):
         if not training or layer.p == 0:
             return x
-        return dropout(x, layer.p, seed=int(layer.buffers["seed"]), draw=int(layer.buffers["draw"]))
+        return dropout(x, layer.p, seed=int(layer.buffers["seed"]), draw=layer.buffers["draw"].reshape(1))
     params = {key: _variable(array, f"{name}{key}") for key, array in arrays_of(layer, "params").items()}
     if _is(layer, nn.Linear):
         y = x @ transpose(params["weight"])

@@ -5,14 +5,14 @@ input's derivative. Backward, the result's derivative with respect to every node
 same partial derivatives, transposed.
 """
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from .._backends.environment import isolated
-from .node import Node, constant, describe, failed, order_of
+from .node import Node, Operation, constant, describe, failed, order_of
 from .partials import Partial
 from .shapes import broadcast_to, sum_to
 
@@ -49,7 +49,7 @@ def evaluate(node: Node, inputs: Mapping[Node, Any] | None = None) -> np.ndarray
     """
     if not isinstance(node, Node):
         raise TypeError(f"evaluate takes a node, not {type(node).__name__}")
-    given = {} if inputs is None else {x: _new_value(x, value) for x, value in inputs.items()}
+    given = {} if inputs is None else {x: new_value(x, value) for x, value in inputs.items()}
     order = order_of(node)
     changed = [x for x, value in given.items() if value.shape != x.value.shape]
     fresh = bool(changed) or node.shapes != Node.latest_shapes
@@ -94,7 +94,7 @@ def _compute(order: Sequence[Node], fresh: bool) -> None:
             raise failed(operation, node.inputs, error) from error
 
 
-def _new_value(x: Node, value: Any) -> np.ndarray:
+def new_value(x: Node, value: Any) -> np.ndarray:
     if not isinstance(x, Node) or x.operation is not None:
         raise TypeError(f"only variables and constants can be given values, not {x!r}")
     if x.value.dtype.kind != "f":
@@ -111,15 +111,37 @@ def depends(order: Sequence[Node], on: Any) -> set[Node]:
     return found
 
 
-def partials(node: Node, of: Container[Node], symbolic: bool = False) -> Iterator[tuple[Node, Partial]]:
-    """The node's partial derivative with respect to each of its inputs that are ``of`` interest, input by input."""
+def partials(
+    node: Node, of: Container[Node], symbolic: bool = False, trusted: bool = True
+) -> Iterator[tuple[Node, Partial]]:
+    """The node's partial derivative with respect to each of its inputs that are ``of`` interest, input by input.
+
+    ``symbolic``, they are of nodes; unless ``trusted``, those of the user's operations are only asked with arrays.
+    """
     operation = node.operation
     assert operation is not None
     values = node.inputs if symbolic else [x.value for x in node.inputs]
     y = node if symbolic else node.value
     for x, partial in zip(node.inputs, operation.partials, strict=True):
-        if partial is not None and x in of:
+        if partial is None or x not in of:
+            continue
+        if symbolic and not trusted and operation.bind is None:
+            yield x, _by_arrays(node, x, partial)
+        else:
             yield x, partial(y, *values, **node.options)
+
+
+def _by_arrays(node: Node, x: Node, partial: Callable[..., Partial]) -> Partial:
+    """A partial derivative, backward, as a node that is computed from arrays whatever it is made of."""
+
+    def evaluate(g: np.ndarray, y: np.ndarray, *values: np.ndarray) -> np.ndarray:
+        return np.asarray(partial(y, *values, **node.options).backward(g), x.value.dtype)
+
+    assert node.operation is not None
+    inputs = node, *node.inputs
+    name = f"the derivative of {node.operation.name} with respect to {describe(x)}"
+    operation = Operation(name, evaluate, *[None] * (len(inputs) + 1))
+    return Partial(lambda t: t, lambda g: operation(g, *inputs), name)
 
 
 def push_forward(order: Sequence[Node], tangents: dict[Node, Any], symbolic: bool = False) -> dict[Node, Any]:
@@ -139,14 +161,16 @@ def push_forward(order: Sequence[Node], tangents: dict[Node, Any], symbolic: boo
     return t
 
 
-def pull_back(order: Sequence[Node], seed: Any, wanted: set[Node], symbolic: bool = False) -> dict[Node, Any]:
+def pull_back(
+    order: Sequence[Node], seed: Any, wanted: set[Node], symbolic: bool = False, trusted: bool = True
+) -> dict[Node, Any]:
     """The derivative of the last node with respect to every node that is wanted (Jᵀ g): backward mode."""
     gradients: dict[Node, Any] = {order[-1]: seed}
     for node in reversed(order):
         if not node.inputs or node not in gradients or node not in wanted:
             continue
         broadcasts, g = node.operation is not None and node.operation.broadcasts, gradients[node]
-        for x, partial in partials(node, wanted, symbolic):
+        for x, partial in partials(node, wanted, symbolic, trusted):
             term = partial.backward(g)
             if broadcasts and x.value.shape != node.value.shape:
                 term = sum_to(term, shape=x.value.shape)

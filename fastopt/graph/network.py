@@ -6,9 +6,19 @@ from typing import Any
 import numpy as np
 
 from .. import functional
+from ..nn.passes import aligned
 from .elementwise import same, sigmoid, sqrt
+from .layer_binding import (
+    IGNORED,
+    bind_batch_norm,
+    bind_cross_entropy,
+    bind_dropout,
+    bind_loss,
+    bind_softmax,
+    pairs,
+)
 from .node import Node, Operation
-from .partials import diagonal, linear, symmetric
+from .partials import Partial, diagonal, linear, symmetric
 from .sums import mean, sum
 
 # ---- softmax and losses -------------------------------------------------------------------------
@@ -19,8 +29,9 @@ def _softmax_jacobian(y, z):
 
 
 softmax: Operation = Operation(
-    "softmax", lambda z: functional.softmax(z), _softmax_jacobian, doc="""exp(z) / sum(exp(z)) along the last axis."""
-)
+    "softmax", lambda z: functional.softmax(z), _softmax_jacobian, bind=bind_softmax,
+    doc="""exp(z) / sum(exp(z)) along the last axis.""",
+)  # fmt: skip
 
 
 def _row(gradient: Callable[[], Any]) -> Any:
@@ -29,44 +40,67 @@ def _row(gradient: Callable[[], Any]) -> Any:
 
 
 def _loss(
-    name: str, slope: Callable[..., Any], of_target: Callable[..., Any] | None, doc: str | None = None
+    name: str,
+    of_target: Callable[..., Any] | None,
+    slope: Callable[..., Any],
+    slope_of_target: Callable[..., Any] | None,
+    bind: Callable[..., Any],
+    doc: str | None = None,
 ) -> Operation:
-    """A loss of the library's, averaged, and its gradient with respect to logits or predictions, and to targets."""
+    """A loss of the library's, averaged, and its gradient with respect to logits or predictions, and to targets.
+
+    The former is what the kernel gives, and has a derivative, ``slope``, with respect to both.
+    """
     function = getattr(functional, name)
 
     def evaluate(z: np.ndarray, y: np.ndarray) -> Any:
         return z.dtype.type(function(z, y)[0])
 
+    gradient = Operation(
+        f"{name}_gradient", lambda z, y: function(z, y)[1], lambda g, z, y: slope(z, y),
+        None if slope_of_target is None else lambda g, z, y: slope_of_target(z, y),
+        bind=lambda z, y, out: bind(z, y, np.empty((), z.dtype), out),
+    )  # fmt: skip
+
     def of_z(loss: Any, z: Any, y: Any) -> Any:
-        return _row(lambda: slope(z, y))
+        return _row(lambda: gradient(z, y))
 
     def of_y(loss: Any, z: Any, y: Any) -> Any:
         assert of_target is not None
         return _row(lambda: of_target(z, y))
 
-    return Operation(name, evaluate, of_z, None if of_target is None else of_y, doc=doc)
+    operation = Operation(
+        name, evaluate, of_z, None if of_target is None else of_y, doc=doc,
+        bind=lambda z, y, out: bind(z, y, out, aligned(z.shape, z.dtype)),
+    )  # fmt: skip
+    pairs[operation] = gradient, bind
+    return operation
 
 
 logistic_loss: Operation = _loss(
-    "logistic_loss", lambda z, y: (sigmoid(z) - y) / float(z.size), lambda z, y: z / -float(z.size),
+    "logistic_loss", lambda z, y: z / -float(z.size),
+    lambda z, y: diagonal(sigmoid(z) * sigmoid(-z) / float(z.size)), lambda z, y: diagonal(-1.0 / z.size),
+    bind_loss("logistic_loss", 1.0),
     """The logistic loss of logits z and targets y from 0 to 1, averaged over all: `fastopt.logistic_loss`.""",
 )  # fmt: skip
 mse_loss: Operation = _loss(
-    "mse_loss", lambda z, y: (2.0 / z.size) * (z - y), lambda z, y: (2.0 / z.size) * (y - z),
+    "mse_loss", lambda z, y: (2.0 / z.size) * (y - z),
+    lambda z, y: diagonal(2.0 / z.size), lambda z, y: diagonal(-2.0 / z.size),
+    bind_loss("mse_loss", 2.0),
     """The mean squared error of predictions z and targets y: `fastopt.mse_loss`.""",
 )  # fmt: skip
 
 
 def _cross_entropy_slope(z: Any, labels: Any) -> Any:
     at = labels.value if isinstance(labels, Node) else labels
-    counted = np.flatnonzero(at != -100)  # what `fastopt.softmax_cross_entropy` ignores
-    chosen, weight = np.zeros(z.shape, z.dtype), np.zeros((len(at), 1), z.dtype)
-    chosen[counted, at[counted]] = 1
-    weight[counted] = 1 / len(counted)
-    return (softmax(z) - chosen) * weight
+    counted = np.flatnonzero(at != IGNORED)
+    weight = np.zeros((len(at), 1), z.dtype)
+    weight[counted] = 1 / max(len(counted), 1)
+    p = softmax(z)
+    return symmetric(lambda v: weight * (p * (v - sum(p * v, axis=-1, keepdims=True))), "that of softmax")
 
 
-_cross_entropy: Operation = _loss("softmax_cross_entropy", _cross_entropy_slope, None)
+_cross_entropy: Operation = _loss("softmax_cross_entropy", None, _cross_entropy_slope, None, bind_cross_entropy)
 
 
 def cross_entropy(z: Any, labels: Any) -> Any:
@@ -121,7 +155,7 @@ def _center_and_scale(x, eps):
 
 _batch_norm: Operation = Operation(
     "batch_norm", _normalized, _batch_norm_of_x, _batch_norm_of_gamma, lambda y, *_, **__: same,
-    broadcasts=True,
+    broadcasts=True, bind=bind_batch_norm,
 )  # fmt: skip
 
 
@@ -141,12 +175,39 @@ def batch_norm(x: Any, gamma: Any, beta: Any, *, eps: float = 1e-5, mean: Any = 
     return _batch_norm(x, gamma, beta, eps=eps, mean=mean, var=var)
 
 
+def _dropped(x: np.ndarray, draw: Any, *, p: float, seed: int) -> np.ndarray:
+    return functional.dropout(np.asarray(x), p, seed=seed, draw=int(np.asarray(draw).item()))
+
+
 _dropout: Operation = Operation(
-    "dropout", lambda x, **draw: functional.dropout(x, **draw),
-    lambda y, x, **draw: diagonal(functional.dropout(np.ones(x.shape, x.dtype), **draw)),
+    "dropout", _dropped,
+    lambda y, x, draw, **given: Partial(
+        lambda v: _dropout(v, draw, **given), lambda v: _dropout(v, draw, **given),
+        lambda: _dropped(np.ones(x.shape, x.dtype), draw, **given),
+    ),
+    None, formula="dropout({}, draw {})", bind=bind_dropout,
 )  # fmt: skip
 
 
-def dropout(x: Any, p: float = 0.5, *, seed: int, draw: int = 0) -> Any:
-    """Dropout with the mask of ``seed`` and ``draw``, as `fastopt.dropout` has it."""
-    return _dropout(x, p=p, seed=seed, draw=draw)
+def dropout(x: Any, p: float = 0.5, *, seed: int, draw: Any = 0) -> Any:
+    """Dropout with the mask of ``seed`` and ``draw``, as `fastopt.dropout` has it.
+
+    Parameters
+    ----------
+    x : node
+    p : float
+        The probability of 0.
+    seed : int
+    draw : int, or node of a whole number
+        Which of the seed's masks: a node may be given another number whenever the graph is evaluated.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastopt import graph
+    >>> draw = graph.constant(0, name="draw")
+    >>> y = graph.dropout(graph.variable(np.ones(5)), seed=3, draw=draw)
+    >>> y.value, graph.evaluate(y, {draw: 1})
+    (array([2., 2., 0., 2., 2.]), array([2., 2., 0., 2., 0.]))
+    """
+    return _dropout(x, draw, p=p, seed=seed)

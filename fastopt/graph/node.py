@@ -39,6 +39,10 @@ class Operation:
         derivatives; the partial derivatives need not know.
     reuses : bool
         Whether ``evaluate`` takes the array to write to as ``out``.
+    bind : function, optional
+        Of the inputs' arrays and the one to write to as ``out`` (and options, by keyword), the instructions of
+        `fastopt.graph.compile`, or None where there are none for such arrays. An operation without it is computed, and
+        differentiated, by calls of Python.
     doc : str, optional
         The docstring.
 
@@ -61,11 +65,12 @@ class Operation:
         binds: int = 4,
         broadcasts: bool = False,
         reuses: bool = False,
+        bind: Callable[..., Any] | None = None,
         doc: str | None = None,
     ):
         self.name, self.evaluate, self.partials = name, evaluate, partials
         self.formula, self.binds = formula, binds
-        self.broadcasts, self.reuses = broadcasts, reuses
+        self.broadcasts, self.reuses, self.bind = broadcasts, reuses, bind
         if doc is not None:
             self.__doc__ = doc
 
@@ -201,6 +206,8 @@ class Node:
         return elementwise.divide(other, self)
 
     def __pow__(self, other: Any) -> "Node":
+        if type(other) in (int, float) and other == 2:
+            return elementwise.square(self)
         return elementwise.power(self, other)
 
     def __rpow__(self, other: Any) -> "Node":
@@ -242,10 +249,11 @@ def _check_alike(operation: Operation, inputs: tuple[Node, ...]) -> None:
     first: Node | None = None
     for x, partial in zip(inputs, operation.partials, strict=True):
         dtype = x.value.dtype
+        if partial is None:
+            continue
         if dtype.kind != "f":
-            if partial is not None:
-                raise TypeError(f"{operation.name} takes real numbers, and {describe(x)} is {dtype}")
-        elif first is None:
+            raise TypeError(f"{operation.name} takes real numbers, and {describe(x)} is {dtype}")
+        if first is None:
             first = x
         elif dtype != first.value.dtype:
             raise TypeError(

@@ -5,17 +5,23 @@ from typing import Any
 
 import numpy as np
 
+from .binding import arithmetic, as_view, join, put, total, total_into
 from .node import Operation, given
 from .partials import linear
 
 
+def _summed_axes(x: np.ndarray, shape: tuple[int, ...]) -> tuple[int, ...]:
+    new = x.ndim - len(shape)
+    return (*range(new), *(new + i for i, n in enumerate(shape) if n == 1 and x.shape[new + i] != 1))
+
+
 def _sum_to(x: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
-    if x.shape == shape:
-        return x
-    if x.ndim > len(shape):
-        x = x.sum(axis=tuple(range(x.ndim - len(shape))))
-    kept = tuple(i for i, n in enumerate(shape) if n == 1 and x.shape[i] != 1)
-    return x.sum(axis=kept, keepdims=True) if kept else x
+    x = np.asarray(x)
+    return x if x.shape == shape else total(x, _summed_axes(x, shape)).reshape(shape)
+
+
+def _bind_sum_to(x: np.ndarray, *, shape: tuple[int, ...], out: np.ndarray) -> Any:
+    return arithmetic("assign", x, None, out) if x.shape == shape else total_into(x, _summed_axes(x, shape), out)
 
 
 def _spread(x: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
@@ -27,6 +33,7 @@ broadcast_to: Operation = Operation(
     lambda y, x, shape: linear(
         lambda t: broadcast_to(t, shape=shape), lambda g: sum_to(g, shape=x.shape), "broadcast"
     ),
+    bind=as_view(_spread),
     doc="""The array repeated along new axes, and along axes of length 1, to the ``shape`` given by keyword.""",
 )  # fmt: skip
 sum_to: Operation = Operation(
@@ -34,20 +41,36 @@ sum_to: Operation = Operation(
     lambda y, x, shape: linear(
         lambda t: sum_to(t, shape=shape), lambda g: broadcast_to(g, shape=x.shape), "sum"
     ),
+    bind=_bind_sum_to,
 )  # fmt: skip
+
+
+def _reshaped(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return x.reshape(shape)
+
+
+def _transposed(x: np.ndarray, axes: Any) -> np.ndarray:
+    return np.transpose(x, axes)
+
+
+def _part(x: np.ndarray, index: Any) -> Any:
+    return x[index]
+
+
 _reshape: Operation = Operation(
-    "reshape", lambda x, shape: x.reshape(shape),
+    "reshape", _reshaped,
     lambda y, x, shape: linear(
         lambda t: _reshape(t, shape=shape), lambda g: _reshape(g, shape=x.shape), "reshape"
     ),
+    bind=as_view(_reshaped),
 )  # fmt: skip
 _transpose: Operation = Operation(
-    "transpose", lambda x, axes: np.transpose(x, axes),
+    "transpose", _transposed,
     lambda y, x, axes: linear(
         lambda t: _transpose(t, axes=axes),
         lambda g: _transpose(g, axes=None if axes is None else tuple(np.argsort(axes).tolist())), "transpose",
     ),
-    formula="{}ᵀ",
+    formula="{}ᵀ", bind=as_view(_transposed),
 )  # fmt: skip
 
 
@@ -58,17 +81,18 @@ def _put(g: np.ndarray, *, index: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 take: Operation = Operation(
-    "take", lambda x, index: x[index],
+    "take", _part,
     lambda y, x, index: linear(
         lambda t: take(t, index=index), lambda g: _put_back(g, index=index, shape=x.shape), "slice"
     ),
-    formula="{}[…]",
+    formula="{}[…]", bind=as_view(_part),
 )  # fmt: skip
 _put_back: Operation = Operation(
     "put", _put,
     lambda y, g, index, shape: linear(
         lambda t: _put_back(t, index=index, shape=shape), lambda v: take(v, index=index), "zeros around"
     ),
+    bind=put,
 )  # fmt: skip
 
 
@@ -110,7 +134,7 @@ def concatenate(nodes: Any, axis: int = 0) -> Any:
     nodes = tuple(nodes)
     count = len(nodes)
     if count not in _concatenations:
-        _concatenations[count] = Operation("concatenate", _join, *(_piece(i) for i in range(count)))
+        _concatenations[count] = Operation("concatenate", _join, *(_piece(i) for i in range(count)), bind=join)
     return _concatenations[count](*nodes, axis=axis)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import functional
+from .binding import arithmetic, product_into, total, total_into
 from .node import Node, Operation, as_nodes, describe, given
 from .partials import linear
 from .shapes import broadcast_to, reshape, transpose
@@ -31,17 +32,37 @@ def _total(factor: Callable[[Any, Any], float], name: str) -> Callable[..., Any]
     return partial
 
 
+def _in_order(x: np.ndarray, axis: Any) -> tuple[int, ...]:
+    return tuple(range(x.ndim)) if axis is None else tuple(sorted(set(axis)))
+
+
+def _sum(x: np.ndarray, axis: Any, keepdims: bool) -> np.ndarray:
+    x = np.asarray(x)
+    sums = total(x, _in_order(x, axis))
+    return sums.reshape(_ones(x, axis)) if keepdims else sums
+
+
 def _mean(x: np.ndarray, axis: Any, keepdims: bool) -> np.ndarray:
-    if not x.size and prod(x.shape[i] for i in (range(x.ndim) if axis is None else axis)) == 0:
+    count = prod(np.shape(x)[i] for i in _in_order(x, axis))
+    if count == 0 and not np.size(x):
         raise ValueError("the mean of no elements is undefined")
-    return x.mean(axis=axis, keepdims=keepdims)
+    return _sum(x, axis, keepdims) / count
 
 
-_sum_over: Operation = Operation(
-    "sum", lambda x, axis, keepdims: x.sum(axis=axis, keepdims=keepdims), _total(lambda y, x: 1.0, "sum")
-)
+def _bind_sum(x: np.ndarray, axis: Any, keepdims: bool, out: np.ndarray) -> Any:
+    return total_into(x, _in_order(x, axis), out)
+
+
+def _bind_mean(x: np.ndarray, axis: Any, keepdims: bool, out: np.ndarray) -> Any:
+    count = np.array(prod(x.shape[i] for i in _in_order(x, axis)), x.dtype)
+    if (calls := total_into(x, _in_order(x, axis), out)) is None:
+        return None
+    return [*calls, *(arithmetic("divide", out, count, out) or [])]
+
+
+_sum_over: Operation = Operation("sum", _sum, _total(lambda y, x: 1.0, "sum"), bind=_bind_sum)
 _mean_over: Operation = Operation(
-    "mean", _mean, _total(lambda y, x: max(prod(y.shape), 1) / max(prod(x.shape), 1), "mean")
+    "mean", _mean, _total(lambda y, x: max(prod(y.shape), 1) / max(prod(x.shape), 1), "mean"), bind=_bind_mean
 )
 
 
@@ -84,34 +105,38 @@ def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 def _outer(u: Any, v: Any) -> Any:
-    return _matmul(reshape(u, (-1, 1)), reshape(v, (1, -1)))
+    return product(reshape(u, (-1, 1)), reshape(v, (1, -1)))
 
 
 def _of_left(y: Any, a: Any, b: Any) -> Any:
     def backward(g: Any) -> Any:
         if b.ndim == 1:
             return g * b if a.ndim == 1 else _outer(g, b)
-        return _matmul(b, g) if a.ndim == 1 else _matmul(g, transpose(b))
+        return product(b, g) if a.ndim == 1 else product(g, transpose(b))
 
-    return linear(lambda t: _matmul(t, b), backward, f"· {_shown(b)}")
+    return linear(lambda t: product(t, b), backward, f"· {_shown(b)}")
 
 
 def _of_right(y: Any, a: Any, b: Any) -> Any:
     def backward(g: Any) -> Any:
         if a.ndim == 1:
             return a * g if b.ndim == 1 else _outer(a, g)
-        return _matmul(transpose(a), g)
+        return product(transpose(a), g)
 
-    return linear(lambda t: _matmul(a, t), backward, f"{_shown(a)} ·")
+    return linear(lambda t: product(a, t), backward, f"{_shown(a)} ·")
 
 
 def _shown(x: Any) -> str:
     return f"a {'vector' if x.ndim == 1 else 'matrix'} {x.shape}"
 
 
-_matmul: Operation = Operation(
+def _bind_product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> Any:
+    return product_into(a, b, out)
+
+
+product: Operation = Operation(
     "matmul", lambda a, b, out=None: functional.matmul(a, b, out), _of_left, _of_right,
-    formula="{} @ {}", binds=2, reuses=True,
+    formula="{} @ {}", binds=2, reuses=True, bind=_bind_product,
 )  # fmt: skip
 
 
@@ -127,12 +152,12 @@ def matmul(a: Any, b: Any) -> Any:
     array([3., 4.])
     """
     if isinstance(a, Node) or isinstance(b, Node):
-        a, b = as_nodes(_matmul, (a, b))
+        a, b = as_nodes(product, (a, b))
     if a.ndim not in (1, 2) or b.ndim not in (1, 2):
         raise ValueError(f"matmul takes vectors and matrices, not {_called(a)} and {_called(b)}")
     if a.shape[-1] != b.shape[0]:
         raise ValueError(f"matmul of {_called(a)} and {_called(b)}: the lengths {a.shape[-1]} and {b.shape[0]} differ")
-    return _matmul(a, b)
+    return product(a, b)
 
 
 def _called(x: Any) -> str:

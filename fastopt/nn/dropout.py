@@ -8,8 +8,8 @@ import numpy as np
 from .. import _backends
 from .._attributes import Check
 from .._checks import generator_of
-from .._specification.kernels import DROP_ALL, DROP_NOTHING, DROP_SOME, EVALUATE
-from ..functional.masking import probability, threshold_and_scale
+from .._specification.kernels import EVALUATE
+from ..functional.masking import in_training, probability
 from .layer import Layer
 from .passes import Bound, Calls, Context, run
 
@@ -85,12 +85,7 @@ class Dropout(Layer):
         forward = backend.bind("dropout_forward", (x, y, seed, draw, used))
 
         def prepare() -> None:
-            what, options = EVALUATE, (0, 1.0)
-            if context.trains(self):
-                what = DROP_NOTHING if self.p == 0 else DROP_ALL if self.p == 1 else DROP_SOME
-            if what == DROP_SOME:
-                options = threshold_and_scale(self.p)
-            forward.set(what, *options)
+            forward.set(*(in_training(self.p) if context.trains(self) else (EVALUATE, 0, 1.0)))
 
         def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
             return [] if dx is None else [backend.bind("dropout_backward", (dy, dx, used))]

@@ -18,6 +18,7 @@ from variants import assert_same_bits
 
 import fastopt as fo
 from fastopt import _backends, config
+from fastopt._specification.arithmetic import ARITHMETIC, NUMBER
 from fastopt._specification.kernels import ACTIVATIONS, OF_PAIRS, UNARY
 from fastopt._specification.rules import RULES
 
@@ -128,6 +129,24 @@ def of_rows(backend, dtype):
     x = edges(dtype, N).reshape(SHAPE)
     backend.scale_rows(x, small(dtype, len(x)))
     return (x,)
+
+
+def of_arithmetic(backend, dtype):
+    """Each operation, of arrays that lie apart, one of which is repeated."""
+    x, y, out = (
+        edges(dtype, N).reshape(SHAPE).T,
+        small(dtype, 8)[:, None],
+        np.empty((len(ARITHMETIC), *SHAPE[::-1]), dtype),
+    )
+    for number, each in enumerate(out):
+        backend.arithmetic(x, None if number < NUMBER["add"] else y, each, number)
+    return (out,)
+
+
+def of_store_sum(backend, dtype):
+    total, out = backend.bind("add_up", (small(dtype, N),)), np.empty(1, dtype)
+    backend.Program([total, backend.bind("store_sum", (out, total), (3.0, 7.0))])()
+    return (out,)
 
 
 def of_loss(name, *scalars, weights=0, y=None, first=()):
@@ -244,6 +263,9 @@ KERNELS = {
     "scale_rows": of_rows,
     "copy": of_inputs("copy", 1),
     "move_average": of_average,
+    "arithmetic": of_arithmetic,
+    "row_sums": of_output(lambda b, out: b.row_sums(small(out.dtype.type, 3 * N).reshape(N, 3), out)),
+    "store_sum": of_store_sum,
     "add_up": lambda backend, dtype: (np.float64(backend.add_up(small(dtype, N))),),
     "any_nonfinite": lambda backend, dtype: (np.bool_(backend.any_nonfinite(small(dtype, N), 1e300)),),
     "square_sum": lambda backend, dtype: (np.float64(backend.square_sum(small(dtype, N))),),

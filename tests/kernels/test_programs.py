@@ -5,10 +5,12 @@ import re
 import numpy as np
 import pytest
 from helpers import CSRC, HAVE_C
+from variants import assert_all_agree, assert_same_bits
 
 import fastopt as fo
 from fastopt import _backends
 from fastopt._backends.program import Call, Moving, Stopped
+from fastopt._specification.arithmetic import ARITHMETIC, NUMBER
 from fastopt._specification.kernels import ACTIVATIONS, ELEMENTWISE, KERNELS, OF_PAIRS
 
 
@@ -104,3 +106,53 @@ def test_rows_of_data_that_is_no_longer_there_are_not_read():
     with pytest.raises(Stopped):
         program(0)
     np.testing.assert_array_equal(x, np.arange(12.0).reshape(4, 3)[[0, 2]])
+
+
+def operands(dtype):
+    """Arrays in one piece and apart, repeated along axes, of few and of many elements, with the result to write to."""
+    rng = np.random.default_rng(0)
+    edges = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, np.finfo(dtype).max, 5e-324, 1e-40], dtype)
+    yield np.repeat(edges, 10), np.tile(edges, 10), np.empty(100, dtype)
+    for shape, (a, b) in [
+        ((40, 700), ((40, 700), (40, 700))), ((40, 700), ((40, 1), (700,))), ((40, 700), ((700,), ())),
+        ((20_001,), ((20_001,), (1,))), ((5, 3, 7), ((5, 1, 7), (3, 1))), ((2, 0), ((1, 0), (2, 1))), ((), ((), ())),
+    ]:  # fmt: skip
+        yield rng.standard_normal(a).astype(dtype), rng.standard_normal(b).astype(dtype), np.empty(shape, dtype)
+    wide = rng.standard_normal((30, 14, 50)).astype(dtype)
+    yield wide[::2, ::-1, 1::3].T, wide[::-2, :, 0].T, np.zeros((34, 14, 15), dtype)[::2]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_arithmetic_of_arrays_that_lie_apart(dtype):
+    def compute():
+        results = []
+        for a, b, out in operands(dtype):
+            for name, number in NUMBER.items():
+                _backends.active.arithmetic(a, b if number >= NUMBER["add"] else None, out, number)
+                inputs = [a, b] if number >= NUMBER["add"] else [a]
+                expected = ARITHMETIC[name](*(np.broadcast_to(x, out.shape) for x in inputs))
+                assert_same_bits(out, np.asarray(expected, dtype), name)
+                results.append(out.copy())
+        return results
+
+    with np.errstate(all="ignore"):
+        assert_all_agree(compute)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (2, 20_000), (5000, 7), (1, 8192), (4, 0), (0, 4)], ids=str)
+def test_sums_of_rows(shape):
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+    def compute():
+        sums = np.empty(len(x), np.float32)
+        _backends.active.row_sums(x, sums)
+        return (sums,)
+
+    (sums,) = assert_all_agree(compute)
+    np.testing.assert_allclose(sums, x.sum(axis=1, dtype=np.float64), rtol=1e-6)
+
+
+@pytest.mark.skipif(not CSRC.exists(), reason="csrc/ is not beside the tests")
+def test_the_operations_have_the_cores_numbers():
+    text = (CSRC / "fastopt.h").read_text().partition("enum { FASTOPT_ASSIGN")[2].partition("}")[0]
+    assert re.findall(r"FASTOPT_(\w+)", f"FASTOPT_ASSIGN{text}") == [name.upper() for name in ARITHMETIC]
