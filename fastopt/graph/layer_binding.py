@@ -85,7 +85,7 @@ def bind_dropout(x: np.ndarray, draw: np.ndarray, *, p: float, seed: int, out: n
     """Which mask it is, is looked up before every run."""
     if (found := dense(x)) is None:
         return None
-    key, mask, used = np.array(word("seed", seed), np.uint64), np.zeros((), np.uint64), np.zeros(5, np.uint64)
+    key, mask, used = np.array(word("seed", seed), np.uint64), np.zeros((), np.uint64), np.zeros(6, np.uint64)
     run = _backends.active.bind("dropout_forward", (found[0], out, key, mask, used), in_training(probability(p)))
 
     def prepare() -> None:

@@ -201,7 +201,7 @@ def of_highway(backend, dtype):
 
 
 def of_dropout_layer(backend, dtype):
-    seed, draw, used = np.uint64(3), np.zeros((), np.uint64), np.zeros(5, np.uint64)
+    seed, draw, used = np.uint64(3), np.zeros((), np.uint64), np.zeros(6, np.uint64)
     results = []
     for what in range(4):
         y, dx = np.empty(N, dtype), np.empty(N, dtype)
