@@ -1,7 +1,6 @@
 """Graphs as programs: forward, backward and the optimizer's step of a graph in one call into the core."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from operator import attrgetter, is_
 from threading import RLock
 from typing import Any
@@ -10,25 +9,19 @@ import numpy as np
 
 from .. import _backends
 from .._backends.environment import isolated
-from .._backends.program import Call, Stopped
+from .._backends.program import Stopped
 from .._checks import some
 from .._pins import Pins
-from .._specification.order import ACTIVATIONS
 from ..functional.products import get_matmul
-from ..nn.passes import Calls, aligned
+from ..nn.passes import aligned
 from ..optim import Optimizer
 from ..optim.bound import BoundStep
 from ..training.updates import clipping_of, update_of
-from .binding import Before, arithmetic, product_into
-from .elementwise import add, multiply, relu, sigmoid, tanh
-from .layer_binding import pairs
+from .lowering import Gradients, Lowering, Run
 from .modes import depends, named_nodes, new_value, pull_back, scalar, variables
-from .node import Node, Operation, constant, describe, failed, order_of
-from .sums import product
+from .node import Node, constant, describe, order_of
 
 _KEPT = 8  # of the shapes that inputs have had
-_FUSED: dict[Operation | None, str] = {relu: "relu", sigmoid: "sigmoid", tanh: "tanh"}
-assert set(_FUSED.values()) == set(ACTIVATIONS[1:])
 _value = attrgetter("value")
 
 
@@ -156,31 +149,16 @@ class _OfShapes:
         copies = _copies(order, {x: self._inputs.get(x, x.value) for x in leaves})
         copy = [copies[x] for x in order]
         seed = constant(np.ones(loss.value.shape, loss.value.dtype))
-        wanted = depends(copy, [copies[x] for x in named.values()])
-        found = pull_back(copy, seed, wanted, symbolic=True, trusted=False)
-        results: dict[Node, np.ndarray] = {}
-        last: Calls = []  # copies of what is no array of its own
-        others = []
-        for name, x in named.items():
-            g = found.get(copies[x])
-            if g is None:
-                gradients[name].fill(0)
-            elif g.operation is None or g in results or g.value.shape != x.value.shape or g in copy:
-                others.append((g, gradients[name]))
-            else:
-                results[g] = gradients[name]
-        ends = [copies[loss], *results, *(g for g, _ in others)]
+        own = {name: copies[x] for name, x in named.items()}
+        found = pull_back(copy, seed, depends(copy, own.values()), symbolic=True, trusted=False)
+        results = Gradients(found, own, gradients, set(copy))
+        ends = [copies[loss], *results.nodes]
         needed = sorted({x for end in ends for x in order_of(end)}, key=attrgetter("number"))
-        lowering = Lowering(needed, set(ends), results, seed)
+        lowering = Lowering(needed, set(ends), results.direct, seed)
         self.loss = lowering.arrays[copies[loss]]
-        for g, gradient in others:
-            of_node = lowering.arrays[g]
-            last += arithmetic("assign", of_node, None, gradient) or [Call(partial(np.copyto, gradient, of_node))]
-        runs = [*lowering.runs, *last]
-        self._before = [run.prepare for run in runs if isinstance(run, Before)]
-        instructions = [run for run in runs if not isinstance(run, Before)]
-        self._kept = copies, found  # what is bound to arrays of theirs
-        self.program = _backends.active.Program([*instructions, *([] if step is None else [step.instruction])])
+        runs = Run([*lowering.runs, *results.copies(lowering.arrays)])
+        self._before = runs.before
+        self.program = _backends.active.Program([*runs.instructions, *([] if step is None else [step.instruction])])
 
     def holds(self) -> bool:
         """Whether all that is not given has the arrays that are bound, where they were."""
@@ -206,133 +184,6 @@ def _copies(order: Sequence[Node], values: Mapping[Node, np.ndarray]) -> dict[No
         copy.name = x.name
         copies[x] = copy
     return copies
-
-
-class Lowering:
-    """Instructions that compute nodes, each into an array; of nodes without operation it is the one they have.
-
-    ``ends`` are wanted afterwards, ``given`` are arrays for some nodes. A product, a bias added to it and an activation
-    are one instruction, where nothing else needs what is between them; so are a loss and its gradient. What only looks
-    at the elements of another array in another way is none. What is multiplied by ``seed``, which is 1, stays itself.
-    """
-
-    def __init__(self, nodes: Sequence[Node], ends: set[Node], given: Mapping[Node, np.ndarray], seed: Node):
-        self.arrays: dict[Node, np.ndarray] = {}
-        self.runs: Calls = []
-        self._given = given
-        self._uses: dict[Node, int] = dict.fromkeys(ends, 2)
-        for node in nodes:
-            for x in node.inputs:
-                self._uses[x] = self._uses.get(x, 0) + 1
-        users = {x: node for node in nodes for x in node.inputs}
-        gradient_of = {(x.operation, x.inputs): x for x in nodes if x.operation is not None}
-        done: set[Node] = set()
-        for node in nodes:
-            operation = node.operation
-            if node in done:
-                continue
-            if operation is None:
-                self.arrays[node] = node.value
-            elif operation is multiply and seed in node.inputs:
-                self._same(node, next((x for x in node.inputs if x is not seed), seed))
-            elif operation in pairs:
-                self._loss(node, gradient_of.get((pairs[operation][0], node.inputs)), done)
-            elif operation is product and self._product(node, users, done):
-                pass
-            elif not self._view(node):
-                self._computed(node)
-
-    def _array(self, node: Node) -> np.ndarray:
-        """Where a node's value goes."""
-        if node not in self.arrays:
-            given = self._given.get(node)
-            self.arrays[node] = aligned(node.value.shape, node.value.dtype) if given is None else given
-        return self.arrays[node]
-
-    def _same(self, node: Node, x: Node) -> None:
-        """A node that is what another is."""
-        if node in self._given or x.value.shape != node.value.shape:
-            self._computed(node)
-        else:
-            self.arrays[node] = self.arrays[x]
-
-    def _computed(self, node: Node) -> None:
-        """By the operation's instructions, or by a call of it."""
-        operation, values, out = node.operation, [self.arrays[x] for x in node.inputs], self._array(node)
-        assert operation is not None
-        if not out.size:
-            return
-        calls = operation.bind(*values, out=out, **node.options) if operation.bind is not None else None
-        self.runs += [Call(_evaluation(node, values, out))] if calls is None else calls
-
-    def _view(self, node: Node) -> bool:
-        """Whether the node is a view of its input."""
-        operation = node.operation
-        if node in self._given or operation is None or not getattr(operation.bind, "views", False):
-            return False
-        x = self.arrays[node.inputs[0]]
-        found = operation.evaluate(x, **node.options)
-        if not (isinstance(found, np.ndarray) and np.may_share_memory(found, x)):
-            return False
-        self.arrays[node] = found
-        return True
-
-    def _loss(self, node: Node, gradient: Node | None, done: set[Node]) -> None:
-        """A loss, together with its gradient if that is needed."""
-        assert node.operation is not None
-        values = [self.arrays[x] for x in node.inputs]
-        calls = None
-        if gradient is not None:
-            calls = pairs[node.operation][1](*values, self._array(node), self._array(gradient))
-        if calls is None or gradient is None:
-            self._computed(node)
-        else:
-            self.runs += calls
-            done.add(gradient)
-
-    def _product(self, node: Node, users: Mapping[Node, Node], done: set[Node]) -> bool:
-        """Whether the node is bound together with what follows it."""
-        a, b = (self.arrays[x] for x in node.inputs)
-        total = self._only_user(node, users)
-        if total is None or total.operation is not add or node.value.ndim != 2 or total.value.shape != node.value.shape:
-            return False
-        other = next((x for x in total.inputs if x is not node), None)
-        bias = None if other is None or other.number > node.number else self.arrays.get(other)
-        if bias is None or bias.shape not in ((b.shape[1],), (1, b.shape[1])) or not bias.flags.c_contiguous:
-            return False
-        last, activation = total, self._only_user(total, users)
-        name = None if activation is None else _FUSED.get(activation.operation)
-        if activation is not None and name is not None:
-            last = activation
-        calls = product_into(a, b, self._array(last), bias.reshape(-1), name)
-        if calls is None:
-            return False
-        self.runs += calls
-        done.update({total, last})
-        return True
-
-    def _only_user(self, node: Node, users: Mapping[Node, Node]) -> Node | None:
-        return users.get(node) if self._uses[node] == 1 else None
-
-
-def _evaluation(node: Node, values: Sequence[np.ndarray], out: np.ndarray) -> Any:
-    operation = node.operation
-    assert operation is not None
-
-    @isolated
-    def call() -> None:
-        try:
-            if operation.reuses:
-                operation.evaluate(*values, out=out, **node.options)
-                return
-            found = np.asarray(operation.evaluate(*values, **node.options))
-        except (ValueError, IndexError) as error:
-            raise failed(operation, node.inputs, error) from error
-        if found.shape != out.shape:
-            raise ValueError(f"{operation.name} gave an array of shape {found.shape}, and before one of {out.shape}")
-        out[...] = found
-
-    return call
 
 
 def _gradients_for(

@@ -14,10 +14,10 @@ import numpy as np
 from .._backends.environment import isolated
 from .node import Node, Operation, constant, describe, failed, order_of
 from .partials import Partial
+from .passes import Passes
 from .shapes import broadcast_to, sum_to
 
 
-@isolated
 def evaluate(node: Node, inputs: Mapping[Node, Any] | None = None) -> np.ndarray:
     """Compute the values of a node and of all it depends on anew, in place.
 
@@ -50,6 +50,20 @@ def evaluate(node: Node, inputs: Mapping[Node, Any] | None = None) -> np.ndarray
     if not isinstance(node, Node):
         raise TypeError(f"evaluate takes a node, not {type(node).__name__}")
     given = {} if inputs is None else {x: new_value(x, value) for x, value in inputs.items()}
+    passes = node._passes
+    if passes is None:
+        passes = node._passes = Passes()
+    if passes.takes(given):
+        passes.evaluate(given)
+    else:
+        _evaluate(node, given)
+        passes.count(order_of(node), given)
+    return node.value
+
+
+@isolated
+def _evaluate(node: Node, given: Mapping[Node, np.ndarray]) -> None:
+    """`evaluate`, node by node."""
     order = order_of(node)
     changed = [x for x, value in given.items() if value.shape != x.value.shape]
     fresh = bool(changed) or node.shapes != Node.latest_shapes
@@ -70,7 +84,6 @@ def evaluate(node: Node, inputs: Mapping[Node, Any] | None = None) -> np.ndarray
     if fresh:
         for each in order:
             each.shapes = Node.latest_shapes
-    return node.value
 
 
 def _put_back(values: Sequence[tuple[Node, np.ndarray]]) -> None:
@@ -97,6 +110,8 @@ def _compute(order: Sequence[Node], fresh: bool) -> None:
 def new_value(x: Node, value: Any) -> np.ndarray:
     if not isinstance(x, Node) or x.operation is not None:
         raise TypeError(f"only variables and constants can be given values, not {x!r}")
+    if type(value) is np.ndarray and value.dtype is x.value.dtype:
+        return value
     if x.value.dtype.kind != "f":
         return constant(np.asarray(value)).value
     return constant(value, dtype=x.value.dtype).value
@@ -230,7 +245,6 @@ def named_nodes(nodes: Iterable[Node]) -> dict[str, Node]:
     return named
 
 
-@isolated
 def gradients(loss: Node, wrt: Sequence[Node] | None = None) -> dict[str, np.ndarray]:
     """The derivatives of a number with respect to the variables it depends on, by name, by one backward pass.
 
@@ -259,7 +273,26 @@ def gradients(loss: Node, wrt: Sequence[Node] | None = None) -> dict[str, np.nda
     {'a': array(3.), 'b': array(2.)}
     """
     scalar(loss, "gradients")
-    named = named_nodes(variables(loss) if wrt is None else wrt)
+    passes = loss._passes
+    if wrt is None and passes is not None and passes.stands():
+        if passes.bound.backward is None:
+            _bind_gradients(loss, passes)
+        return passes.bound.gradients()
+    return _gradients(loss, named_nodes(variables(loss) if wrt is None else wrt))
+
+
+@isolated
+def _bind_gradients(loss: Node, passes: Passes) -> None:
+    """Bind the backward pass to the values that the forward pass is bound to."""
+    order, named = order_of(loss), named_nodes(variables(loss))
+    seed = constant(np.ones(loss.value.shape, loss.value.dtype))
+    found = pull_back(order, seed, depends(order, named.values()), symbolic=True, trusted=False)
+    passes.bound.bind_backward(order, named, found, seed)
+
+
+@isolated
+def _gradients(loss: Node, named: Mapping[str, Node]) -> dict[str, np.ndarray]:
+    """`gradients`, node by node."""
     order = order_of(loss)
     wanted = depends(order, named.values())
     found = pull_back(order, np.ones(loss.value.shape, loss.value.dtype), wanted)

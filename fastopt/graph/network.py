@@ -208,6 +208,6 @@ def dropout(x: Any, p: float = 0.5, *, seed: int, draw: Any = 0) -> Any:
     >>> draw = graph.constant(0, name="draw")
     >>> y = graph.dropout(graph.variable(np.ones(5)), seed=3, draw=draw)
     >>> y.value, graph.evaluate(y, {draw: 1})
-    (array([2., 2., 0., 2., 2.]), array([2., 2., 0., 2., 0.]))
+    (array([2., 0., 2., 0., 2.]), array([0., 2., 0., 2., 2.]))
     """
     return _dropout(x, draw, p=p, seed=seed)

@@ -117,8 +117,8 @@ class Node:
         None for variables and constants.
     """
 
-    __slots__ = ("__weakref__", "_before", "inputs", "name", "number", "operation", "options", "shapes", "trainable",
-                 "value")  # fmt: skip
+    __slots__ = ("__weakref__", "_before", "_passes", "inputs", "name", "number", "operation", "options", "shapes",
+                 "trainable", "value")  # fmt: skip
     latest_shapes = 0  # how often a variable or constant has been given another shape; `shapes`: when a node knew last
     __array_ufunc__ = None  # an array on the left of an operator leaves the work to the node
 
@@ -132,6 +132,7 @@ class Node:
         self.name: str | None = None
         self.trainable, self.shapes = False, min([x.shapes for x in inputs], default=Node.latest_shapes)
         self._before: list[Node] | None = None
+        self._passes: Any = None
         _check_alike(operation, inputs)
         try:
             value = _evaluated(operation, [x.value for x in inputs], options)
@@ -347,7 +348,7 @@ def _leaf(value: Any, name: str | None, dtype: Any, trainable: bool) -> Node:
         array = array.astype(real_dtype(dtype if dtype is not None else array.dtype if is_real else float), copy=False)
     node = object.__new__(Node)
     node.operation, node.inputs, node.options = None, (), {}
-    node.name, node.trainable, node._before = None, trainable, None
+    node.name, node.trainable, node._before, node._passes = None, trainable, None, None
     node.value, node.shapes = array, Node.latest_shapes
     node.number = next(_number)
     return node if name is None else node.named(name)
