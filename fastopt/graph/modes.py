@@ -53,8 +53,8 @@ def evaluate(node: Node, inputs: Mapping[Node, Any] | None = None) -> np.ndarray
     passes = node._passes
     if passes is None:
         passes = node._passes = Passes()
-    if passes.takes(given):
-        passes.evaluate(given)
+    if (bound := passes.bound_for(given)) is not None:
+        bound.evaluate(given)
     else:
         _evaluate(node, given)
         passes.count(order_of(node), given)
@@ -274,20 +274,20 @@ def gradients(loss: Node, wrt: Sequence[Node] | None = None) -> dict[str, np.nda
     """
     scalar(loss, "gradients")
     passes = loss._passes
-    if wrt is None and passes is not None and passes.stands():
-        if passes.bound.backward is None:
-            _bind_gradients(loss, passes)
-        return passes.bound.gradients()
+    if wrt is None and passes is not None and (bound := passes.standing()) is not None:
+        if bound.backward is None or not bound.backward.fits():
+            _bind_gradients(loss, bound)
+        return bound.gradients()
     return _gradients(loss, named_nodes(variables(loss) if wrt is None else wrt))
 
 
 @isolated
-def _bind_gradients(loss: Node, passes: Passes) -> None:
+def _bind_gradients(loss: Node, bound: Any) -> None:
     """Bind the backward pass to the values that the forward pass is bound to."""
     order, named = order_of(loss), named_nodes(variables(loss))
     seed = constant(np.ones(loss.value.shape, loss.value.dtype))
     found = pull_back(order, seed, depends(order, named.values()), symbolic=True, trusted=False)
-    passes.bound.bind_backward(order, named, found, seed)
+    bound.bind_backward(order, named, found, seed)
 
 
 @isolated

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from variants import numerical_gradient
+from variants import assert_same_bits, numerical_gradient
 
 import fastopt as fo
 from fastopt import graph, nn
@@ -304,3 +304,71 @@ def test_the_picture_of_a_graph():
     import matplotlib.pyplot as plt
 
     plt.close(figure)
+
+
+# ---- passes that come again ---------------------------------------------------------------------
+
+
+def interpreted(make, inputs):
+    """What a graph that has never been evaluated gives on these inputs."""
+    loss, leaves = make()
+    graph.evaluate(loss, {leaves[name]: value for name, value in inputs.items()})
+    return loss.value, graph.gradients(loss)
+
+
+def test_passes_that_come_again_give_the_bits_of_the_first(backend):
+    """On other inputs, weights that have moved, arrays that were replaced, other shapes, another backend."""
+    start = RNG.standard_normal((3, 4))
+
+    def make():
+        leaves = {"W": graph.variable(start.copy(), name="W"), "b": graph.variable(np.ones(4), name="b")}
+        leaves |= {"X": graph.constant(np.ones((5, 3)), name="X"), "y": graph.constant(np.ones((4, 5)), name="y")}
+        hidden = graph.tanh(leaves["X"] @ leaves["W"] + leaves["b"]).T
+        return graph.mse_loss(graph.log(1.0 + hidden**2) * hidden[:, :1], leaves["y"]) + graph.sum(hidden) * 0.1, leaves
+
+    loss, leaves = make()
+    rng = np.random.default_rng(5)
+    for turn in range(18):
+        inputs = {"X": rng.standard_normal((5, 3)), "y": rng.random((4, 5))}
+        if turn in (10, 11, 12, 14, 15, 17):
+            inputs = {"X": rng.standard_normal((2, 3)), "y": rng.random((4, 2))}
+        leaves["W"].value *= 1.5
+        if turn == 5:
+            leaves["b"].value = rng.standard_normal(4)
+        if turn == 8:
+            leaves["X"].value, inputs = rng.standard_normal((5, 3)), {}
+        graph.evaluate(loss, {leaves[name]: value for name, value in inputs.items()})
+        found, again = graph.gradients(loss), graph.gradients(loss)
+        value, expected = interpreted(make, {name: x.value.copy() for name, x in leaves.items()})
+        assert_same_bits(loss.value, value, f"turn {turn}")
+        for name, gradient in expected.items():
+            assert_same_bits(found[name], gradient, f"turn {turn}, {name}")
+            assert_same_bits(again[name], gradient, f"turn {turn}, {name}")
+            assert not np.shares_memory(found[name], again[name])
+    assert loss._passes.standing() is not None
+    leaves["b"].named("other")
+    assert list(graph.gradients(loss)) == ["W", "other"]
+
+
+def test_a_bound_pass_that_is_interrupted_leaves_all_values_as_they_were():
+    X, y, W, b, hidden, loss = network()
+    raises = [False]
+
+    def fragile(value):
+        if raises[0]:
+            raises[0] = False
+            raise KeyboardInterrupt
+        return value * 2
+
+    last = graph.Operation("fragile", fragile, lambda y, x: graph.diagonal(2.0))(loss)
+    for _ in range(4):
+        graph.evaluate(last, {X: RNG.standard_normal((5, 3))})
+    assert last._passes.standing() is not None
+    nodes = [X, y, W, b, hidden, loss, last]
+    before = [(node.value, node.value.copy()) for node in nodes]
+    raises[0] = True
+    with pytest.raises(KeyboardInterrupt):
+        graph.evaluate(last, {X: RNG.standard_normal((5, 3))})
+    for node, (array, copy) in zip(nodes, before, strict=True):
+        assert node.value is array
+        np.testing.assert_array_equal(node.value, copy)
