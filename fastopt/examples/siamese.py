@@ -41,13 +41,11 @@ def train(X: np.ndarray, y: np.ndarray) -> tuple[fo.nn.Sequential, list[float]]:
     apart = graph.maximum(MARGIN - graph.sqrt(square + 1e-6), 0.0)
     loss = graph.mean(same * square + (1.0 - same) * apart * apart).named("contrastive loss")
     cycle = fo.schedules.OneCycle(0.01, total_steps=STEPS)
-    opt = fo.optim.Adam(model.parameters(), lr=cycle)
+    step = graph.compile(loss, fo.optim.Adam(model.parameters(), lr=cycle))
     losses = []
     for _ in range(STEPS):
         first, second = pairs(y, rng)
-        graph.evaluate(loss, {a: X[first], b: X[second], same: (y[first] == y[second]).astype(X.dtype)})
-        opt.step(graph.gradients(loss))
-        losses.append(float(loss.value))
+        losses.append(step({a: X[first], b: X[second], same: y[first] == y[second]}))
     return model, losses
 
 

@@ -15,7 +15,7 @@ from .._pins import Pins
 from ..functional.products import get_matmul
 from ..nn.passes import aligned
 from ..optim import Optimizer
-from ..optim.bound import BoundStep
+from ..optim.bound import BoundStep, parameters_of
 from ..training.updates import clipping_of, update_of
 from .lowering import Gradients, Lowering, Run
 from .modes import depends, named_nodes, new_value, pull_back, scalar, variables
@@ -48,7 +48,7 @@ class CompiledGraph:
         self._update: Any = None
         if optimizer is not None:
             grads = _gradients_for(optimizer, self._variables, self.gradients)
-            bound, self._update = update_of(optimizer, grads, on_nonfinite, clipping, False)
+            bound, self._update = update_of(optimizer, grads, on_nonfinite, clipping)
             if self._update is bound:
                 self._step = bound
         self._programs: dict[Any, _OfShapes] = {}
@@ -158,7 +158,7 @@ class _OfShapes:
         self.loss = lowering.arrays[copies[loss]]
         runs = Run([*lowering.runs, *results.copies(lowering.arrays)])
         self._before = runs.before
-        self.program = _backends.active.Program([*runs.instructions, *([] if step is None else [step.instruction])])
+        self.program = _backends.active.Program([*runs.instructions, *([] if step is None else step.instructions)])
 
     def holds(self) -> bool:
         """Whether all that is not given has the arrays that are bound, where they were."""
@@ -197,14 +197,14 @@ def _gradients_for(
             " fo.optim.Adam(graph.parameters(loss), lr=0.001)"
         )
     names = {id(x.value): name for name, x in named.items()}
-    own = list(zip(optimizer._names, optimizer._params, strict=True))
-    foreign = [repr(name) for name, param in own if id(param) not in names]
+    own = parameters_of(optimizer)
+    foreign = [repr(name) for name, param in own.items() if id(param) not in names]
     if foreign or not own:
         raise ValueError(
             f"the optimizer is over {some(foreign) or 'nothing'}, which is no variable of this graph, whose variables"
             f" are {some([repr(name) for name in named]) or 'none'}: make it from graph.parameters(loss)"
         )
-    return {name: gradients[names[id(param)]] for name, param in own}
+    return {name: gradients[names[id(param)]] for name, param in own.items()}
 
 
 def compile(

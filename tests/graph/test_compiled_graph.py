@@ -179,7 +179,7 @@ def test_a_network_has_the_weights_of_a_training_step(backend):
     assert compiled.fingerprint() == plain(lambda model, opt: fo.TrainingStep(model, opt, "logistic")).fingerprint()
 
 
-def siamese(optimizer=True):
+def siamese(**options):
     """A network for two inputs, with a loss of operations on elements."""
     model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 2), rng=0)
     a, b = (constant(name, 64, 64, dtype=np.float32) for name in "ab")
@@ -189,13 +189,14 @@ def siamese(optimizer=True):
     apart = graph.maximum(1.0 - graph.sqrt(square + 1e-6), 0.0)
     loss = graph.mean(same * square + (1.0 - same) * apart**2)
     opt = fo.optim.Adam(model.parameters())
-    return model, opt, graph.compile(loss, opt), {x: x.value.copy() for x in (a, b, same)}
+    return graph.compile(loss, opt, **options), {x: x.value.copy() for x in (a, b, same)}
 
 
 @pytest.mark.skipif(not HAVE_C, reason="there is no C core")
-def test_a_step_crosses_into_the_core_once_and_allocates_nothing():
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 1.0}], ids=str)
+def test_a_step_crosses_into_the_core_once_and_allocates_nothing(options):
     fo.set_backend("c")
-    _, _, step, inputs = siamese()
+    step, inputs = siamese(**options)
     for _ in range(3):
         step(inputs)
     crossings, calls = [], []

@@ -53,6 +53,7 @@ NO_FULL_LOOP = {
 }
 # Kernels that no case calls, and why.
 NO_CASE = {
+    "arithmetic": "a loop for every operation and way to lie, each as that of add",
     **dict.fromkeys(("muon_direction_in", "divide", "combine"), "a step of matrices is mostly matrix products"),
     **dict.fromkeys(
         ("adafactor_squares", "adafactor_weights", "adafactor_sizes", "adafactor_move"),
