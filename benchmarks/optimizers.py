@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import fastopt as fo
+from fastopt._backends.numpy import _of_tensor as of_tensor
 from fastopt._specification.rules import RULES, trust_ratio
 from fastopt.optim import __all__ as _public
 
@@ -34,8 +35,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "LAMB": {"trust_clip": 1.0},
     "Adadelta": {"lr": 1.0},
 }
-# rules with a trust ratio go through a tensor twice, and of one too large to stay in the cache read this much again
+# rules that measure go through a tensor more than once, and of one too large to stay in the cache read this much again
 AGAIN: dict[str, Callable[..., Sequence[np.ndarray]]] = {
+    "adafactor": lambda p, g, *s: (g, p, g),
+    "adafactor_unfactored": lambda p, g, s: (p, g, s),
     "lars": lambda p, g, s: (p, g),
     "lamb": lambda p, g, *s: (p, *s),
 }
@@ -69,7 +72,8 @@ def specs(setup: Setup) -> Iterator[Spec]:
 
 
 def _spec(group: str, name: str, where: str, shapes: Sequence[Shape], setup: Setup) -> Spec:
-    return Spec("step", group, f"{name}, {where}", partial(_step_case, name, shapes, setup), (name,))
+    rules = ("adafactor", "adafactor_unfactored") if name == "Adafactor" else ()  # which have no case of their own
+    return Spec("step", group, f"{name}, {where}", partial(_step_case, name, shapes, setup), (name, *rules))
 
 
 def problem(shapes: Sequence[Shape]) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -162,12 +166,12 @@ def _moved_of(moved: Callable[[Any], Any], arrays: Callable[[], Any]) -> Any:
 
 
 def _bounds(opt: fo.optim.Optimizer, params: list[np.ndarray], grads: list[np.ndarray]) -> dict[str, list[Sweep]]:
-    again = AGAIN.get(opt.groups[0].rule)
     sweeps = []
     for p, g, state in zip(params, grads, opt.state.values(), strict=True):
+        again = AGAIN.get(opt.rule_of_tensor(opt.groups[0], p.shape))
         if again and p.size > STAYS_IN_CACHE:
             sweeps.append(Sweep("read", again(p, g, *state.values())))
-        sweeps.append(Sweep("update", [p, g, *state.values()]))
+        sweeps.append(Sweep("update", [p, g, *(s for s in state.values() if s.shape == p.shape)]))
     if sum(p.size for p in params) < 10**4:
         return {"bandwidth": sweeps} if len(params) == 1 else {}
     return {"bandwidth": sweeps, "bandwidth with check": [*(Sweep("read", [g]) for g in grads), *sweeps]}
@@ -274,15 +278,21 @@ def _numpy_sides(name: str, start: list[np.ndarray], grads: list[np.ndarray], se
 def _plain(name: str, start: list[np.ndarray], grads: list[np.ndarray]) -> Made:
     """The formula of the rule, on arrays."""
     opt = getattr(fo.optim, name)([p.copy() for p in start], **options_of(name))
-    rule, done = RULES[opt.groups[0].rule], 0
+    rules, done = [opt.rule_of_tensor(opt.groups[0], p.shape) for p in start], 0
     now = [[p.copy(), *(s.copy() for s in state.values())] for p, state in zip(start, opt.state.values(), strict=True)]
 
     def call() -> None:
         nonlocal done
-        h = rule.scalars(*opt._scalars(done, 1.0, np.inf)[0])
+        scalars = {
+            rule: each for (_, rule, *_), each in zip(opt._plan.groups, opt._scalars(done, 1.0, np.inf), strict=True)
+        }
         done += 1
-        for arrays, g in zip(now, grads, strict=True):
+        for arrays, g, name in zip(now, grads, rules, strict=True):
             p, *state = arrays
+            rule, h = RULES[name], RULES[name].scalars(*scalars[name])
+            if rule.of_tensor:
+                arrays[:] = of_tensor(rule, h, p, g, state, np.matmul)
+                continue
             p, g = h.keep * p, g + h.l2 * p if h.l2 else g
             ratio = h
             if rule.direction is not None:
