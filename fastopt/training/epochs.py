@@ -13,8 +13,7 @@ from ..optim import Optimizer
 from .advice import warn_of_skipped
 from .average import WeightAverage
 from .callbacks import Callbacks, Run
-from .session import Session
-from .steps import Part, Undo
+from .steps import Undo
 from .surroundings import Surroundings
 
 if TYPE_CHECKING:
@@ -36,8 +35,8 @@ class Epochs:
 
     def __init__(
         self,
-        session: Session,
-        parts: list[Part],
+        session: Any,
+        parts: Any,
         undo: Undo,
         average: WeightAverage | None,
         watchers: Callbacks,
@@ -50,13 +49,13 @@ class Epochs:
         self.generator: Any = None
         self.save: Callable[[Run], None] | None = None
         self.save_every = 1
-        self.bind_again: Callable[[], list[Part]] | None = None
+        self.bind_again: Callable[[], Any] | None = None
         self.saves = True
         self._team: Team | None = None  # the other processes, if there are any
         self._around = Surroundings()
         self._bar: Any = None
         self._skipped_all = self._over = False
-        self._steps_of_epoch = sum(part.steps for part in parts)
+        self._steps_of_epoch = sum(part.steps for part in parts) if isinstance(parts, list) else parts.steps
 
     def in_team(self, team: "Team") -> None:
         """Be one of several processes that go through the same epochs, and end together."""
@@ -64,9 +63,9 @@ class Epochs:
         team.watch(lambda: (self._around.requested, self.run.history.stopped if self.run.stopping else None))
 
     @property
-    def steps(self) -> int:
-        """How many steps are left."""
-        return (self.run.epochs - self.run.epoch) * self._steps_of_epoch
+    def steps(self) -> int | None:
+        """How many steps are left, if that is known."""
+        return None if self._steps_of_epoch is None else (self.run.epochs - self.run.epoch) * self._steps_of_epoch
 
     def go_through(self, tqdm: Any) -> None:
         """All of them, from the event "start" to "end". Whatever is raised, `put_right` has to follow."""
@@ -158,6 +157,7 @@ class Epochs:
         started, lr, skipped = time.perf_counter(), optimizer.lr, optimizer.skipped_steps
         if session.is_stale() and self.bind_again is not None:
             self.parts = self.bind_again()
+        session.epoch = run.epoch
         session.begin_epoch(self.generator)
         total = self._steps()
         if total is None:
@@ -169,9 +169,9 @@ class Epochs:
             norms.clear()
         if self.on_nonfinite == "skip":
             measured["skipped_steps"] = optimizer.skipped_steps - skipped
-            if measured["skipped_steps"] == self._steps_of_epoch and not self._skipped_all:
+            if measured["skipped_steps"] == run.batch and not self._skipped_all:
                 self._skipped_all = True
-                warn_of_skipped(run.epoch + 1, self._steps_of_epoch)
+                warn_of_skipped(run.epoch + 1, run.batch)
         self._show_what_was_found()
         measured |= session.validate()
         seconds = self._meet("the end of an epoch", time.perf_counter() - started)
@@ -193,7 +193,7 @@ class Epochs:
     def _steps(self) -> float | None:
         """Go through the data once; the sum of the losses, or None if that was cut short."""
         session, run, watchers, bar = self.session, self.run, self.watchers, self._bar
-        total, begin, run.batch = 0.0, 0, 0
+        total, begin, steps, run.batch = 0.0, 0, 0, 0
         watched = watchers.watches_batches or bar is not None
         for part in self.parts:
             for k in range(part.steps):
@@ -205,8 +205,9 @@ class Epochs:
                     run.stop(str(error))
                     return None
                 total += value
+                steps += 1
                 if watched:
-                    run.batch += 1
+                    run.batch = steps
                     if watchers.watches_batches:
                         run.batch_loss = session.mean_loss(value, begin, part.rows)
                         watchers.call("batch", run)
@@ -221,7 +222,10 @@ class Epochs:
                     begin += part.rows
                 if self._ending() and not (part is self.parts[-1] and k == part.steps - 1):
                     return None
-        run.batch = self._steps_of_epoch
+        run.batch = steps
+        if self._steps_of_epoch not in (None, steps):  # only what comes by itself can
+            run.stop(f"the batches ended after {steps} of {self._steps_of_epoch} steps of epoch {run.epoch + 1}")
+            return None
         return total
 
 

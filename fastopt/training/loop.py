@@ -22,7 +22,8 @@ from .epochs import Epochs
 from .history import History
 from .session import Session
 from .shards import Company
-from .steps import Part, Undo
+from .steps import Undo
+from .stream import Stream
 from .surroundings import quietly
 from .updates import clipping_of
 
@@ -34,12 +35,13 @@ if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which 
 def fit(
     model: Layer,
     X: Any,
-    y: Any,
+    y: Any = None,
     *,
     optimizer: Optimizer,
     epochs: int,
     loss: Any = "logistic",
     batch_size: int | None = 32,
+    steps_per_epoch: int | None = None,
     validation: Any = None,
     split: str | None = None,
     sample_weight: Any = None,
@@ -72,14 +74,16 @@ def fit(
     dtype, as it is needed: inputs are not copied, whatever their type (`numpy.memmap` may be larger than memory),
     unless they are neither contiguous nor on disk; labels are, so that no one can change them any more.
 
-    Every layer runs in training mode, whatever mode it was put into; that is left as it is.
+    Every layer runs in training mode, whatever mode it was put into, unless it is frozen; that is left as it is.
 
     Parameters
     ----------
     model : fastopt.nn.Layer
         A `fastopt.nn.Sequential`, or a single layer such as `fastopt.nn.Linear`.
     X : array (rows, ...)
-        The inputs: real numbers, without NaN and infinities.
+        The inputs: real numbers, without NaN and infinities. Or, without ``y``, batches: an iterable of pairs (x, y) or
+        triples (x, y, sample_weight), as a data set larger than memory or made at random needs it, or a function of the
+        epoch, counted from 0, that returns one. What can be gone through again is gone through in every epoch.
     y : array (rows, outputs), or (rows,)
         The targets: from 0 to 1 for the logistic loss; labels, integers from 0, of shape (rows,) for the cross-entropy;
         numbers for the squared error. For a model with one output, those of the first and the last may be (rows,).
@@ -92,6 +96,9 @@ def fit(
         `fastopt.mse_loss`. For their options, or for a loss of one's own, see `fastopt.losses`.
     batch_size : int or None
         1: single examples; None: the whole set.
+    steps_per_epoch : int, optional
+        Of batches that come by themselves, how many make an epoch: for those without end. The next epoch goes on where
+        this one ends, and begins again where they end; where they cannot, as those of a generator, training ends.
     validation : pair (X, y), triple (X, y, sample_weight), or fraction, optional
         Data to compute loss and accuracy on after every epoch. A fraction f between 0 and 1 holds out ``round(f *
         rows)`` rows, the same ones whatever ``rng`` is.
@@ -230,8 +237,18 @@ def fit(
     def prepared() -> Epochs:
         if team is not None and rng is None:
             generator.bit_generator.state = team.of_first(generator.bit_generator.state)
-        data = model, X, y, optimizer, loss, batch_size, validation, sample_weight
-        session = Session(*data, accumulate, split, metrics, drop_last, company, class_weight, total_rows)
+        if y is None:
+            of_arrays = {"split": split, "sample_weight": sample_weight, "drop_last": drop_last or None,
+                         "accumulate": None if accumulate == 1 else accumulate, "shards": company}  # fmt: skip
+            if given := [name for name, value in of_arrays.items() if value is not None]:
+                raise ValueError(f"{', '.join(given)}: for arrays X and y, not for batches that come from an iterable")
+            streamed = metrics, class_weight, steps_per_epoch, epochs
+            session: Any = Stream(model, X, optimizer, loss, validation, *streamed)
+        else:
+            if steps_per_epoch is not None:
+                raise ValueError("steps_per_epoch is for batches that come from an iterable, without y")
+            data = model, X, y, optimizer, loss, batch_size, validation, sample_weight
+            session = Session(*data, accumulate, split, metrics, drop_last, company, class_weight, total_rows)
         average = None if average_of is None else WeightAverage(model.parameters(), average_of)
         norms: list[float] | None = [] if clipping["clip_norm"] or clipping["clip_norm_per_tensor"] else None
         if_not = "raise" if on_nonfinite == "stop" else on_nonfinite
@@ -239,10 +256,10 @@ def fit(
         then = () if average is None else average.runs
         note = None if norms is None else partial(_note_norm, optimizer, norms)
 
-        def parts() -> list[Part]:
+        def parts() -> Any:
             return session.parts(session.update(if_not, clipping, then), undo, note)
 
-        def bind_again() -> list[Part]:
+        def bind_again() -> Any:
             session.bind_again()
             return parts()
 
@@ -257,7 +274,7 @@ def fit(
             asked |= {"shuffle": shuffle, "accumulate": accumulate, "on_nonfinite": on_nonfinite}
             asked["shards"] = 1 if company is None else company.shards
             asked |= {name: "none" if value is None else float(value) for name, value in clipping.items()}
-            rows, description = len(session.batches.rows), {**session.description(), **asked}
+            rows, description = session.rows, {**session.description(), **asked}
             if team is not None:
                 left.in_team(team)
                 random = crc32(repr(generator.bit_generator.state).encode())
@@ -271,7 +288,8 @@ def fit(
             if resume_from is not None:
                 checkpoints.load(resume_from, run)
                 left.parts = bind_again()  # parameters may have missed steps
-        warn_of_schedules(optimizer, left.steps)
+        if left.steps is not None:
+            warn_of_schedules(optimizer, left.steps)
         return left
 
     left = quietly(prepared)

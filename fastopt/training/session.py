@@ -105,7 +105,7 @@ class Session:
                 X, y[self._held_out], None if held_out_weight is None else held_out_weight[self._held_out]
             )
         elif validation is not None:
-            self._validation = _validation(validation, X.shape, output_shape, criterion, dtype)
+            self._validation = checked_validation(validation, X.shape, output_shape, criterion, dtype)
             self._held_out = np.arange(len(self._validation.X))
         self._validation_kind = kind_of(X if self._validation is None else self._validation.X)
         weight = with_mean_one("sample_weight", weight, rows, counted, dtype)
@@ -157,6 +157,11 @@ class Session:
         self.model.check_arrays()
         if self._bound is not None:
             self._bound.check()
+
+    @property
+    def rows(self) -> int:
+        """How many are trained on."""
+        return len(self.batches.rows)
 
     def begin_epoch(self, generator: Any) -> None:
         """See that all is as it was, and, with a generator, put the rows into a new order."""
@@ -215,7 +220,7 @@ class Session:
         dtype = batches.outputs.dtype
         return {
             "batch_size": str(batches.size),
-            "loss": _named(self.criterion),
+            "loss": named(self.criterion),
             "X": fingerprint(batches.X, dtype)
             if self._holds_all
             else f"{len(batches.rows)} rows, spread over processes",
@@ -266,7 +271,7 @@ class Session:
         return measured | self.metrics.measured(y, z, "val_")
 
 
-def _named(criterion: Loss) -> str:
+def named(criterion: Loss) -> str:
     of = getattr(criterion, "function", criterion)
     if type(of).__repr__ is not object.__repr__ and isinstance(of, Loss):
         return repr(of)
@@ -281,8 +286,8 @@ def targets(criterion: Loss, name: str, y: Any, output_shape: tuple[int, ...], d
     return criterion.targets(name, y, output_shape, dtype)
 
 
-def _validation(
-    validation: Any, shape: tuple[int, ...], output_shape: tuple[int, ...], criterion: Loss, dtype: np.dtype
+def checked_validation(
+    validation: Any, shape: tuple[int, ...] | None, output_shape: tuple[int, ...], criterion: Loss, dtype: np.dtype
 ) -> Data:
     if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
         raise TypeError(
@@ -290,7 +295,7 @@ def _validation(
             f" not {type(validation).__name__}"
         )
     X = inputs("validation X", validation[0], dtype)
-    if X.shape[1:] != shape[1:]:
+    if shape is not None and X.shape[1:] != shape[1:]:
         raise ValueError(f"validation X has shape {X.shape}, X has {shape}: all but the rows must agree")
     y = targets(criterion, "validation y", validation[1], (len(X), *output_shape), dtype)
     y = y.copy()  # as the kernels read it: nobody else is to change its size

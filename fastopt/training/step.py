@@ -1,7 +1,7 @@
 """One step of a loop of one's own."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import RLock
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import _backends
 from .._attributes import changes
+from .._backends.program import Runs
 from .._checks import one_dimensional
 from .._conversion import as_real_array, converted
 from ..functional.products import get_matmul
@@ -21,7 +22,7 @@ from ..optim import Optimizer
 from .company import company_of, description_of
 from .data import fingerprint
 from .shards import Leaf, Shards, bound_to_parts, cuts
-from .steps import StepProgram, Undo
+from .steps import Record, StepProgram, Undo
 from .updates import clipping_of, gradients_for, update_of
 
 _REAL = (np.dtype(np.float32), np.dtype(np.float64))
@@ -102,13 +103,17 @@ class TrainingStep:
                 company.tell(error)
             raise
 
+    # what comes after a step, in a run of `fit`
+    _then: Sequence[Runs] = ()
+    _note: Record | None = None
+
     def _bind(self) -> None:
         """The optimizer's step, on gradients of what is not frozen now."""
         frozen_at, company = changes.frozen, self._company
         grads = gradients_for(self.optimizer, self.model)
         self._shards = None if company is None else Shards(self.model, grads, company)
         stepped = grads if self._shards is None else self._shards.stepped
-        self._bound, self._update = update_of(self.optimizer, stepped, *self._options)
+        self._bound, self._update = update_of(self.optimizer, stepped, *self._options, self._then)
         if self._shards is not None:
             spread = self._shards.spread(self.optimizer, self._bound, self._update, *self._options)
             self._bound, self._update = spread
@@ -166,7 +171,7 @@ class TrainingStep:
     ) -> Callable[[int], float]:
         """A step on what stands in these arrays; it is done wholly or not at all."""
         undo = self._undo
-        program = StepProgram(bound, criterion, target, weight, scale, undo, self._update, None)
+        program = StepProgram(bound, criterion, target, weight, scale, undo, self._update, self._note)
         program.assemble(undo.keeping, [])
         return undo.guard(program)
 
