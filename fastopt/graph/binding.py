@@ -93,8 +93,9 @@ def put(g: np.ndarray, *, index: Any, shape: tuple[int, ...], out: np.ndarray) -
     part = out[index]
     if not isinstance(part, np.ndarray) or not np.may_share_memory(part, out):
         return None  # an index that may take an element more than once
-    out[...] = 0
-    return arithmetic("add", g, np.zeros((), g.dtype), part)
+    zero = np.zeros((), g.dtype)
+    calls, more = arithmetic("assign", zero, None, out), arithmetic("add", g, zero, part)
+    return None if calls is None or more is None else [*calls, *more]
 
 
 def join(*arrays: np.ndarray, axis: int, out: np.ndarray) -> Calls | None:

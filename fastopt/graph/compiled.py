@@ -39,15 +39,13 @@ class CompiledGraph:
         self._loss, self._optimizer = loss, optimizer
         self._variables = named_nodes(variables(loss))
         self._given = {name: x.value for name, x in self._variables.items()}
-        for name, value in self._given.items():
-            if not (value.flags.writeable or optimizer is None):
-                raise ValueError(f"the variable {name!r} is read-only")
-        self.gradients = {name: aligned(value.shape, value.dtype) for name, value in self._given.items()}
+        self._gradients = {name: aligned(value.shape, value.dtype) for name, value in self._given.items()}
+        self.gradients = {name: gradient.view() for name, gradient in self._gradients.items()}
         self._leaves = {x for x in order_of(loss) if x.operation is None}
         self._step: BoundStep | None = None
         self._update: Any = None
         if optimizer is not None:
-            grads = _gradients_for(optimizer, self._variables, self.gradients)
+            grads = _gradients_for(optimizer, self._variables, self._gradients)
             bound, self._update = update_of(optimizer, grads, on_nonfinite, clipping)
             if self._update is bound:
                 self._step = bound
@@ -78,15 +76,15 @@ class CompiledGraph:
         given = {} if inputs is None else {x: self._input(x, value) for x, value in inputs.items()}
         key = (*given, *(value.shape for value in given.values()), _backends.active, get_matmul())
         with self._lock:
-            of_shapes = self._programs.pop(key, None)
+            of_shapes = self._programs.get(key)
             if of_shapes is None or not of_shapes.holds():
                 self._check_variables()
                 if self._step is not None:
                     self._step.check()
-                of_shapes = _OfShapes(self._loss, given, self._variables, self.gradients, self._step)
-                if len(self._programs) >= _KEPT:
+                of_shapes = _OfShapes(self._loss, given, self._variables, self._gradients, self._step)
+                self._programs[key] = of_shapes
+                if len(self._programs) > _KEPT:
                     del self._programs[next(iter(self._programs))]
-            self._programs[key] = of_shapes
             return self._run(of_shapes, given)
 
     def _run(self, of_shapes: "_OfShapes", given: Mapping[Node, np.ndarray]) -> float:
@@ -117,7 +115,7 @@ class CompiledGraph:
 
     def _check_variables(self) -> None:
         for name, x in self._variables.items():
-            grad = self.gradients[name]
+            grad = self._gradients[name]
             if x.value is not self._given[name]:
                 raise ValueError(f"the variable {name!r} has been given another array since the graph was compiled")
             if x.value.shape != grad.shape or x.value.dtype != grad.dtype:

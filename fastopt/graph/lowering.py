@@ -32,10 +32,11 @@ class Gradients:
     ):
         self.direct: dict[Node, np.ndarray] = {}
         self._copied: list[tuple[Node, np.ndarray]] = []
+        self._zeros: list[np.ndarray] = []
         for name, x in named.items():
             g, gradient = found.get(x), gradients[name]
             if g is None:
-                gradient.fill(0)
+                self._zeros.append(gradient)
             elif g.operation is None or g in self.direct or g in others or g.value.shape != x.value.shape:
                 self._copied.append((g, gradient))
             else:
@@ -45,9 +46,11 @@ class Gradients:
     def copies(self, arrays: Mapping[Node, np.ndarray]) -> Calls:
         """What brings those there that are not yet."""
         calls: Calls = []
-        for g, gradient in self._copied:
-            copy = arithmetic("assign", arrays[g], None, gradient)
-            calls += [Call(partial(np.copyto, gradient, arrays[g]))] if copy is None else copy
+        copies = [(arrays[g], gradient) for g, gradient in self._copied]
+        copies += [(np.zeros((), gradient.dtype), gradient) for gradient in self._zeros]
+        for x, gradient in copies:
+            copy = arithmetic("assign", x, None, gradient)
+            calls += [Call(partial(np.copyto, gradient, x))] if copy is None else copy
         return calls
 
 

@@ -102,7 +102,7 @@ def networks(dtype):
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [
-        *([("c", np.float32), ("c", np.float64)] if HAVE_C else []),
+        *([("c", np.float32), ("c", np.float64)] if HAVE_C else [("numba", np.float32)]),
         ("numpy", np.float32),
         *(pytest.param(*case, marks=pytest.mark.slow) for case in (
             ("numpy", np.float64), ("numba", np.float32), ("numba", np.float64))),
@@ -302,3 +302,20 @@ def test_what_does_not_fit():
     with pytest.raises(ValueError, match=r"matmul of x of shape \(4, 5\) and w of shape \(3,\)"):
         program({x: np.ones((4, 5))})
     assert program({x: np.ones((2, 3))}) == pytest.approx(float(w.value.sum() ** 2))
+
+
+def test_what_is_done_to_gradients_does_not_last():
+    """By decay by hand, say: not even in those that are zeros, all or but for a part."""
+    a, b, x = variable("a", 4), variable("b", 3), constant("x", 2)
+    loss = graph.sum(a[1:3] * x) + graph.sum(b) * 0.0
+    loss = loss + graph.sum(graph.Operation("flat", lambda x: x * 0, None)(b))
+    for program in (graph.compile(loss), graph.compile(graph.sum(a[1:3] * x) + graph.sum(b[:0]))):
+        program()
+        expected = {name: gradient.copy() for name, gradient in program.gradients.items()}
+        for gradient in program.gradients.values():
+            gradient += 7.0
+        program.gradients["a"].shape = 2, 2
+        program({x: x.value})
+        program.gradients["a"].shape = (4,)
+        for name, gradient in expected.items():
+            assert_same_bits(program.gradients[name], gradient, name)
