@@ -135,7 +135,7 @@ def test_every_layout(truth, dtype, shape, variant, rng):
 
 
 # Beyond a block of k, the rows of a part, the size that goes to the pool; by rows, by columns, a single one of either.
-LARGE = [(70, 600, 130), (400, 280, 90), (600, 90, 100), (9, 700, 1100), (1, 3000, 1500), (2100, 2100, 1)]
+LARGE = [(70, 600, 130), (400, 280, 90), (600, 90, 100), (9, 700, 1100), (1, 3000, 1500), (1, 64, 4200), (2100, 2100, 1)]
 
 
 @pytest.mark.skipif(not HAVE_C, reason="there is no C core")
