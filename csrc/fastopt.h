@@ -303,6 +303,16 @@ void fastopt_row_sums(int dtype, const void *x, void *sums, size_t rows, size_t 
 /* out[n] = factor * sum / divisor, the sum being what another instruction of the program has returned. */
 void fastopt_store_sum(int dtype, void *out, const double *sum, size_t n, double factor, double divisor);
 
+/* The addresses of NumPy's own objects for these types. */
+typedef struct {
+    uintptr_t float32, float64;
+} fastopt_dtypes;
+
+/* fastopt_matmul of arrays of NumPy, whose heads are given; 0 for no bias. 1: it is done. 0: nothing was written, as dtypes, shapes
+ * or strides are not plainly those that can be taken as they are, or c may overlap another; to find out which is another's work. */
+int fastopt_matmul_arrays(const fastopt_dtypes *dtypes, uintptr_t a_head, uintptr_t b_head, uintptr_t c_head,
+                          uintptr_t bias_head, int activation);
+
 /* The logistic loss with weights of element i weight[i mod weight_period] and, for the part that y stands for, of
  * pos_weight[i mod pos_weight_period], either of which may be NULL, and targets y * y_scale + y_shift. */
 double fastopt_weighted_logistic_loss(int dtype, const void *z, const void *y, const void *weight, const void *pos_weight,

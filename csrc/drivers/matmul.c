@@ -1,4 +1,5 @@
 /* matmul.c: matrix products, cut into parts of the result for the thread pool, and what follows them: bias and activation. */
+#include "drivers/numpy_array.h"
 #include "kernels/matmul.h"
 #include <string.h>
 
@@ -100,4 +101,48 @@ int fastopt_matmul(int dtype, const void *a, const void *b, void *c, const void 
     else
         fastopt_for_each(count, matmul_part, &t);
     return 0;
+}
+
+/* Where the elements of a matrix end, if it has some, aligned, and neighbours in memory along one axis; else 0. */
+static uintptr_t matrix_end(const numpy_array *x, intptr_t item)
+{
+    if (x->dimensions != 2 || !(x->flags & ALIGNED) || x->lengths[0] < 1 || x->lengths[1] < 1)
+        return 0;
+    const intptr_t row = x->strides[0], column = x->strides[1];
+    if (row < item || column < item || row % item || column % item || (row != item && column != item))
+        return 0;
+    return (uintptr_t)x->data + (uintptr_t)((x->lengths[0] - 1) * row + (x->lengths[1] - 1) * column + item);
+}
+
+static int overlap(const numpy_array *x, uintptr_t end, const numpy_array *y, uintptr_t y_end)
+{
+    return (uintptr_t)x->data < y_end && (uintptr_t)y->data < end;
+}
+
+int fastopt_matmul_arrays(const fastopt_dtypes *dtypes, uintptr_t a_head, uintptr_t b_head, uintptr_t c_head, uintptr_t bias_head,
+                          int activation)
+{
+    const numpy_array *a = (const numpy_array *)a_head, *b = (const numpy_array *)b_head;
+    const numpy_array *c = (const numpy_array *)c_head, *bias = (const numpy_array *)bias_head;
+    const uintptr_t type = (uintptr_t)a->type;
+    const int dtype = type == dtypes->float32 ? FASTOPT_FLOAT32 : FASTOPT_FLOAT64;
+    const intptr_t item = (intptr_t)item_size(dtype);
+    if ((type != dtypes->float32 && type != dtypes->float64) || b->type != a->type || c->type != a->type)
+        return 0;
+    const uintptr_t a_end = matrix_end(a, item), b_end = matrix_end(b, item), c_end = matrix_end(c, item);
+    if (!a_end || !b_end || !c_end || !(c->flags & C_CONTIGUOUS) || !(c->flags & WRITEABLE))
+        return 0;
+    const intptr_t m = c->lengths[0], n = c->lengths[1], k = a->lengths[1];
+    if (a->lengths[0] != m || b->lengths[0] != k || b->lengths[1] != n)
+        return 0;
+    if (overlap(c, c_end, a, a_end) || overlap(c, c_end, b, b_end))
+        return 0;
+    if (bias) {
+        if (bias->type != a->type || bias->dimensions != 1 || bias->lengths[0] != n || !(bias->flags & ALIGNED) ||
+            !(bias->flags & C_CONTIGUOUS) || overlap(c, c_end, bias, (uintptr_t)bias->data + (uintptr_t)(n * item)))
+            return 0;
+    }
+    return fastopt_matmul(dtype, a->data, b->data, (void *)c->data, bias ? bias->data : NULL, (size_t)m, (size_t)n, (size_t)k,
+                          a->strides[0] / item, a->strides[1] / item, b->strides[0] / item, b->strides[1] / item,
+                          activation) == 0;
 }

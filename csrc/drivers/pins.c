@@ -3,22 +3,13 @@
  * Shape, type, flags and memory of an array can be changed in place by anyone who has it. To ask Python for all of them
  * takes longer than a step of a small network; here they are read where NumPy keeps them. fastopt/_pins.py checks that it
  * does so before it relies on this, and keeps the objects alive. */
+#include "drivers/numpy_array.h"
 #include "internal.h"
 
-/* PyArrayObject_fields, behind Python's header: part of NumPy's binary interface since 1.0. */
-typedef struct {
-    const void *data;
-    int dimensions;
-    const intptr_t *lengths;
-    const void *strides, *base, *type;
-    int flags;
-} head;
-
-/* C-contiguous, aligned, writeable. */
-enum { WATCHED_FLAGS = 0x0001 | 0x0100 | 0x0400 };
+enum { WATCHED_FLAGS = C_CONTIGUOUS | ALIGNED | WRITEABLE };
 
 /* The lengths are not read if there may be others: they lie elsewhere then, perhaps nowhere. */
-static inline fastopt_pin look(const head *array, int dimensions)
+static inline fastopt_pin look(const numpy_array *array, int dimensions)
 {
     fastopt_pin pin = {array, array->data, array->type, 0, (int16_t)array->dimensions, array->flags & WATCHED_FLAGS};
     if (array->dimensions == dimensions)
@@ -30,7 +21,7 @@ static inline fastopt_pin look(const head *array, int dimensions)
 void fastopt_pins_take(fastopt_pin *pins, const uintptr_t *heads, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        const head *array = (const head *)heads[i];
+        const numpy_array *array = (const numpy_array *)heads[i];
         pins[i] = look(array, array->dimensions);
     }
 }

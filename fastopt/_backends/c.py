@@ -361,6 +361,18 @@ def dropout(x: np.ndarray, out: np.ndarray, position: int, seed: int, draw: int,
 _matmul = lib.fastopt_matmul
 
 
+def try_matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | None, activation: int) -> bool:
+    """`matmul` of plain arrays, if C sees that they fit together and can be taken as they lie; else nothing is done."""
+    if not HEADER:
+        return False
+    added = 0 if bias is None else id(bias) + HEADER
+    return _matmul_arrays(_DTYPES, id(a) + HEADER, id(b) + HEADER, id(out) + HEADER, added, activation) == 1
+
+
+_matmul_arrays = lib.fastopt_matmul_arrays
+_DTYPES = ffi.new("fastopt_dtypes *", [id(dtype) for dtype in _DTYPE])
+
+
 def _loss(name: str) -> Callable[..., float]:
     kernel = getattr(lib, f"fastopt_{name}")
 

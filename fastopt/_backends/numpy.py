@@ -388,6 +388,11 @@ def _with_bias(name: str) -> Callable[[np.ndarray, np.ndarray], None]:
 bias_sigmoid, bias_tanh, bias_relu = map(_with_bias, ("sigmoid", "tanh", "relu"))
 
 
+def try_matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | None, activation: int) -> bool:
+    """Only the C core does this, without asking Python for what it needs to know."""
+    return False
+
+
 @isolated
 def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | None, activation: int) -> None:
     """out = activation(a b + bias), of matrices; ``out`` is C-contiguous and shares no memory with another."""

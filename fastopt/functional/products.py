@@ -5,12 +5,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy import ndarray
+from numpy import empty, ndarray
 
 from .. import _backends, config
 from .._backends.program import Call, Runs
 from .._specification.order import ACTIVATIONS
-from .arrays import FLOAT32, FLOAT64, floats, output_of, read
+from .arrays import floats, output_of, read
 from .normalization import activation_number
 
 KINDS = "exact", "blas"
@@ -155,17 +155,13 @@ def _matrices(a: Any, b: Any, out: Any, bias: Any) -> tuple[ndarray, ndarray, nd
     return left, right, result.reshape(len(left), right.shape[1]), bias, shape
 
 
-def _takes(out: Any, dtype: np.dtype, a: ndarray, b: ndarray, bias: ndarray | None) -> bool:
-    """Whether ``out`` is as it must be but for its shape; if not, `_matrices` says why."""
-    return (
-        type(out) is ndarray
-        and out.dtype is dtype
-        and (flags := out.flags).c_contiguous
-        and flags.writeable
-        and not np.may_share_memory(out, a)
-        and not np.may_share_memory(out, b)
-        and (bias is None or not np.may_share_memory(out, bias))
-    )
+def _like(a: ndarray, b: ndarray) -> ndarray | None:
+    """A new array for the product of two matrices, if they are such."""
+    try:
+        (rows, inner), (depth, columns) = a.shape, b.shape
+    except ValueError:
+        return None
+    return empty((rows, columns), a.dtype) if inner == depth else None
 
 
 def matmul(
@@ -225,20 +221,13 @@ def matmul(
     if (
         type(a) is ndarray
         and type(b) is ndarray
-        and ((dtype := a.dtype) is FLOAT32 or dtype is FLOAT64)
-        and b.dtype is dtype
-        and (bias is None or (type(bias) is ndarray and bias.dtype is dtype and bias.shape == b.shape[1:]))
-        and (out is None or _takes(out, dtype, a, b, bias))
+        and (bias is None or type(bias) is ndarray)
+        and (out is None or type(out) is ndarray)
         and (_kind or get_matmul()) == "exact"
-    ):  # the common case in little time; what is of another shape, or does not lie as the kernel reads it, is refused
-        try:
-            (rows, inner), (depth, columns) = a.shape, b.shape
-            c = np.empty((rows, columns), dtype) if out is None else out
-            if inner == depth and c.shape == (rows, columns):
-                _backends.active.matmul(a, b, c, bias, number)
-                return c
-        except ValueError:
-            pass
+    ):  # the common case in little time; what is of another kind, or does not lie as the kernel reads it, is refused
+        c = _like(a, b) if out is None else out
+        if c is not None and _backends.active.try_matmul(a, b, c, bias, number):
+            return c
     left, right, result, bias, shape = _matrices(a, b, out, bias)
     multiply(left, right, result, bias, number)
     return result.reshape(shape) if out is None else out
