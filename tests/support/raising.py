@@ -38,6 +38,7 @@ def raising_at(count, call, within=(_PACKAGE,)):
     def function(frame, event, argument):
         if not frame.f_code.co_filename.startswith(within):
             return None
+        frame.f_trace = instruction  # before the next line, for Python 3.13
         frame.f_trace_opcodes = True
         return instruction
 
