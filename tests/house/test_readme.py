@@ -1,4 +1,4 @@
-"""The README says what is so: CI runs its commands, its tables are complete (examples: test_docs.py)."""
+"""The README says what is so: CI runs its commands, tables are complete (examples: test_docs.py), and it is short."""
 
 import inspect
 import re
@@ -8,6 +8,7 @@ import fastopt as fo
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+OPTIMIZERS = (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8")
 
 
 def test_ci_runs_the_test_command_of_the_readme():
@@ -18,7 +19,7 @@ def test_ci_runs_the_test_command_of_the_readme():
 
 
 def test_every_optimizer_has_a_row():
-    rows = set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE))
+    rows = set(re.findall(r"^\| `(\w+)` \|", OPTIMIZERS, re.MULTILINE))
     classes = {name for name in fo.optim.__all__ if name[0].isupper()} - {"Optimizer", "StateArray"}
     assert rows == classes
 
@@ -31,8 +32,20 @@ def test_every_example_has_a_row():
 def test_every_option_is_in_its_row():
     shared = {"params", "lr", "weight_decay", "weight_decay_mode", "maximize"}
     shared |= {"state_format", "state_rounding", "state_seed"}
-    for name, listed in re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", README, re.MULTILINE):
+    for name, listed in re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", OPTIMIZERS, re.MULTILINE):
         if like := re.fullmatch(r"as `(\w+)`", listed):
-            listed = re.search(rf"^\| `{like[1]}` \|.*\| ([^|]*) \|$", README, re.MULTILINE)[1]
+            listed = re.search(rf"^\| `{like[1]}` \|.*\| ([^|]*) \|$", OPTIMIZERS, re.MULTILINE)[1]
         options = inspect.signature(getattr(fo.optim, name)).parameters.keys() - shared
         assert set(listed.split(", ")) == options, name
+
+
+def test_it_is_read_in_three_minutes():
+    assert len(README.splitlines()) <= 200
+
+
+def test_version_and_date_agree():
+    cited = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    version, date = re.search(r"^## (\d+\.\d+\.\d+) \((.*)\)$", changes, re.MULTILINE).groups()
+    assert version == fo.__version__
+    assert f"\nversion: {version}\ndate-released: {date}\n" in cited

@@ -36,8 +36,16 @@ def copy(folder, without=None):
     for name in ("fastopt", "csrc", "tests"):
         ignored = shutil.ignore_patterns("_core*", "__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    for name in ("README.md", "pyproject.toml", "CONTRIBUTING.md"):
-        shutil.copy(ROOT / name, folder)
+    (folder / "docs").mkdir()
+    for name in (
+        "README.md",
+        "pyproject.toml",
+        "CONTRIBUTING.md",
+        "CITATION.cff",
+        "CHANGELOG.md",
+        "docs/optimizers.md",
+    ):
+        shutil.copy(ROOT / name, folder / name)
     for title, step in zip(TITLES, STEPS, strict=True):
         if title != without:
             apply(step, folder)
@@ -65,8 +73,8 @@ def test_the_steps_add_an_optimizer(tmp_path):
     copy(source)
     built.mkdir()
     build(built, package=source / "fastopt", csrc=source / "csrc")
-    for name in ("tests", "README.md", "pyproject.toml"):
-        (shutil.copytree if name == "tests" else shutil.copy)(source / name, built / name)
+    for name in ("tests", "docs", "README.md", "pyproject.toml", "CITATION.cff", "CHANGELOG.md"):
+        (shutil.copytree if name in ("tests", "docs") else shutil.copy)(source / name, built / name)
     result = run(built, f"{GENERAL} or yogi or Yogi", "c")
     assert result.returncode == 0
     assert int(re.search(r"(\d+) passed", result.stdout)[1]) > 100
