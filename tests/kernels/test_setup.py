@@ -41,5 +41,5 @@ def test_an_index_shows_the_readme_without_what_it_does_not_have(asked):
     assert "<picture>" in whole
     assert "<picture>" not in shown
     assert all(target.startswith("http") for target in re.findall(r"\]\(([^)]+)\)", shown))
-    assert "to work on fastopt: CONTRIBUTING.md." in shown  # of a link the text stays
+    assert "How to cite it: CITATION.cff." in shown  # of a link the text stays
     assert 0.8 * len(whole) < len(shown) < len(whole)
