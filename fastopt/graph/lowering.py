@@ -14,6 +14,7 @@ from .binding import Before, arithmetic, product_into
 from .elementwise import add, multiply, relu, sigmoid, tanh
 from .layer_binding import pairs
 from .node import Node, Operation, failed
+from .shapes import transposition
 from .sums import product
 
 _FUSED: dict[Operation | None, str] = {relu: "relu", sigmoid: "sigmoid", tanh: "tanh"}
@@ -65,10 +66,10 @@ class Run:
 class Lowering:
     """Instructions that compute nodes, each into an array; of nodes without operation it is the one they have.
 
-    ``ends`` are wanted afterwards, ``given`` are arrays for some nodes. A product, a bias added to it and an activation
-    are one instruction, where nothing else needs what is between them; so are a loss and its gradient. What only looks
-    at the elements of another array in another way is none. What is multiplied by ``seed``, which is 1, stays itself.
-    ``known`` are the arrays of nodes that are computed elsewhere.
+    ``ends`` are wanted afterwards, ``given`` are arrays for some nodes. A product with a bias added to it and an
+    activation, or with its transpose, is one instruction, where nothing else needs what is between them; so are a loss
+    and its gradient. What only looks at the elements of another array in another way is none. What is multiplied by
+    ``seed``, which is 1, stays itself. ``known`` are the arrays of nodes that are computed elsewhere.
     """
 
     def __init__(
@@ -82,27 +83,50 @@ class Lowering:
         self.arrays: dict[Node, np.ndarray] = dict(known or {})
         self.runs: Calls = []
         self._given = given
+        self._inputs: dict[Node, tuple[Node, ...]] = {}
+        nodes = self._distinct(nodes, ends, seed)
         self._uses: dict[Node, int] = dict.fromkeys(ends, 2)
         for node in nodes:
-            for x in node.inputs:
+            for x in self._inputs[node]:
                 self._uses[x] = self._uses.get(x, 0) + 1
-        users = {x: node for node in nodes for x in node.inputs}
-        gradient_of = {(x.operation, x.inputs): x for x in nodes if x.operation is not None}
+        users = {x: node for node in nodes for x in self._inputs[node]}
+        gradient_of = {(x.operation, self._inputs[x]): x for x in nodes if x.operation is not None}
         done: set[Node] = set()
         for node in nodes:
-            operation = node.operation
+            operation, inputs = node.operation, self._inputs[node]
             if node in done:
                 continue
             if operation is None:
                 self.arrays[node] = given.get(node, node.value)
-            elif seed is not None and operation is multiply and seed in node.inputs:
-                self._same(node, next((x for x in node.inputs if x is not seed), seed))
+            elif seed is not None and operation is multiply and seed in inputs:
+                self._same(node, next((x for x in inputs if x is not seed), seed))
             elif operation in pairs:
-                self._loss(node, gradient_of.get((pairs[operation][0], node.inputs)), done)
+                self._loss(node, gradient_of.get((pairs[operation][0], inputs)), done)
             elif operation is product and self._product(node, users, done):
                 pass
             elif not self._view(node):
                 self._computed(node)
+
+    def _distinct(self, nodes: Sequence[Node], ends: set[Node], seed: Node | None) -> list[Node]:
+        """The nodes without those that compute what another does: derivatives begin with the same steps."""
+        first: dict[Any, Node] = {}
+        same: dict[Node, Node] = {}
+        for node in nodes:
+            self._inputs[node] = inputs = tuple([same.get(x, x) for x in node.inputs])
+            key: Any = node.operation, inputs, tuple(node.options.items())
+            if node.operation is None:
+                own = (
+                    seed is not None and node.number > seed.number and not node.value.ndim
+                )  # of a derivative's formula
+                key = (node.value.dtype, node.value.tobytes()) if own else None
+            elif node in ends or node.operation.bind is None:
+                key = None
+            try:
+                if key is not None and first.setdefault(key, node) is not node:
+                    same[node] = first[key]
+            except TypeError:  # options that have no hash
+                pass
+        return [node for node in nodes if node not in same]
 
     def _array(self, node: Node) -> np.ndarray:
         """Where a node's value goes."""
@@ -120,7 +144,7 @@ class Lowering:
 
     def _computed(self, node: Node) -> None:
         """By the operation's instructions, or by a call of it."""
-        operation, values, out = node.operation, [self.arrays[x] for x in node.inputs], self._array(node)
+        operation, values, out = node.operation, [self.arrays[x] for x in self._inputs[node]], self._array(node)
         assert operation is not None
         if not out.size:
             return
@@ -132,7 +156,7 @@ class Lowering:
         operation = node.operation
         if node in self._given or operation is None or not getattr(operation.bind, "views", False):
             return False
-        x = self.arrays[node.inputs[0]]
+        x = self.arrays[self._inputs[node][0]]
         found = operation.evaluate(x, **node.options)
         if not (isinstance(found, np.ndarray) and np.may_share_memory(found, x)):
             return False
@@ -142,7 +166,7 @@ class Lowering:
     def _loss(self, node: Node, gradient: Node | None, done: set[Node]) -> None:
         """A loss, together with its gradient if that is needed."""
         assert node.operation is not None
-        values = [self.arrays[x] for x in node.inputs]
+        values = [self.arrays[x] for x in self._inputs[node]]
         calls = None
         if gradient is not None:
             calls = pairs[node.operation][1](*values, self._array(node), self._array(gradient))
@@ -154,11 +178,13 @@ class Lowering:
 
     def _product(self, node: Node, users: Mapping[Node, Node], done: set[Node]) -> bool:
         """Whether the node is bound together with what follows it."""
-        a, b = (self.arrays[x] for x in node.inputs)
+        a, b = (self.arrays[x] for x in self._inputs[node])
         total = self._only_user(node, users)
+        if total is not None and total.operation is transposition and node.value.ndim == 2:
+            return self._transposed_product(node, total, done)
         if total is None or total.operation is not add or node.value.ndim != 2 or total.value.shape != node.value.shape:
             return False
-        other = next((x for x in total.inputs if x is not node), None)
+        other = next((x for x in self._inputs[total] if x is not node), None)
         bias = None if other is None or other.number > node.number else self.arrays.get(other)
         if bias is None or bias.shape not in ((b.shape[1],), (1, b.shape[1])) or not bias.flags.c_contiguous:
             return False
@@ -171,6 +197,18 @@ class Lowering:
             return False
         self.runs += calls
         done.update({total, last})
+        return True
+
+    def _transposed_product(self, node: Node, transposed: Node, done: set[Node]) -> bool:
+        """The transpose of a product is that of the transposes in the other order, with the same bits."""
+        if transposed.options["axes"] not in (None, (1, 0)):
+            return False
+        a, b = (self.arrays[x] for x in self._inputs[node])
+        calls = product_into(b.T, a.T, self._array(transposed))
+        if calls is None:
+            return False
+        self.runs += calls
+        done.add(transposed)
         return True
 
     def _only_user(self, node: Node, users: Mapping[Node, Node]) -> Node | None:

@@ -64,11 +64,11 @@ _reshape: Operation = Operation(
     ),
     bind=as_view(_reshaped),
 )  # fmt: skip
-_transpose: Operation = Operation(
+transposition: Operation = Operation(
     "transpose", _transposed,
     lambda y, x, axes: linear(
-        lambda t: _transpose(t, axes=axes),
-        lambda g: _transpose(g, axes=None if axes is None else tuple(np.argsort(axes).tolist())), "transpose",
+        lambda t: transposition(t, axes=axes),
+        lambda g: transposition(g, axes=None if axes is None else tuple(np.argsort(axes).tolist())), "transpose",
     ),
     formula="{}ᵀ", bind=as_view(_transposed),
 )  # fmt: skip
@@ -118,7 +118,7 @@ def transpose(x: Any, axes: tuple[int, ...] | None = None) -> Any:
     (2, 1)
     """
     x = given(x)
-    return _transpose(x, axes=axes if axes is None else tuple(i % x.ndim for i in axes))
+    return transposition(x, axes=axes if axes is None else tuple(i % x.ndim for i in axes))
 
 
 def concatenate(nodes: Any, axis: int = 0) -> Any:
