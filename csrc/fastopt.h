@@ -328,6 +328,10 @@ double fastopt_softmax_cross_entropy(int dtype, const void *z, const int64_t *la
                                      void *dz, size_t rows, size_t classes, int64_t ignore_index, double scale,
                                      double total_weight, double smoothing);
 
+/* The same with targets[rows][classes], how much of a row each class is, which add up to 1; they are not dz. */
+double fastopt_soft_cross_entropy(int dtype, const void *z, const void *targets, const void *weight, void *losses, void *dz,
+                                  size_t rows, size_t classes, double scale, double smoothing);
+
 /* Dropout: out[i] = scale * x[i], or 0 where the random word of (seed, draw, position + i) is below the threshold. */
 void fastopt_dropout(int dtype, const void *x, void *out, size_t n, uint64_t position, uint64_t seed, uint64_t draw,
                      uint32_t threshold, double scale);

@@ -100,6 +100,7 @@ typedef struct {
     /* loss.inc, softmax.inc; [2]: of many classes, of few */
     double (*weighted_logistic_loss)(const loss_task *task, size_t begin, size_t n);
     double (*softmax_cross_entropy[2])(const loss_task *task, size_t begin, size_t n);
+    double (*soft_cross_entropy)(const loss_task *task, size_t begin, size_t n);
     void (*softmax[2])(const void *x, void *out, size_t rows, size_t classes);
     /* matmul.inc */
     void (*matmul)(const matmul_task *task, size_t row, size_t rows, size_t column, size_t columns);

@@ -37,14 +37,16 @@ from .optim import clip_grad_norm, global_norm
 from .saving import load, save
 
 if TYPE_CHECKING:
-    from . import graph, losses, parallel, schedules, training
+    from . import data, graph, losses, parallel, schedules, training
     from .data.batches import minibatches
     from .data.features import Standardizer
+    from .data.labels import LabelEncoder
     from .training import EarlyStopping, History, ReduceOnPlateau, TrainingStep, fit, lr_range_test
 
 __all__ = [
     "EarlyStopping",
     "History",
+    "LabelEncoder",
     "ReduceOnPlateau",
     "Standardizer",
     "TrainingStep",
@@ -52,6 +54,7 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "clip_grad_norm",
+    "data",
     "dropout",
     "dropout_backward",
     "fit",
@@ -88,9 +91,11 @@ __all__ += _losses.__all__
 _LATER = {
     "EarlyStopping": ".training",
     "History": ".training",
+    "LabelEncoder": ".data",
     "ReduceOnPlateau": ".training",
     "Standardizer": ".data",
     "TrainingStep": ".training",
+    "data": ".data",
     "fit": ".training",
     "graph": ".graph",
     "losses": ".losses",

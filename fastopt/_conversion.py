@@ -26,7 +26,7 @@ def as_real_array(name: str, values: Any) -> np.ndarray:
         return array
     if array.dtype.kind == "O":
         return _of_objects(name, array, values)
-    what = "; np.unique({0}, return_inverse=True)[1] makes labels of names" if array.dtype.kind in "UST" else ""
+    what = "; fo.data.LabelEncoder().fit_transform({0}) makes labels of names" if array.dtype.kind in "UST" else ""
     what = "; {0}.real and {0}.imag are" if array.dtype.kind == "c" else what
     raise TypeError(f"{name} must hold real numbers, not {array.dtype}{what.format(name)}")
 
@@ -167,7 +167,7 @@ def _what_is_wrong(array: np.ndarray, place: int, value: Any, values: Any) -> st
         )
         return f"{where} a value is missing: fill it in, or leave such rows out{column}"
     column = "" if columns is None else f", of column {columns[place % len(columns)]!r}: leave it out, or encode it"
-    labels = "; numpy.unique(..., return_inverse=True)[1] makes labels of names"
+    labels = "; fo.data.LabelEncoder().fit_transform(...) makes labels of names"
     return f"{where} there is {_short(value)}{labels if isinstance(value, str) and array.ndim == 1 else column}"
 
 

@@ -70,3 +70,14 @@ double fastopt_softmax_cross_entropy(int dtype, const void *z, const int64_t *la
                            .total_weight = total_weight, .smoothing = smoothing, .ignore_index = ignore_index,
                            .n = rows, .block = smaller(block, WIDEST_BLOCK)}, rows * classes, item_size(dtype));
 }
+
+double fastopt_soft_cross_entropy(int dtype, const void *z, const void *targets, const void *weight, void *losses, void *dz,
+                                  size_t rows, size_t classes, double scale, double smoothing)
+{
+    const size_t block = classes < BLOCK ? BLOCK / classes : 1;
+    if (targets == dz)
+        return NAN;
+    return run((loss_task){.kernel = fastopt_kernels(dtype)->soft_cross_entropy, .z = z, .y = targets, .weight = weight,
+                           .losses = losses, .dz = dz, .scale = scale, .classes = classes, .smoothing = smoothing,
+                           .n = rows, .block = smaller(block, WIDEST_BLOCK)}, rows * classes, item_size(dtype));
+}

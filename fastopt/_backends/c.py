@@ -311,7 +311,8 @@ def _periods(
 _SIZES: dict[str, Callable[..., tuple[int, ...]]] = {
     **dict.fromkeys(
         ["batch_norm", "batch_norm_backward", "bias_add", "bias_relu", "bias_sigmoid", "bias_tanh", "column_sums",
-         "row_sums", "scale_rows", "softmax", "softmax_cross_entropy"],
+         "row_sums", "scale_rows", "softmax", "softmax_cross_entropy",
+         "soft_cross_entropy"],
         _shape,
     ),
     "arithmetic": _broadcast,

@@ -437,6 +437,64 @@ def softmax_cross_entropy(
     )
 
 
+@cache
+def _soft_loop(dtype):
+    f = transcendental.of(dtype, _compiled, _select, _fma)
+    exp_nonpositive, log_of_sum, real = f.exp_nonpositive, f.log_of_sum, np.dtype(dtype).type
+    softmax_block = _compiled(_order.softmax_block)
+
+    def loop(z, targets, weight, losses, dz, scale, smoothing):
+        rows, classes = z.shape
+        keep, share = 1 - smoothing, smoothing / classes
+        e_sum, part_sum, below_sum = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
+        for r in range(rows):
+            largest = z[r, 0]
+            for j in range(1, classes):
+                largest = z[r, j] if z[r, j] > largest else largest
+            zero = real(np.nan) if largest == -np.inf else real(0)
+            e_sum[:] = 0
+            part_sum[:] = 0
+            below_sum[:] = 0
+            for j in range(classes):
+                part = np.float64(weight[j]) * (keep * np.float64(targets[r, j]) + share)
+                below = zero if z[r, j] == largest else z[r, j] - largest
+                dz[r, j] = exp_nonpositive(below)
+                e_sum[j % LANES] += np.float64(dz[r, j])
+                part_sum[j % LANES] += part
+                below_sum[j % LANES] += 0.0 if part == 0 else part * np.float64(below)
+            half = LANES // 2
+            while half > 0:
+                for i in range(half):
+                    e_sum[i] += e_sum[i + half]
+                    part_sum[i] += part_sum[i + half]
+                    below_sum[i] += below_sum[i + half]
+                half //= 2
+            s, parts = e_sum[0], part_sum[0]
+            inverse = 1 / s
+            losses[r] = parts * np.float64(log_of_sum(s)) - below_sum[0]
+            for j in range(classes):
+                part = np.float64(weight[j]) * (keep * np.float64(targets[r, j]) + share)
+                dz[r, j] = scale * ((parts * np.float64(dz[r, j]) - part * s) * inverse)
+        return _sum(losses, False, softmax_block(classes))
+
+    return kept(f"soft_cross_entropy_{dtype}")(loop)
+
+
+@isolated
+def soft_cross_entropy(
+    z: np.ndarray,
+    targets: np.ndarray,
+    weight: np.ndarray | None,
+    losses: np.ndarray | None,
+    dz: np.ndarray,
+    scale: float,
+    smoothing: float,
+) -> float:
+    losses = np.empty(len(z), z.dtype) if losses is None else losses
+    weight = np.ones(z.shape[1], z.dtype) if weight is None else weight
+    return float(_soft_loop(z.dtype.name)(z, targets, weight, losses, dz, float(scale), float(smoothing)))
+
+
 softmax, count_labels = reference.softmax, reference.count_labels
 scale_rows, highway, highway_backward = reference.scale_rows, reference.highway, reference.highway_backward
 copy, gather_rows, move_average = reference.copy, reference.gather_rows, reference.move_average

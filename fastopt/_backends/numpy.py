@@ -502,6 +502,32 @@ def softmax_cross_entropy(
 
 
 @isolated
+def soft_cross_entropy(
+    z: np.ndarray,
+    targets: np.ndarray,
+    weight: np.ndarray | None,
+    losses: np.ndarray | None,
+    dz: np.ndarray,
+    scale: float,
+    smoothing: float,
+) -> float:
+    """The same with how much of a row each class is, for labels (softmax.inc)."""
+    f, double = transcendental.of(z.dtype.name), np.float64
+    w = np.ones(z.shape[1], z.dtype) if weight is None else weight
+    part = w.astype(double) * ((1 - smoothing) * targets.astype(double) + smoothing / z.shape[1])
+    below = _below_largest(z)
+    e = f.exp_nonpositive(below)
+    s, parts = lane_sums(e), lane_sums(part)
+    log_sum = f.log_of_sum(s).astype(double)
+    loss = (parts * log_sum - lane_sums(np.where(part == 0, 0, part * below.astype(double)))).astype(z.dtype)
+    gradient = (parts[:, None] * e.astype(double) - part * s[:, None]) * (1 / s)[:, None]
+    dz[...] = (scale * gradient).astype(z.dtype)
+    if losses is not None:
+        losses[...] = loss
+    return total(loss, softmax_block(z.shape[1]))
+
+
+@isolated
 def softmax(x: np.ndarray, out: np.ndarray) -> None:
     """out = softmax of every row of ``x``."""
     _memory.check_written(out, x)

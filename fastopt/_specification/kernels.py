@@ -9,7 +9,7 @@ KERNELS = (
     *ELEMENTWISE, "bias_add", "bias_relu", "bias_sigmoid", "bias_tanh", "scale_rows", "column_sums", "matmul",
     "softmax", "batch_norm", "batch_norm_backward", "dropout", "dropout_forward", "dropout_backward", "highway",
     "highway_backward", "arithmetic", "row_sums", "store_sum", "copy", "move_average", "gather_rows", "add_up",
-    *OF_PAIRS, "weighted_logistic_loss", "softmax_cross_entropy",
+    *OF_PAIRS, "weighted_logistic_loss", "softmax_cross_entropy", "soft_cross_entropy",
 )  # fmt: skip
 # How a layer's dropout runs: in training, with elements that are kept, dropped by chance, or dropped; or not.
 DROP_NOTHING, DROP_SOME, DROP_ALL, EVALUATE = range(4)

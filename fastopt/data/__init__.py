@@ -2,5 +2,6 @@
 
 from .batches import minibatches
 from .features import Standardizer
+from .labels import LabelEncoder
 
-__all__ = ["Standardizer", "minibatches"]
+__all__ = ["LabelEncoder", "Standardizer", "minibatches"]

@@ -185,9 +185,14 @@ class SquaredError(Loss):
 
 
 class CrossEntropy(Loss):
-    r"""The cross-entropy of softmax with integer labels: the model's outputs are logits, one for each class.
+    r"""The cross-entropy of softmax: the model's outputs are logits, one for each class.
 
-    See `fastopt.softmax_cross_entropy`.
+    The targets are integer labels, as in `fastopt.softmax_cross_entropy`; or probabilities :math:`p` of shape (rows,
+    classes), rows of which add up to 1, such as a teacher's, mixed-up labels or one-hot rows:
+
+    .. math:: \ell = -\sum_j w_j \left((1 - a) p_j + \frac{a}{C}\right) \log \mathrm{softmax}(z)_j
+
+    Their mean is over the rows, whatever the weights of the classes, as in PyTorch. Right is the likeliest class.
 
     Parameters
     ----------
@@ -264,7 +269,9 @@ class CrossEntropy(Loss):
             return self
         classes, counts = output_shape[-1], None
         if y is not None:
-            counts = np.bincount(y[y != self._ignore_index], minlength=classes).astype(np.float64)
+            labels = y[y != self._ignore_index] if y.ndim == 1 else None
+            counts = y.sum(axis=0) if labels is None else np.bincount(labels, minlength=classes)
+            counts = counts.astype(np.float64)
         return self._with(weights_for("weight", self._weight, classes, counts))
 
     def __repr__(self) -> str:
@@ -277,11 +284,8 @@ class CrossEntropy(Loss):
         labels = as_real_array(name, y)
         if labels.dtype.kind == "f":
             finite(name, labels, np.float64, y)
-        if labels.shape == output_shape and labels.ndim == 2 and labels.shape[1] > 1 and _are_one_hot(labels):
-            raise ValueError(
-                f"{name} has shape {labels.shape} and one-hot rows: the cross-entropy takes labels of shape"
-                f" ({len(labels)},), here {name}.argmax(axis=1)"
-            )
+        if labels.shape == output_shape and labels.ndim == 2 and labels.shape[1] > 1:
+            return self._probabilities(name, labels, dtype)
         if labels.dtype.kind not in "iu":
             as_labels = (labels == np.trunc(labels)).all()
             raise TypeError(
@@ -312,16 +316,35 @@ class CrossEntropy(Loss):
             raise ValueError(f"all labels of {name} are ignore_index={self.ignore_index}, or of classes of weight 0")
         return labels
 
+    def _probabilities(self, name: str, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Targets that are no labels, if they are how much of a row each class is."""
+        classes = values.shape[1]
+        if isinstance(self._weight, np.ndarray) and self._weight.shape != (classes,):
+            raise ValueError(f"weight has shape {self._weight.shape}, the model has {classes} outputs")
+        if not ((values >= 0) & (values <= 1)).all():
+            raise ValueError(
+                f"{name} must be probabilities, from 0 to 1, or labels of shape ({len(values)},); it goes from"
+                f" {values.min()} to {values.max()}"
+            )
+        sums = values.sum(axis=1, dtype=np.float64)
+        if wrong := np.flatnonzero(abs(sums - 1) > 1e-3).tolist():
+            raise ValueError(f"{name} must be probabilities: row {wrong[0]} adds up to {sums[wrong[0]]:g}, not 1")
+        return finite(name, values, dtype)
+
     def per_row(self, z: np.ndarray) -> int:
         return 1
 
     def row_weights(self, y: np.ndarray) -> np.ndarray | None:
+        if y.ndim == 2:
+            return None
         used = y != self.ignore_index
         if self._shares is None:
             return None if used.all() else used.astype(np.float64)
         return np.where(used, self._shares.take(y, mode="clip"), 0.0)
 
     def calls(self, z, y, dz, weight=None, scale=None):
+        if isinstance(y, np.ndarray) and y.ndim == 2 and y.dtype.kind == "f":
+            return self._calls_of_probabilities(z, y, dz, weight, scale)
         check_arrays(z, y, dz, (np.shape(z)[:1], np.int64))
         check_weight(weight, z)
         refuse_unknown(self, self._weight)
@@ -343,9 +366,27 @@ class CrossEntropy(Loss):
         calls: list[Runs] = [mean_of(self, y, take)] if scale is None else []
         return [*calls, kernel] if each is None else [*calls, *weighted(kernel, each, dz, weight)]
 
+    def _calls_of_probabilities(self, z, y, dz, weight, scale):
+        check_arrays(z, y, dz, (np.shape(z), getattr(z, "dtype", None)))
+        check_weight(weight, z)
+        refuse_unknown(self, self._weight)
+        if self._weight is not None and self._weight.shape != z.shape[1:]:
+            raise ValueError(f"z has shape {z.shape}, weight {self._weight.shape}: it must be (classes,)")
+        if np.shares_memory(y, dz):
+            raise ValueError("dz is the same array as y, which is read again after it was written")
+        scale = 1.0 / max(len(z), 1) if scale is None else checked_scale(scale, z)
+        classes = None if self._weight is None else self._weight.astype(z.dtype)
+        each = None if weight is None else np.empty(len(z), z.dtype)
+        options = scale, self.label_smoothing
+        kernel = _backends.active.bind("soft_cross_entropy", (z, y, classes, each, dz), options)
+        return [kernel] if each is None else weighted(kernel, each, dz, weight)
+
     @isolated
     def accuracy(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float:
         """The share of rows, of those that count, whose largest output is that of the label."""
+        if isinstance(y, np.ndarray) and y.ndim == 2 and y.shape[1] > 1:
+            check_rows(z, y, np.shape(z))
+            return share(z.argmax(axis=1) == y.argmax(axis=1), weight)
         check_rows(z, y, np.shape(z)[:1])
         if z.ndim != 2:
             raise ValueError(f"z has shape {z.shape}: it must be (rows, classes)")
@@ -374,10 +415,6 @@ def refuse_unknown(loss: Loss, weight: Any) -> None:
 
 def _shown(weight: Any) -> str:
     return repr(weight.tolist() if isinstance(weight, np.ndarray) else weight)
-
-
-def _are_one_hot(y: np.ndarray) -> bool:
-    return y.dtype.kind in "biuf" and bool(((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all())
 
 
 class FunctionLoss(Loss):

@@ -85,8 +85,9 @@ def fit(
         triples (x, y, sample_weight), as a data set larger than memory or made at random needs it, or a function of the
         epoch, counted from 0, that returns one. What can be gone through again is gone through in every epoch.
     y : array (rows, outputs), or (rows,)
-        The targets: from 0 to 1 for the logistic loss; labels, integers from 0, of shape (rows,) for the cross-entropy;
-        numbers for the squared error. For a model with one output, those of the first and the last may be (rows,).
+        The targets: from 0 to 1 for the logistic loss; labels, integers from 0, of shape (rows,) for the cross-entropy,
+        or probabilities (rows, classes); numbers for the squared error. For a model with one output, those of the first
+        and the last may be (rows,).
     optimizer : fastopt.optim.Optimizer
         Made over parameters of this model, all or some of them. Its hyperparameters may be schedules.
     epochs : int

@@ -149,7 +149,7 @@ class TrainingStep:
                 x = as_real_array("x", x)
             if type(y) is not np.ndarray or y.dtype.kind not in "fiub":
                 y = as_real_array("y", y)
-            key = x.shape, sample_weight is None, _backends.active, get_matmul()
+            key = x.shape, y.ndim, sample_weight is None, _backends.active, get_matmul()
             with self._lock:
                 self.model.check_arrays()
                 if self._frozen_at is not changes.frozen or self.optimizer._plan is not self._bound._plan:

@@ -149,10 +149,10 @@ def of_store_sum(backend, dtype):
     return (out,)
 
 
-def of_loss(name, *scalars, weights=0, y=None, first=()):
+def of_loss(name, *scalars, weights=0, y=None, first=(), rows=False):
     def call(backend, dtype):
         z = edges(dtype, N).reshape(SHAPE)
-        losses, dz = np.empty(N // 8 if y is not None else SHAPE, dtype), np.empty_like(z)
+        losses, dz = np.empty(N // 8 if rows or y is not None else SHAPE, dtype), np.empty_like(z)
         target = abs(small(dtype, N)).reshape(SHAPE) if y is None else y
         total = getattr(backend, name)(z, target, *[small(dtype, 8)] * weights, losses, dz, *first, 1e-3, *scalars)
         return np.float64(total), losses, dz
@@ -247,6 +247,7 @@ KERNELS = {
     **{name: of_bias(name) for name in ("bias_add", "bias_sigmoid", "bias_tanh", "bias_relu")},
     **{name: of_loss(name) for name in OF_PAIRS},
     "weighted_logistic_loss": of_loss("weighted_logistic_loss", 0.5, 0.5, weights=2),
+    "soft_cross_entropy": of_loss("soft_cross_entropy", 0.1, weights=1, rows=True),
     "softmax_cross_entropy": of_loss("softmax_cross_entropy", 8.0, 0.1, weights=1, y=LABELS, first=(-100,)),
     "softmax": of_output(lambda b, out: b.softmax(edges(out.dtype.type, N).reshape(SHAPE), out.reshape(SHAPE))),
     "count_labels": lambda backend, dtype: (np.int64(backend.count_labels(LABELS, 8, -100)),),

@@ -194,7 +194,7 @@ def test_options_out_of_range(make, error, message):
     [
         (LogisticLoss(pos_weight=[1, 2]), Y, 1, ValueError, r"pos_weight has shape \(2,\), .* for a row has \(1,\)"),
         (CrossEntropy(weight=[1, 2]), LABELS, 3, ValueError, r"weight has shape \(2,\), the model has 3 outputs"),
-        (CrossEntropy(), X[:, :3], 3, TypeError, "y must hold integer labels for the cross-entropy, not float64"),
+        (CrossEntropy(), X[:, :3], 3, ValueError, "y must be probabilities, from 0 to 1, or labels of shape"),
         (CrossEntropy(ignore_index=7), LABELS + 5, 3, ValueError, "y must be from 0 to 2, .* it goes from 5 to 6"),
         (CrossEntropy(), np.full(70, -100), 3, ValueError, "all labels of y are ignore_index=-100, or of classes of"),
         (CrossEntropy(weight=[0, 0, 1]), np.zeros(70, int), 3, ValueError, "all labels of y are"),
