@@ -47,7 +47,8 @@ STAYS_IN_CACHE = 2**20  # elements
 
 def optimizers() -> list[str]:
     """The classes of fastopt.optim that take arrays of any shape."""
-    return [name for name in _public if isinstance(getattr(fo.optim, name), type) and name not in ("Optimizer", "Muon")]
+    made = (getattr(fo.optim, name) for name in _public)
+    return [c.__name__ for c in made if fo.optim.Optimizer in getattr(c, "__mro__", ())[1:] and c is not fo.optim.Muon]
 
 
 def specs(setup: Setup) -> Iterator[Spec]:

@@ -12,7 +12,7 @@ except ImportError as error:
 
 from ._classes import made
 
-__all__ = [name for name in optim.__all__ if isinstance(getattr(optim, name), type) and name != "Optimizer"]
+__all__ = [name for name in optim.__all__ if optim.Optimizer in getattr(getattr(optim, name), "__mro__", ())[1:]]
 
 globals().update({name: made(name, __name__) for name in __all__})
 

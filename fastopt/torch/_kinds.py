@@ -55,6 +55,10 @@ class Kind:
                 raise TypeError(
                     f"{name} must be a number, not {value!r}: schedules are torch.optim.lr_scheduler's here"
                 )
+        if h.get("state_format", "float32") != "float32":
+            raise ValueError(
+                f"state_format={h['state_format']!r}: fastopt.torch keeps its state in the parameters' type"
+            )
         given = {option.name for option in self.options} & group.keys()
         if self.theirs is None:
             Group(self.ours, [], h)
@@ -70,7 +74,7 @@ class Kind:
         if not whole or clip_norm is not None:
             raise ValueError(
                 f"parameter {name} is a DTensor, of which this process has a part, and {self.name}"
-                f"{' with clip_norm' if whole else ''} needs the norm of the whole: it works on plain tensors only"
+                f"{' with clip_norm' if whole else ''} needs the whole: it works on plain tensors only"
             )
 
     def first(self, group: Mapping[str, Any], name: str) -> torch.Tensor:

@@ -16,12 +16,18 @@ from torch.nn.parallel import DistributedDataParallel
 import fastopt.torch as ft
 
 STEPS = 4
-OPTIONS = {"AdamW": {"lr": 0.05}, "NAdam": {"lr": 0.05}, "SGD": {"lr": 0.05, "momentum": 0.9}, "LAMB": {"lr": 0.05}}
+OPTIONS = {
+    **{name: {"lr": 0.05} for name in ("AdamW", "NAdam", "LAMB", "LARS", "Adafactor", "Muon")},
+    "SGD": {"lr": 0.05, "momentum": 0.9},
+}
+NEED_WHOLE_TENSORS = ("LAMB", "LARS", "Adafactor", "Muon")
 
 
-def net():
+def net(name):
+    """Without biases where the optimizer called so takes matrices only."""
     torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3, bias=False)).double()
+    first = torch.nn.Linear(5, 8, bias=name != "Muon")
+    return torch.nn.Sequential(first, torch.nn.Tanh(), torch.nn.Linear(8, 3, bias=False)).double()
 
 
 def data():
@@ -45,11 +51,11 @@ def main(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     results = {}
     for name, options in OPTIONS.items():
-        model = net()
+        model = net(name)
         train(DistributedDataParallel(model), getattr(ft, name)(model.parameters(), **options), rank, 2)
         results["ddp", name] = whole(model)
 
-        model = net()
+        model = net(name)
         optimizer = ZeroRedundancyOptimizer(model.parameters(), getattr(ft, name), **options)
         train(DistributedDataParallel(model), optimizer, rank, 2)
         results["zero", name] = whole(model)
@@ -57,7 +63,7 @@ def main(rank, folder):
         if rank == 0:
             results["zero state", name] = optimizer.state_dict()["state"]
 
-        model = net()
+        model = net(name)
         mesh = dist.device_mesh.init_device_mesh("cpu", (2,))
         for layer in (model[0], model[2], model):
             fully_shard(layer, mesh=mesh)

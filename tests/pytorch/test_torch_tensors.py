@@ -38,6 +38,8 @@ def test_what_cannot_be_updated_is_refused_at_once(make, error, message):
     [
         ("AdamW", {"differentiable": True}, ValueError, "differentiable"),
         ("AdamW", {"weight_decay_mode": "direction"}, ValueError, "weight_decay_mode"),
+        ("AdamW", {"state_format": "8bit"}, ValueError, "keeps its state in the parameters' type"),
+        ("Lion", {"state_format": "bfloat16"}, ValueError, "keeps its state in the parameters' type"),
         ("AdamW", {"eps_root": -1.0}, ValueError, "eps_root"),
         ("AdamW", {"on_nonfinite": "warn"}, ValueError, "on_nonfinite"),
         ("AdamW", {"clip_norm": 0.0}, ValueError, "clip_norm"),
