@@ -43,12 +43,12 @@ def one_cycle(rows: int) -> fo.schedules.OneCycle:
     return fo.schedules.OneCycle(MAX_LR, total_steps=EPOCHS * -(-rows // BATCH_SIZE))
 
 
-def network(pixels: int, seed: int) -> Any:
+def network(pixels: int, seed: int, width: int = HIDDEN) -> Any:
     nn = fo.nn
     return nn.Sequential(
-        nn.Linear(pixels, HIDDEN), nn.BatchNorm(HIDDEN), nn.ReLU(), nn.Dropout(0.3),
-        nn.Linear(HIDDEN, HIDDEN), nn.BatchNorm(HIDDEN), nn.ReLU(), nn.Dropout(0.3),
-        nn.Linear(HIDDEN, 10),
+        nn.Linear(pixels, width), nn.BatchNorm(width), nn.ReLU(), nn.Dropout(0.3),
+        nn.Linear(width, width), nn.BatchNorm(width), nn.ReLU(), nn.Dropout(0.3),
+        nn.Linear(width, 10),
         rng=seed,
     )  # fmt: skip
 

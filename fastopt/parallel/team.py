@@ -160,25 +160,26 @@ class Team:
     def deal(
         self, sent: Sequence[np.ndarray], received: np.ndarray, begins: Sequence[int], counts: Sequence[int]
     ) -> None:
-        """Give every process the elements of its slice of the vectors that are ``sent``.
+        """Give every other process the elements of its slice of the vectors that are ``sent``.
 
-        ``received`` gets a row for each vector of all processes, in their order: ``counts`` says how many each has.
+        ``received`` has a row for each vector of all processes, in their order: ``counts`` says how many each has.
         """
         begun = time.perf_counter()
         self._sending = True
         item, row = received.itemsize, received.shape[1] * received.itemsize
         sizes = [(end - begin) * item for begin, end in pairwise(begins)]
+        sizes[self.rank] = 0
         places = [begin * item for begin in begins[:-1]]
         nothing = [0] * self.size
         rows_before = [sum(counts[:rank]) for rank in range(self.size)]
         requests = []
         for j in range(max(counts)):
-            take = [row if j < count else 0 for count in counts]
+            take = [row if j < count and rank != self.rank else 0 for rank, count in enumerate(counts)]
             at = [(before + j) * row if j < count else 0 for before, count in zip(rows_before, counts, strict=True)]
             mine = j < len(sent)
             give: Any = [sent[j], sizes, places, self._mpi.BYTE] if mine else [None, nothing, nothing, self._mpi.BYTE]
             requests.append(self._comm.Ialltoallv(give, [received, take, at, self._mpi.BYTE]))
-            traffic.bytes += (sum(sizes) - sizes[self.rank]) * mine
+            traffic.bytes += sum(sizes) * mine
         self._mpi.Request.Waitall(requests)
         self._sending = False
         traffic.seconds += time.perf_counter() - begun

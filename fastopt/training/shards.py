@@ -94,9 +94,9 @@ class Company(Protocol):
     def deal(
         self, sent: Sequence[np.ndarray], received: np.ndarray, begins: Sequence[int], counts: Sequence[int]
     ) -> None:
-        """Give every process the elements of its slice of the vectors that are ``sent``.
+        """Give every other process the elements of its slice of the vectors that are ``sent``.
 
-        ``received`` gets a row for each vector of all processes, in their order: ``counts`` says how many each has.
+        ``received`` has a row for each vector of all processes, in their order: ``counts`` says how many each has.
         """
 
 
@@ -258,7 +258,6 @@ class Shards:
         self._nodes = nodes_within(company.shards, *self.own)
         all_nodes = [nodes_within(company.shards, *company.range_of(rank)) for rank in range(company.size)]
         self._counts = [len(nodes) for nodes in all_nodes]
-        self._rows = {node: i for i, node in enumerate(node for nodes in all_nodes for node in nodes)}
         self.total = self._vector()
         pieces = iter(layout.pieces(self.total, arrays))
         self.stepped: dict[str, Any] = {name: None if grad is None else next(pieces) for name, grad in grads.items()}
@@ -268,6 +267,12 @@ class Shards:
         slice_of = slice(*self.begins[company.rank : company.rank + 2])
         self.slice = self.total[slice_of]
         self._received = aligned((sum(self._counts), self.slice.size), layout.dtype) if company.size > 1 else None
+        self._summands: dict[
+            Node, np.ndarray
+        ] = {}  # what comes to be in the slice: of every node that somebody adds up
+        if self._received is not None:
+            self._summands.update(zip((node for nodes in all_nodes for node in nodes), self._received, strict=True))
+            self._summands.update((node, own[slice_of]) for node, own in zip(self._nodes, self._sums, strict=True))
         self._pairs: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
         for vector in (*self._sums, *self._spare):
             pairs = list(zip(layout.pieces(vector, arrays), arrays, strict=True))
@@ -326,7 +331,7 @@ class Shards:
         self.company.share(self._shared)
         if self._received is not None:
             self.company.deal(self._sums, self._received, self.begins, self._counts)
-            self.slice[...] = self._add_up(0, self.company.shards, self._received)
+            self._add_up(0, self.company.shards, self.slice)
             if not self._sliced:
                 self.company.share([(self.total, self.begins)])
         self.buffers.end_step(ran)
@@ -374,13 +379,13 @@ class Shards:
             program = self._programs[key] = backend.Program(runs)
         return program
 
-    def _add_up(self, begin: int, end: int, rows: np.ndarray) -> np.ndarray:
-        """The sum of these shards in this process's slice, of the sums that came from all."""
-        if (row := self._rows.get((begin, end))) is not None:
-            return rows[row]
+    def _add_up(self, begin: int, end: int, out: np.ndarray | None = None) -> np.ndarray:
+        """The sum of these shards in this process's slice, of its own sums and those that came from others."""
+        if (found := self._summands.get((begin, end))) is not None:
+            return found
         half = middle(begin, end)
-        first, second = self._add_up(begin, half, rows), self._add_up(half, end, rows)
-        return np.add(first, second, out=first)
+        first, second = self._add_up(begin, half), self._add_up(half, end)
+        return np.add(first, second, out=first if out is None else out)
 
 
 def _depth(begin: int, end: int) -> int:
