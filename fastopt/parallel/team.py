@@ -26,8 +26,10 @@ class Team:
     """
 
     def __init__(self, comm: Any, shards: int | None):
-        from mpi4py import MPI
-
+        try:
+            from mpi4py import MPI
+        except ImportError as error:
+            raise ImportError(f"comm={comm!r} needs mpi4py: pip install fastopt[mpi] ({error})") from error
         if not isinstance(comm, MPI.Intracomm):
             raise TypeError(f"comm must be an mpi4py.MPI.Intracomm, such as MPI.COMM_WORLD, not {type(comm).__name__}")
         self._mpi, self._comm = MPI, comm

@@ -6,7 +6,10 @@ import warnings
 from pathlib import Path
 
 import scenarios
+from helpers import HAVE_C
 from mpi4py import MPI
+
+import fastopt as fo
 
 warnings.simplefilter("error")
 what, folder = sys.argv[1], Path(sys.argv[2])
@@ -14,6 +17,9 @@ comm = MPI.COMM_WORLD
 found = {}
 if what == "same":
     found = {name: scenario(comm) for name, scenario in scenarios.SAME.items()}
+elif what == "mixed":
+    fo.set_backend(["c" if HAVE_C else "numba", "numpy"][comm.Get_rank()])
+    found = {name: scenarios.SAME[name](comm) for name in scenarios.SMALL}
 elif what == "ended":
     for name, scenario in scenarios.ENDED.items():
         try:

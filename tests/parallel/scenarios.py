@@ -97,6 +97,13 @@ def skipped(comm):
     return results(model, history)
 
 
+def thawed(comm):
+    """A layer that is frozen in the first epoch, and trained in the others."""
+    model = network()
+    model[0].freeze()
+    return fitted(comm, model=model, callbacks=[{"epoch": lambda run: model[0].unfreeze()}])
+
+
 SAME = {
     "batch norm, dropout, an uneven last batch": fitted,
     "more shards": lambda comm: fitted(comm, shards=7),
@@ -113,6 +120,7 @@ SAME = {
     "a layer by itself": lambda comm: fitted(comm, model=fo.nn.Linear(6, 3, rng=0), weighted=True),
     "float64, wide": lambda comm: fitted(comm, "AdamW", model=wide_in_double(), epochs=1),
     "stopped early": stopped_early,
+    "a layer that is frozen at first": thawed,
     "steps that are left out": skipped,
     "parts of the data": of_parts,
     "parts of the data, in whole batches": lambda comm: of_parts(comm, drop_last=True, shuffle=False),
@@ -123,6 +131,9 @@ SAME = {
         comm, fo.losses.CrossEntropy(weight=[1, 2, 3]), clip_norm=0.1
     ),
 }
+
+
+SMALL = ["batch norm, dropout, an uneven last batch", "accumulation, clipping", "LAMB, weights of rows", "steps"]
 
 
 def network_without_statistics():

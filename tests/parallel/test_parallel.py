@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,11 +23,15 @@ OF_OPEN_MPI = {
 }
 
 
+def run(command):
+    environment = {**os.environ, **OF_OPEN_MPI, "FASTOPT_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
 def started(count, what, folder):
     """Processes that do this: how they ended, and what each has found."""
     command = [MPIEXEC, "-n", str(count), sys.executable, Path(__file__).with_name("process.py"), what, folder]
-    environment = {**os.environ, **OF_OPEN_MPI, "FASTOPT_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    ended = run(command)
     paths = [folder / f"{rank}.json" for rank in range(count)]
     return ended, [json.loads(path.read_text()) for path in paths if path.exists()]
 
@@ -45,6 +50,13 @@ def test_the_same_bits_for_any_number_of_processes(count, of_one, tmp_path):
     for of_rank in found:
         assert [name for name in of_one if of_rank[name] != of_one[name]] == []
         assert of_rank.keys() == of_one.keys()
+
+
+def test_processes_with_different_backends(of_one, tmp_path):
+    ended, found = started(2, "mixed", tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    for of_rank in found:
+        assert [name for name in scenarios.SMALL if of_rank[name] != of_one[name]] == []
 
 
 MESSAGES = {
@@ -91,6 +103,22 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
         assert ended.returncode == 0, ended.stderr
     expected = scenarios.fitted(None, "LAMB", epochs=4)
     assert found[0]["resumed"] == json.loads(json.dumps(expected))
+
+
+def test_the_example(tmp_path):
+    pytest.importorskip("sklearn.datasets", reason="the digits are scikit-learn's")
+    command = [sys.executable, "-m", "fastopt.examples.data_parallel", "--epochs", "2"]
+    printed = [run([*processes, *command]) for processes in ([], [MPIEXEC, "-n", "2"])]
+    assert [ended.returncode for ended in printed] == [0, 0], printed
+    alone, both = (ended.stdout for ended in printed)
+    assert alone.startswith("1 process, 8 shards: ")
+    assert both.startswith("2 processes, 8 shards: ")
+    assert both.splitlines()[-1] == alone.splitlines()[-1]
+    assert len(both.splitlines()[-1]) == len("fingerprint: ") + 64
+    sent, size = re.search(
+        r"^sent by each process: ([\d,]+) bytes a step, for ([\d,]+) of", both, re.MULTILINE
+    ).groups()
+    assert 1.0 < int(sent.replace(",", "")) / int(size.replace(",", "")) < 1.5  # batch norm's statistics, and outputs
 
 
 def test_arguments():
