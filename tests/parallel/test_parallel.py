@@ -25,7 +25,8 @@ OF_OPEN_MPI = {
 
 def run(command):
     environment = {**os.environ, **OF_OPEN_MPI, "FASTOPT_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    folder = Path(__file__).parent  # where there is no fastopt but the installed one
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
 
 
 def started(count, what, folder):
