@@ -119,7 +119,7 @@ def test_the_example(tmp_path):
     sent, size = re.search(
         r"^sent by each process: ([\d,]+) bytes a step, for ([\d,]+) of", both, re.MULTILINE
     ).groups()
-    assert 1.0 < int(sent.replace(",", "")) / int(size.replace(",", "")) < 1.5  # batch norm's statistics, and outputs
+    assert 0.5 < int(sent.replace(",", "")) / int(size.replace(",", "")) < 1.5  # slices of whole blocks; and statistics
 
 
 def test_arguments():
