@@ -21,8 +21,8 @@ from .measure import FASTOPT, Case, Setup, Side, Spec, Sweep, fastopt_settings, 
 from .peers import torch_settings
 
 # Parts of steps, which are timed with the steps; and kernels that are none of a program's.
-PARTS = {"add", "add_up", "copy", "dropout_backward", "dropout_forward", "gather_rows", "highway", "highway_backward",
-         "move_average", "scale_rows"}  # fmt: skip
+PARTS = {"add", "add_up", "arithmetic", "copy", "dropout_backward", "dropout_forward", "gather_rows", "highway",
+         "highway_backward", "move_average", "row_sums", "scale_rows", "store_sum"}  # fmt: skip
 OTHERS = {"any_nonfinite", "count_labels", "square_sum"}
 
 
