@@ -49,7 +49,7 @@ class History:
     grad_norm : list of float
         The mean, over the epoch's steps, of the norm of all gradients together before clipping.
     metrics : dict of list of float
-        Those of ``metrics=``, by name, with "val_" before it for the validation data; ``history["val_f1"]`` and
+        Those of ``metrics=``, by name, with ``val_`` before it for the validation data; ``history["val_f1"]`` and
         ``history.val_f1`` are ``history.metrics["val_f1"]``.
     trust_ratios : dict of list of float
         For LARS and LAMB: the trust ratio of every parameter in the epoch's last step, by the parameter's name. In the
