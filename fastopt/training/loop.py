@@ -120,9 +120,9 @@ def fit(
         ``CrossEntropy(weight=...)``: it is in loss and validation loss, and not in accuracies.
     metrics : dict of functions by name, or list of functions, optional
         Functions of targets and outputs, in this order, that return a number: recorded after every epoch under the
-        name, and with ``val_`` before it for the validation data. They are given arrays of their own: the targets as the
-        loss takes them and the outputs as `predict` gives them (logits, for the losses of classes); of a model with
-        one output, both of shape (rows,). Those of the training data are met while training, as its loss is.
+        name, and with ``val_`` before it for the validation data. They are given arrays of their own: the targets as
+        the loss takes them and the outputs as `predict` gives them (logits, for the losses of classes); of a model
+        with one output, both of shape (rows,). Those of the training data are met while training, as its loss is.
     shuffle : bool
         Whether the order is random; if not, it is that of the rows.
     drop_last : bool
