@@ -17,6 +17,8 @@ from ..optim.schedule_free import ScheduleFree, to_power, warmed_up
 EXACT = 2**24  # a step count beyond is no float32
 # What PyTorch leaves to another optimizer.
 _NOT_HERE = {"Muon": {"use_muon", "betas"}}
+# What arrays alone have: a tensor's state is tensors of its own type, which PyTorch's optimizers can load.
+_NOT_OF_TENSORS = {"state_format", "state_rounding", "state_seed"}
 # The numbers in the state. PyTorch counts no steps of SGD: the first is that which finds no buffer.
 _NUMBERS = {"SGD": (), "Muon": (), "NAdam": ("step", "mu_product"), "ASGD": ("step", "eta", "mu")}
 _OF_A_MEAN = ("step", "weight_sum", "lr_max")  # what Schedule-Free optimizers sum up
@@ -29,6 +31,7 @@ class Kind:
         self.name, self.ours = name, getattr(optim, name)
         self.theirs = getattr(torch.optim, name, None)
         parameters = list(inspect.signature(self.ours.__init__).parameters.values())[2:]
+        parameters = [p for p in parameters if p.name not in _NOT_OF_TENSORS]
         self.defaults = {p.name: p.default for p in parameters}
         shared = {} if self.theirs is None else dict(inspect.signature(self.theirs.__init__).parameters)
         known = {*shared, *_NOT_HERE.get(name, ())}

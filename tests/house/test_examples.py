@@ -81,6 +81,17 @@ def test_computational_graph(tmp_path, capsys):
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_state_formats(tmp_path, capsys):
+    from fastopt.examples import state_formats
+
+    state_formats.main(["--output", str(tmp_path / "picture.png"), "--quick"])
+    rows = re.findall(r"^(\w+) +([\d.]+) +([\d.]+) +([\d.]+) MiB", capsys.readouterr().out, re.MULTILINE)
+    assert [name for name, *_ in rows] == list(state_formats.FORMATS)
+    losses = [float(loss) for _, loss, _, _ in rows]
+    assert max(losses) < 1.05 * min(losses)
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_digits(tmp_path, capsys):
     from fastopt.examples import digits
 

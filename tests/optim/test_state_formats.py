@@ -36,7 +36,9 @@ def states(opt):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize("name", WITH_MOMENTS)
+@pytest.mark.parametrize(
+    "name", [n if n in ("Adam", "LAMB") else pytest.param(n, marks=pytest.mark.slow) for n in WITH_MOMENTS]
+)
 def test_all_backends_give_the_same_bits(name, form):
     def steps():
         opt, params, rng = made(name, form=form, state_seed=5)
@@ -295,6 +297,7 @@ def test_a_damaged_state_is_refused():
     assert [bits(x) for x in states(opt)] == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 def test_fit_and_a_training_step_go_on_the_same(form):
     """A step within a program is the same as one of the optimizer's own."""
@@ -308,3 +311,51 @@ def test_fit_and_a_training_step_go_on_the_same(form):
         fo.fit(model, X, y, loss="mse", optimizer=opt, epochs=2, batch_size=32, rng=0)
         found.append([bits(p) for p in model.parameters().values()])
     assert found[0] == found[1] == found[2]
+
+
+# ---- truth -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", [32, 1024, 4097])
+@pytest.mark.parametrize("form", FORMATS)
+def test_50_steps_beside_float32(form, columns):
+    """The criteria of bitsandbytes' own tests: of the parameters, not of single ones, after every step."""
+    rng = np.random.default_rng(0)
+    start = (0.1 * rng.standard_normal((1024, columns))).astype(np.float32)
+    exact, fewer = start.copy(), start.copy()
+    opt, of_fewer = fo.optim.Adam(exact, lr=1e-3), fo.optim.Adam(fewer, lr=1e-3, state_format=form)
+    errors, relative = [], []
+    for _ in range(50):
+        g = (0.01 * rng.standard_normal(start.shape)).astype(np.float32)
+        opt.step(g)
+        of_fewer.step(g)
+        error = np.abs(exact - fewer)
+        errors.append(error.mean())
+        relative.append((error / (np.abs(exact) + 1e-9)).mean())
+        fewer[...] = exact  # as there: the errors of one step
+        of_fewer.load_state_dict(opt.state_dict())
+    assert np.mean(errors) < 6e-5
+    assert np.mean(relative) < 6e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data", ["digits", "breast cancer"])
+def test_training_reaches_the_same_accuracy(data):
+    """Within the spread of the seeds, over five of them."""
+    from sklearn.datasets import load_breast_cancer
+
+    from fastopt.examples import state_formats
+
+    loaded = state_formats.load()
+    if data == "breast cancer":
+        X, y = load_breast_cancer(return_X_y=True)
+        X = fo.Standardizer().fit_transform(X.astype(np.float32))
+        loaded = X[::2], y[::2], X[1::2], y[1::2]
+    found = {
+        form: [state_formats.train(form, loaded, 256, 6, seed).accuracy for seed in range(5)]
+        for form in state_formats.FORMATS
+    }
+    spread = max(found["float32"]) - min(found["float32"])
+    for form in FORMATS:
+        assert np.mean(found[form]) > np.mean(found["float32"]) - spread / 2 - 1e-3, found
