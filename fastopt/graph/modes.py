@@ -108,13 +108,17 @@ def _compute(order: Sequence[Node], fresh: bool) -> None:
 
 
 def new_value(x: Node, value: Any) -> np.ndarray:
+    """What a variable or constant is given, as an array of its dtype."""
     if not isinstance(x, Node) or x.operation is not None:
         raise TypeError(f"only variables and constants can be given values, not {x!r}")
     if type(value) is np.ndarray and value.dtype is x.value.dtype:
         return value
-    if x.value.dtype.kind != "f":
-        return constant(np.asarray(value)).value
-    return constant(value, dtype=x.value.dtype).value
+    return _converted(value, x.value.dtype)
+
+
+@isolated
+def _converted(value: Any, dtype: np.dtype) -> np.ndarray:
+    return constant(np.asarray(value) if dtype.kind != "f" else value, dtype=dtype if dtype.kind == "f" else None).value
 
 
 def depends(order: Sequence[Node], on: Any) -> set[Node]:
