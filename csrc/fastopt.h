@@ -237,6 +237,12 @@ double fastopt_add_up(int dtype, const void *x, size_t n);
 #define BINARY(name) int fastopt_##name(int dtype, const void *x, const void *y, void *out, size_t n);
 #define LOSS(name) \
     double fastopt_##name(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale);
+#define UNARY_WITH(name) int fastopt_##name(int dtype, const void *x, void *out, size_t n, double number);
+#define BINARY_WITH(name) \
+    int fastopt_##name(int dtype, const void *x, const void *y, void *out, size_t n, double number);
+#define LOSS_WITH(name) \
+    double fastopt_##name(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale, \
+                          double number);
 #include "kernels/kernels.def"
 
 /* x[rows][columns] += bias[columns], and the functions of it. */
@@ -270,6 +276,15 @@ void fastopt_batch_norm_backward(int dtype, const void *dy, const void *x, const
                                  const void *beta, void *statistics, void *dx, void *dgamma, void *dbeta,
                                  double *scratch, const int64_t *trained, size_t outer, size_t channels, size_t inner,
                                  int training, int activation);
+
+/* Layer norm of x[rows][columns] (layer_norm.inc): every row with mean 0 and variance 1, times gamma[columns], plus
+ * beta[columns], either of which may be NULL. statistics[3][rows] is for the backward pass. y may be x, and dx may be dy.
+ * dgamma and dbeta may be NULL; scratch has room for fastopt_layer_norm_scratch numbers. */
+void fastopt_layer_norm(int dtype, const void *x, const void *gamma, const void *beta, void *y, void *statistics, size_t rows,
+                        size_t columns, double eps);
+size_t fastopt_layer_norm_scratch(size_t rows, size_t columns);
+void fastopt_layer_norm_backward(int dtype, const void *dy, const void *x, const void *gamma, const void *statistics, void *dx,
+                                 void *dgamma, void *dbeta, double *scratch, size_t rows, size_t columns);
 
 /* out = softmax of every row of x[rows][classes]; out may be x, as above, and the answer is the same. */
 int fastopt_softmax(int dtype, const void *x, void *out, size_t rows, size_t classes);

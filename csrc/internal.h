@@ -49,6 +49,7 @@ typedef void norm_apply(const void *dy, const void *x, const void *y, void *out,
                         size_t rows, size_t stride, size_t width, size_t ahead, int stream);
 typedef struct adafactor_task adafactor_task; /* adafactor.h */
 typedef struct loss_task loss_task; /* loss.h */
+typedef struct layer_norm_task layer_norm_task; /* layer_norm.h */
 typedef struct matmul_task matmul_task; /* matmul.h */
 typedef struct arithmetic_task arithmetic_task; /* arithmetic.h */
 
@@ -83,6 +84,9 @@ typedef struct {
 #define UNARY(name) void (*name)(const void *x, void *out, size_t n);
 #define BINARY(name) void (*name)(const void *x, const void *y, void *out, size_t n);
 #define LOSS(name) double (*name)(const loss_task *task, size_t begin, size_t n);
+#define LOSS_WITH LOSS
+#define UNARY_WITH(name) void (*name)(const void *x, void *out, size_t n, double number);
+#define BINARY_WITH(name) void (*name)(const void *x, const void *y, void *out, size_t n, double number);
 #include "kernels/kernels.def"
     void (*move_average)(void *average, const void *x, size_t n, double share);
     void (*highway)(const void *h, const void *t, const void *x, void *y, size_t n);
@@ -104,6 +108,9 @@ typedef struct {
     void (*softmax[2])(const void *x, void *out, size_t rows, size_t classes);
     /* matmul.inc */
     void (*matmul)(const matmul_task *task, size_t row, size_t rows, size_t column, size_t columns);
+    /* layer_norm.inc: of some rows; sums[2][columns] is added to */
+    void (*layer_norm)(const layer_norm_task *task, size_t begin, size_t rows);
+    void (*layer_norm_backward)(const layer_norm_task *task, size_t begin, size_t rows, double *sums);
     /* columns.inc, norm.inc */
     void (*add_rows)(const void *x, double *sum, size_t rows, size_t stride, size_t width);
     void (*round)(const double *from, void *to, size_t n);

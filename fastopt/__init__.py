@@ -27,6 +27,8 @@ from .functional import (
     dropout,
     dropout_backward,
     get_matmul,
+    layer_norm,
+    layer_norm_backward,
     matmul,
     set_matmul,
 )
@@ -66,6 +68,8 @@ __all__ = [
     "graph",
     "init",
     "instruction_sets",
+    "layer_norm",
+    "layer_norm_backward",
     "load",
     "losses",
     "lr_range_test",

@@ -51,6 +51,8 @@ _ELSEWHERE = {
     "setrandomseed": "rng= of what is random",
     "setseed": "rng= of what is random",
     "manualseed": "rng= of what is random",
+    "huberloss": "fo.losses.Huber",
+    "smoothl1loss": "fo.losses.Huber, which is delta times it",
     "softmaxcrossentropywithlogits": "fo.softmax_cross_entropy",
     "sparsecategoricalcrossentropy": _SOFTMAX,
     "standardscaler": "fo.Standardizer",
@@ -58,8 +60,8 @@ _ELSEWHERE = {
     "train": "fo.fit",
 }
 _AFFIXES = ("1d", "2d", "3d", "alization", "lr", "loss")  # BatchNorm1d, BatchNormalization, StepLR, LogisticLoss
-_NOT_HERE = ("adaptiveavgpool", "attention", "avgpool", "conv", "elu", "embedding", "flatten", "gelu", "gru",
-             "layernorm", "leakyrelu", "lstm", "maxpool", "multiheadattention", "prelu", "rnn", "selu",
+_NOT_HERE = ("adaptiveavgpool", "attention", "avgpool", "conv", "embedding", "flatten", "gru",
+             "lstm", "maxpool", "multiheadattention", "prelu", "rnn", "selu",
              "transformer")  # fmt: skip
 
 

@@ -9,6 +9,9 @@
 typedef struct {
     void (*unary)(const void *x, void *out, size_t n);
     void (*binary)(const void *x, const void *y, void *out, size_t n);
+    void (*unary_with)(const void *x, void *out, size_t n, double number);
+    void (*binary_with)(const void *x, const void *y, void *out, size_t n, double number);
+    double number;
     const char *x, *y;
     char *out;
     size_t n, item;
@@ -23,6 +26,10 @@ static void elementwise_block(void *task, size_t i)
         environment_take_subnormal(0);
     if (t->unary)
         t->unary(t->x + offset, t->out + offset, n);
+    else if (t->unary_with)
+        t->unary_with(t->x + offset, t->out + offset, n, t->number);
+    else if (t->binary_with)
+        t->binary_with(t->x + offset, t->y + offset, t->out + offset, n, t->number);
     else
         t->binary(t->x + offset, t->y + offset, t->out + offset, n);
     if (t->of_normal)
@@ -32,9 +39,9 @@ static void elementwise_block(void *task, size_t i)
 static int run_elementwise(elementwise t)
 {
     const size_t bytes = t.n * t.item;
-    if (overlaps_part(t.out, t.x, bytes) || (t.binary && overlaps_part(t.out, t.y, bytes)))
+    if (overlaps_part(t.out, t.x, bytes) || (t.y && overlaps_part(t.out, t.y, bytes)))
         return -1;
-    if (!aligned(t.x, t.item) || !aligned(t.out, t.item) || (t.binary && !aligned(t.y, t.item)))
+    if (!aligned(t.x, t.item) || !aligned(t.out, t.item) || !aligned(t.y, t.item))
         return -1;
     for_blocks(t.n, blocks_of(t.n, BLOCK), elementwise_block, &t);
     return 0;
@@ -52,6 +59,20 @@ static int run_elementwise(elementwise t)
     {                                                                                                         \
         return run_elementwise((elementwise){                                                                 \
             .binary = fastopt_kernels(dtype)->name, .x = x, .y = y, .out = out, .n = n, .item = item_size(dtype)}); \
+    }
+#define UNARY_WITH(name)                                                                                      \
+    int fastopt_##name(int dtype, const void *x, void *out, size_t n, double number)                          \
+    {                                                                                                         \
+        return run_elementwise((elementwise){                                                                 \
+            .unary_with = fastopt_kernels(dtype)->name, .number = number, .x = x, .out = out, .n = n,         \
+            .item = item_size(dtype)});                                                                       \
+    }
+#define BINARY_WITH(name)                                                                                     \
+    int fastopt_##name(int dtype, const void *x, const void *y, void *out, size_t n, double number)           \
+    {                                                                                                         \
+        return run_elementwise((elementwise){                                                                 \
+            .binary_with = fastopt_kernels(dtype)->name, .number = number, .x = x, .y = y, .out = out, .n = n, \
+            .item = item_size(dtype)});                                                                       \
     }
 #include "kernels/kernels.def"
 

@@ -35,6 +35,13 @@ static double run(loss_task t, size_t elements, size_t item)
         return run((loss_task){.kernel = fastopt_kernels(dtype)->name, .z = z, .y = y, .losses = losses,      \
                                .dz = dz, .scale = scale, .n = n, .block = BLOCK}, n, item_size(dtype));       \
     }
+#define LOSS_WITH(name)                                                                                       \
+    double fastopt_##name(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale, \
+                          double number)                                                                      \
+    {                                                                                                         \
+        return run((loss_task){.kernel = fastopt_kernels(dtype)->name, .z = z, .y = y, .losses = losses, .dz = dz, \
+                               .scale = scale, .number = number, .n = n, .block = BLOCK}, n, item_size(dtype)); \
+    }
 #include "kernels/kernels.def"
 
 double fastopt_weighted_logistic_loss(int dtype, const void *z, const void *y, const void *weight, const void *pos_weight,

@@ -16,7 +16,7 @@ struct loss_task {
     double (*kernel)(const loss_task *t, size_t begin, size_t n);
     const void *z, *y;
     void *losses, *dz;
-    double scale;
+    double scale, number; /* huber: where the line begins */
     /* logistic: element i has weight[i mod weight_period], and so on; both may be NULL. The target is y * y_scale + y_shift. */
     const void *weight, *pos_weight;
     size_t weight_period, pos_weight_period;

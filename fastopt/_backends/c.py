@@ -9,7 +9,7 @@ import numpy as np
 
 from .._interface import ffi, lib
 from .._pins import HEADER, ITEMS, Pins, fit
-from .._specification.kernels import ELEMENTWISE, KERNELS, OF_PAIRS
+from .._specification.kernels import ELEMENTWISE, KERNELS, NUMBERED, OF_PAIRS, UNARY
 from .._specification.rules import RULES, SQUARES, Overflow, refuse_scalars, scalar_limits
 from .._specification.state_formats import LIMITS, MAPS, SIGNED, Stored
 from . import memory as _memory
@@ -311,7 +311,7 @@ def _periods(
 _SIZES: dict[str, Callable[..., tuple[int, ...]]] = {
     **dict.fromkeys(
         ["batch_norm", "batch_norm_backward", "bias_add", "bias_relu", "bias_sigmoid", "bias_tanh", "column_sums",
-         "row_sums", "scale_rows", "softmax", "softmax_cross_entropy",
+         "layer_norm", "layer_norm_backward", "row_sums", "scale_rows", "softmax", "softmax_cross_entropy",
          "soft_cross_entropy"],
         _shape,
     ),
@@ -337,7 +337,16 @@ def _elementwise(name: str) -> Callable[..., None]:
         if kernel(_DTYPE[x.dtype], _address(x), _address(y), _address(_WRITTEN, out, True), x.size):
             raise ValueError("out overlaps a part of an input")
 
-    return wraps(getattr(reference, name))(unary if len(ffi.typeof(kernel).args) == 4 else binary)
+    def unary_with(x: np.ndarray, out: np.ndarray, number: float) -> None:
+        if kernel(_DTYPE[x.dtype], _address(x), _address(_WRITTEN, out, True), x.size, number):
+            raise ValueError("out overlaps a part of an input")
+
+    def binary_with(x: np.ndarray, y: np.ndarray, out: np.ndarray, number: float) -> None:
+        if kernel(_DTYPE[x.dtype], _address(x), _address(y), _address(_WRITTEN, out, True), x.size, number):
+            raise ValueError("out overlaps a part of an input")
+
+    forms = (unary_with, binary_with) if name in NUMBERED else (unary, binary)
+    return wraps(getattr(reference, name))(forms[name not in UNARY])
 
 
 def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | None, activation: int) -> None:
@@ -377,9 +386,11 @@ _DTYPES = ffi.new("fastopt_dtypes *", [id(dtype) for dtype in _DTYPE])
 def _loss(name: str) -> Callable[..., float]:
     kernel = getattr(lib, f"fastopt_{name}")
 
-    def loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
-        each = _NULL if losses is None else _address(losses)
-        total = kernel(_DTYPE[z.dtype], _address(z), _address(y), each, _address(_WRITTEN, dz, True), z.size, scale)
+    def loss(
+        z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float, *number: float
+    ) -> float:
+        each, to = _NULL if losses is None else _address(losses), _address(_WRITTEN, dz, True)
+        total = kernel(_DTYPE[z.dtype], _address(z), _address(y), each, to, z.size, scale, *number)
         if total != total:  # of NaN, or refused
             _memory.check_written(dz, z, y)
         return total
@@ -430,6 +441,10 @@ def count_labels(labels: np.ndarray, classes: int, ignore_index: int) -> int:
 
 def batch_norm_scratch(outer: int, channels: int, inner: int) -> int:
     return lib.fastopt_batch_norm_scratch(outer, channels, inner)
+
+
+def layer_norm_scratch(rows: int, columns: int) -> int:
+    return lib.fastopt_layer_norm_scratch(rows, columns)
 
 
 def _real(kernel: str, arrays: Sequence[Any]) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 
 from .._specification import order as _order
 from .._specification import philox, transcendental
-from .._specification.kernels import ELEMENTWISE, OF_PAIRS, UNARY
+from .._specification.kernels import ELEMENTWISE, NUMBERED, OF_PAIRS, UNARY, WITH_NUMBER
 from .._specification.rules import (
     LARGE,
     RULES,
@@ -33,6 +33,7 @@ from ._jit import compiled as _compiled
 from ._jit import fma as _fma
 from ._jit import kept
 from ._jit import select as _select
+from ._numba_layer_norm import layer_norm, layer_norm_backward, layer_norm_scratch  # noqa: F401
 from ._numba_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
 from .environment import isolated
 from .program import Instruction, Program  # noqa: F401
@@ -246,15 +247,27 @@ def _loop(name, dtype):
         for i in range(out.size):
             out[i] = function(x[i], y[i])
 
-    return kept(f"{name}_{dtype}")(unary if name in UNARY else binary)
+    def unary_with(x, out, number):
+        for i in range(out.size):
+            out[i] = function(x[i], number)
+
+    def binary_with(x, y, out, number):
+        for i in range(out.size):
+            out[i] = function(x[i], y[i], number)
+
+    forms = (unary_with, binary_with) if name in NUMBERED else (unary, binary)
+    return kept(f"{name}_{dtype}")(forms[name not in UNARY])
 
 
 def _elementwise(name):
     @isolated
-    def function(*arrays: np.ndarray) -> None:
+    def function(*arrays: Any) -> None:
+        arrays, number = arrays[:count], arrays[count:]
         *inputs, out = arrays
         _memory.check_written(out, *inputs)
-        _loop(name, arrays[-1].dtype.name)(*(array.reshape(-1) for array in arrays))
+        _loop(name, out.dtype.name)(*(array.reshape(-1) for array in arrays), *map(out.dtype.type, number))
+
+    count = 2 if name in UNARY else 3
 
     return function
 
@@ -318,16 +331,24 @@ def _loss_loop(name, dtype):
             losses[i], dz[i] = function(z[i], y[i] * y_scale + y_shift, w, p, scale)
         return _sum(losses, False)
 
-    return kept(f"{name}_{dtype}")(weighted if name == "weighted_logistic_loss" else plain)
+    def with_number(z, y, losses, dz, scale, number):
+        for i in range(dz.size):
+            losses[i], dz[i] = function(z[i], y[i], scale, number)
+        return _sum(losses, False)
+
+    form = with_number if name in WITH_NUMBER else weighted if name == "weighted_logistic_loss" else plain
+    return kept(f"{name}_{dtype}")(form)
 
 
 def _plain_loss(name):
     @isolated
-    def loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
+    def loss(
+        z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float, *number: float
+    ) -> float:
         _memory.check_written(dz, z, y)
         losses = np.empty_like(z) if losses is None else losses
         flat = (array.reshape(-1) for array in (z, y, losses, dz))
-        return float(_loss_loop(name, z.dtype.name)(*flat, z.dtype.type(scale)))
+        return float(_loss_loop(name, z.dtype.name)(*flat, *map(z.dtype.type, (scale, *number))))
 
     return loss
 

@@ -13,30 +13,17 @@ from .._specification import philox, transcendental
 from .._specification.arithmetic import ARITHMETIC
 from .._specification.clipping import ALL as CLIP_ALL
 from .._specification.clipping import MODERATE, norm_and_factors
-from .._specification.kernels import DROP_ALL, DROP_SOME, ELEMENTWISE, EVALUATE, OF_PAIRS
+from .._specification.kernels import DROP_ALL, DROP_SOME, ELEMENTWISE, EVALUATE, OF_PAIRS, UNARY
 from .._specification.order import ACTIVATIONS as FUSED
-from .._specification.order import BLOCK, CHUNK, LANES, NARROW, softmax_block
+from .._specification.order import BLOCK, CHUNK, NARROW, softmax_block
 from .._specification.rules import RULES, Overflow, Whole, flush, prepare, refuse_scalars, trust_ratio
 from .._specification.state_formats import Stored
 from . import _numpy_matmul
 from . import memory as _memory
+from ._numpy_layer_norm import lane_sums, layer_norm, layer_norm_backward, layer_norm_scratch  # noqa: F401
 from ._numpy_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums  # noqa: F401
 from .environment import isolated
 from .program import Call, Instruction, Moving, Program, Runs, Stopped  # noqa: F401
-
-
-def lane_sums(x: np.ndarray) -> np.ndarray:
-    """The sum of every row of ``x``, in double: lane by lane, then the lanes folded in halves."""
-    rows, columns = x.shape
-    steps = -(-columns // LANES)
-    padded = np.zeros((rows, steps * LANES))
-    padded[:, :columns] = x
-    lanes = np.zeros((rows, LANES))
-    for i in range(steps):
-        lanes += padded[:, i * LANES : (i + 1) * LANES]
-    while lanes.shape[1] > 1:
-        lanes = lanes[:, : lanes.shape[1] // 2] + lanes[:, lanes.shape[1] // 2 :]
-    return lanes[:, 0]
 
 
 def total(x: np.ndarray, block: int = BLOCK) -> float:
@@ -354,16 +341,20 @@ def any_nonfinite(x: np.ndarray, scale: float = 1.0) -> bool:
 
 def _elementwise(name):
     @isolated
-    def function(*arrays: np.ndarray) -> None:
+    def function(*arrays: Any) -> None:
+        arrays, number = arrays[:count], arrays[count:]
         *inputs, out = arrays
         _memory.check_written(out, *inputs)
-        out[...] = getattr(transcendental.of(out.dtype.name), name)(*inputs)
+        out[...] = getattr(transcendental.of(out.dtype.name), name)(*inputs, *map(out.dtype.type, number))
+
+    count = 2 if name in UNARY else 3
 
     return function
 
 
-# f(x, out) and f(x, y, out); they raise ValueError, before anything is written, if out cannot be written to as it is,
-# or overlaps a part of an input. So do the losses without weights for the elements, for dz, z and y.
+# f(x, out) and f(x, y, out), and of some a number at the end; they raise ValueError, before anything is written, if out
+# cannot be written to as it is, or overlaps a part of an input. So do the losses without weights for the elements, for
+# dz, z and y.
 _ELEMENTWISE = {name: _elementwise(name) for name in ELEMENTWISE}
 globals().update(_ELEMENTWISE)
 
@@ -405,10 +396,13 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | Non
 
 def _plain_loss(name: str) -> Callable[..., float]:
     @isolated
-    def loss(z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float) -> float:
+    def loss(
+        z: np.ndarray, y: np.ndarray, losses: np.ndarray | None, dz: np.ndarray, scale: float, *number: float
+    ) -> float:
         """Every loss into ``losses``, scale times its derivative into ``dz``; returns the sum of the losses."""
         _memory.check_written(dz, z, y)
-        return _store(getattr(transcendental.of(z.dtype.name), name)(z, y, z.dtype.type(scale)), losses, dz)
+        scalars = map(z.dtype.type, (scale, *number))
+        return _store(getattr(transcendental.of(z.dtype.name), name)(z, y, *scalars), losses, dz)
 
     return loss
 

@@ -9,6 +9,7 @@ BLOCK = 8192  # elements: sums are taken block by block
 LANES = 16  # element i of a block goes to lane i mod LANES
 COLUMN_LANES = 64  # so many columns fill vectors; fewer are spread over lanes
 ROWS_OF_BLOCK = 128  # rows, at least
+LEAST_ROWS = 64  # in layer norm
 
 
 def column_order(columns: int) -> tuple[int, int]:
@@ -22,6 +23,11 @@ def column_order(columns: int) -> tuple[int, int]:
 def plane_order(inner: int) -> tuple[int, int]:
     """How the planes of a channel are summed: the planes of a block, and the blocks of a plane."""
     return max(BLOCK // inner, 1), -(-inner // BLOCK)
+
+
+def rows_of_sums(columns: int) -> int:
+    """The rows of a block, whose columns are summed, of layer norm's backward pass."""
+    return max(BLOCK // columns, LEAST_ROWS)
 
 
 def in_order(numbers: Iterable[float]) -> float:

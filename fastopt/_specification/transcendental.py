@@ -13,9 +13,11 @@ import numpy as np
 from . import fma as fused
 
 # The activations: functions of every element, each with name_backward(dy, value) of what it gave, or what it was given.
-OF_OUTPUT, OF_INPUT = ("sigmoid", "tanh", "relu"), ("softplus", "log_sigmoid", "silu")
+OF_OUTPUT = "sigmoid", "tanh", "relu"
+OF_INPUT = "softplus", "log_sigmoid", "silu", "gelu", "gelu_tanh", "leaky_relu", "elu"
 # Losses of an output and a target each: name(z, y, scale) is the loss and, but for a factor, scale times its gradient.
-OF_PAIRS = ("logistic_loss", "mse_loss")
+OF_PAIRS = "logistic_loss", "mse_loss", "huber_loss"
+WITH_NUMBER = "leaky_relu", "elu", "huber_loss"  # those among them that take a number of their own, after all else
 
 _CONSTANTS = {
     "float32": SimpleNamespace(
@@ -31,6 +33,9 @@ _CONSTANTS = {
         exp="0x1.fffffcp-2 0x1.555492p-3 0x1.5558f2p-5 0x1.1239e2p-7 0x1.6a247ap-10",
         log1p="-0x1.ffffd2p-2 0x1.554df0p-2 -0x1.ff26e2p-3 0x1.935ca0p-3 -0x1.3a7a82p-3 0x1.b579bep-4 -0x1.d86316p-5"
         " 0x1.4b0822p-6 -0x1.b2f55ep-9",
+        phi_range=(2.0**-30, 16.0, 4.5),
+        phi="0x1.dd9cdap-2 -0x1.82e518p-4 0x1.86a4a2p-6 0x1.36077ap-6 -0x1.f1b1b6p-6 0x1.728a00p-6"
+        " -0x1.5b1044p-7 0x1.63b6bcp-9 0x1.000dc4p-13 -0x1.7a32e2p-12 0x1.fdffb4p-15 0x1.58bc86p-15",
     ),
     "float64": SimpleNamespace(
         real=np.float64,
@@ -50,6 +55,13 @@ _CONSTANTS = {
         " 0x1.712dc097d615bp-4 -0x1.4b019c69bab01p-4 0x1.202cf2a0704dbp-4 -0x1.d70e50ee8cdeep-5 0x1.5a859f74097dbp-5"
         " -0x1.b62c10c4c3d25p-6 0x1.c5762b36072dap-7 -0x1.6b45966523da8p-8 0x1.a24fdfb3dc414p-10"
         " -0x1.31ee9e721771ep-12 0x1.a8f68ef60cec3p-16",
+        phi_range=(2.0**-60, 40.0, 6.0),
+        phi="0x1.d0568f5d76666p-2 -0x1.5c438de6f0fe7p-4 0x1.46229bd016ff7p-5 -0x1.1e9d4130ecaedp-8"
+        " -0x1.08766e432cdc2p-6 0x1.7227accaeb27dp-6 -0x1.43da9f73a07dcp-6 0x1.b212c02878ec4p-7"
+        " -0x1.ceac1d87e5ab2p-8 0x1.80c840e15006bp-9 -0x1.c79a7d466341cp-11 0x1.f52d0b2bc0873p-14"
+        " 0x1.3d0bea8c9f8d3p-15 -0x1.ba2301d06b70cp-16 0x1.281cd0bbdd031p-18 0x1.ded84ae764c37p-20"
+        " -0x1.0c548efc57493p-20 -0x1.ff3b70739e381p-32 0x1.1c4611dc98730p-23 -0x1.57961a67cbf6ep-26"
+        " -0x1.0c9e45582ff18p-26 0x1.931f41976d8adp-29 0x1.ae6e822ff7eeap-30",
     ),
 }
 
@@ -64,6 +76,11 @@ def of(dtype: str, compiled=lambda function: function, select=np.where, fma=None
     exp_min, exp_max = (real(x) for x in c.exp_range)
     exp_terms = tuple(real(float.fromhex(x)) for x in reversed(c.exp.split()))
     log1p_terms = tuple(real(float.fromhex(x)) for x in reversed(c.log1p.split()))
+    phi_terms = tuple(real(float.fromhex(x)) for x in reversed(c.phi.split()))
+    phi_min, phi_max, phi_middle = (real(x) for x in c.phi_range)
+    density, cubic = real(float.fromhex("0x1.9884533d43651p-2")), real(float.fromhex("0x1.2444f2a4d8b4bp-4"))
+    linear, cubic_slope = real(float.fromhex("0x1.9884533d43651p+0")), real(float.fromhex("0x1.b6676bf7450f0p-3"))
+    saturated = real(32)
     zero, half, one, two, expm1_min, sigmoid_max = (real(x) for x in (0, 0.5, 1, 2, -64, 40))
     one_bits = one.view(integer)
     double_one_bits, fraction_mask = np.float64(1).view(np.int64), np.int64((1 << 52) - 1)
@@ -178,6 +195,72 @@ def of(dtype: str, compiled=lambda function: function, select=np.where, fma=None
         return dy * (s * (one + x * (one - s)))
 
     @compiled
+    def normal(x):
+        """The distribution function Phi of the normal distribution, and its density.
+
+        With t = abs(x), Phi(-t) exp(t**2 / 2) (1 + t) is smooth, and a polynomial in (t - c) / (t + c). The square is
+        taken in two parts, or its rounding would be seen in the exponential.
+        """
+        t = abs(x)
+        t = select(t < phi_min, phi_min, t)
+        t = select(t > phi_max, phi_max, t)
+        square = t * t
+        rest = half * fma(t, t, -square)
+        e = exp_nonpositive(-half * square)
+        u = (t - phi_middle) / (t + phi_middle)
+        q = phi_terms[0]
+        for term in phi_terms[1:]:
+            q = fma(q, u, term)
+        ratio = q / (one + t)
+        tail = e * fma(ratio, -rest, ratio)
+        return select(x < zero, tail, one - tail), e * fma(density, -rest, density)
+
+    @compiled
+    def between(x, size):
+        return select(x < -size, -size, select(x > size, size, x))
+
+    @compiled
+    def gelu(x):
+        """x Phi(x) (Hendrycks & Gimpel 2016)."""
+        return x * normal(x)[0]
+
+    @compiled
+    def gelu_backward(dy, x):
+        """Phi(x) + x times the density, times dy."""
+        phi, of_density = normal(x)
+        return dy * (phi + between(x, phi_max) * of_density)
+
+    @compiled
+    def gelu_tanh(x):
+        """x (1 + tanh(v)) / 2, v = sqrt(2 / pi) (x + 0.044715 x**3): that is x times the sigmoid of 2 v."""
+        return x * sigmoid(x * (linear + cubic * (x * x)))
+
+    @compiled
+    def gelu_tanh_backward(dy, x):
+        """With s that sigmoid, s (1 + x (1 - s) (2 v)') times dy."""
+        x = between(x, saturated)
+        square = x * x
+        s = sigmoid(x * (linear + cubic * square))
+        return dy * (s * (one + x * (one - s) * (linear + cubic_slope * square)))
+
+    @compiled
+    def leaky_relu(x, slope):
+        return select(x > zero, x, slope * x)
+
+    @compiled
+    def leaky_relu_backward(dy, x, slope):
+        return select(x > zero, dy, slope * dy)
+
+    @compiled
+    def elu(x, alpha):
+        """alpha (exp(x) - 1) below 0 (Clevert, Unterthiner & Hochreiter 2016, equation 16)."""
+        return select(x > zero, x, alpha * expm1_nonpositive(select(x > zero, zero, x)))
+
+    @compiled
+    def elu_backward(dy, x, alpha):
+        return select(x > zero, dy, dy * (alpha * exp_nonpositive(select(x > zero, zero, x))))
+
+    @compiled
     def add(x, y):
         return x + y
 
@@ -215,6 +298,14 @@ def of(dtype: str, compiled=lambda function: function, select=np.where, fma=None
         return d * d, scale * d
 
     @compiled
+    def huber_loss(z, y, scale, delta):
+        """Half the square of the difference up to delta, then a line (Huber 1964), and scale times its slope."""
+        d = z - y
+        size = abs(d)
+        loss = select(size > delta, delta * (size - half * delta), half * d * d)
+        return loss, scale * between(d, delta)
+
+    @compiled
     def log_of_sum(s):
         """log(s) for a double s >= 1: with s = 2**k f and f in [1, 2), it is k ln 2 + log(1 + (f - 1)).
 
@@ -227,8 +318,17 @@ def of(dtype: str, compiled=lambda function: function, select=np.where, fma=None
 
     return SimpleNamespace(
         add=add,
+        elu=elu,
+        elu_backward=elu_backward,
         exp=exp,
         exp_nonpositive=exp_nonpositive,
+        gelu=gelu,
+        gelu_backward=gelu_backward,
+        gelu_tanh=gelu_tanh,
+        gelu_tanh_backward=gelu_tanh_backward,
+        huber_loss=huber_loss,
+        leaky_relu=leaky_relu,
+        leaky_relu_backward=leaky_relu_backward,
         log1p_unit=log1p_unit,
         log_of_sum=log_of_sum,
         log_sigmoid=log_sigmoid,

@@ -1,12 +1,23 @@
 """Activations, forward and backward."""
 
+from typing import Any
+
 import numpy as np
 from numpy import ndarray
 
 from .. import _backends
+from .._checks import a_number
 from .arrays import FLOAT32, FLOAT64, alike, from_scalar, is_scalar, output, read, read_like
 
 __all__ = [
+    "elu",
+    "elu_backward",
+    "gelu",
+    "gelu_backward",
+    "gelu_tanh",
+    "gelu_tanh_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
     "log_sigmoid",
     "log_sigmoid_backward",
     "relu",
@@ -437,3 +448,288 @@ def silu_backward(dy: np.ndarray, x: np.ndarray, out: np.ndarray | None = None) 
     array([0.07232949, 0.5       , 1.        ])
     """
     return _backward(_backends.active.silu_backward, dy, x, "x", out)
+
+
+def gelu(x: np.ndarray, out: np.ndarray | None = None, *, approximate: str = "none") -> np.ndarray:
+    r"""The Gaussian error linear unit, element by element.
+
+    .. math::
+        \mathrm{gelu}(x) = x \, \Phi(x), \qquad \Phi(x) = \frac{1}{2} \left( 1 + \mathrm{erf}(x / \sqrt{2}) \right)
+
+    Within 4 ulp of the correctly rounded value where Φ(x) is a normal number: negative x, where 1 + erf has hardly a
+    digit left, included. NaN stays NaN, and -inf becomes NaN, as in PyTorch.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, any shape
+    out : ndarray, optional
+        Where to put the result: an array like ``x``, or ``x`` itself.
+    approximate : {"none", "tanh"}
+        The form: as above, or that of `gelu_tanh`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sigmoid`; if ``approximate`` is another word.
+
+    References
+    ----------
+    D. Hendrycks and K. Gimpel, "Gaussian error linear units (GELUs)" (2016).
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.gelu(np.array([-10.0, -1.0, 0.0, 1.0]))
+    array([-7.61985302e-23, -1.58655254e-01,  0.00000000e+00,  8.41344746e-01])
+    """
+    return _forward(_gelu(approximate, "gelu"), x, out)
+
+
+def gelu_backward(
+    dy: np.ndarray, x: np.ndarray, out: np.ndarray | None = None, *, approximate: str = "none"
+) -> np.ndarray:
+    r"""The gradient of the input of `gelu`, from that of its output.
+
+    .. math:: dx = dy \left( \Phi(x) + \frac{x}{\sqrt{2 \pi}} e^{-x^2/2} \right)
+
+    Parameters
+    ----------
+    dy : ndarray of float32 or float64
+        The gradient with respect to the output.
+    x : ndarray like ``dy``
+        The input of `gelu`.
+    out : ndarray, optional
+        Where to put the result: an array like ``dy``, which may be ``dy`` or ``x``.
+    approximate : {"none", "tanh"}
+        That of the forward pass: the form: as above, or that of `gelu_tanh`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sigmoid_backward`; if ``approximate`` is another word.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.gelu_backward(np.ones(3), np.array([-1.0, 0.0, 1.0]))
+    array([-0.08331547,  0.5       ,  1.08331547])
+    """
+    return _backward(_gelu(approximate, "gelu", "_backward"), dy, x, "x", out)
+
+
+def _gelu(approximate: str, name: str, kind: str = "") -> Any:
+    """The kernel of that form."""
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f'approximate must be "none" or "tanh", not {approximate!r}')
+    return getattr(_backends.active, name + ("_tanh" if approximate == "tanh" else "") + kind)
+
+
+def gelu_tanh(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    r"""The form of `gelu` with tanh, element by element: ``gelu(x, approximate="tanh")``.
+
+    .. math:: y = \frac{x}{2} \left( 1 + \tanh\left( \sqrt{2/\pi} \, (x + 0.044715 \, x^3) \right) \right)
+
+    It is computed as x times a sigmoid, so that no digits cancel: within 4 ulp of the correctly rounded value where
+    x ≥ -1; further down the relative error grows with the exponent. NaN stays NaN, and -inf becomes NaN, as in PyTorch.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, any shape
+    out : ndarray, optional
+        Where to put the result: an array like ``x``, or ``x`` itself.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sigmoid`.
+
+    References
+    ----------
+    D. Hendrycks and K. Gimpel, "Gaussian error linear units (GELUs)" (2016).
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.gelu_tanh(np.array([-1.0, 0.0, 1.0]))
+    array([-0.15880801,  0.        ,  0.84119199])
+    """
+    return _forward(_backends.active.gelu_tanh, x, out)
+
+
+def gelu_tanh_backward(dy: np.ndarray, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    r"""The gradient of the input of `gelu_tanh`, from that of its output.
+
+    .. math::
+        dx = dy \, s \left( 1 + x (1 - s) \, 2 v' \right), \qquad s = \sigma(2 v), \qquad
+        v = \sqrt{2/\pi} \, (x + 0.044715 \, x^3)
+
+    Parameters
+    ----------
+    dy : ndarray of float32 or float64
+        The gradient with respect to the output.
+    x : ndarray like ``dy``
+        The input of `gelu_tanh`.
+    out : ndarray, optional
+        Where to put the result: an array like ``dy``, which may be ``dy`` or ``x``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sigmoid_backward`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.gelu_tanh_backward(np.ones(3), np.array([-1.0, 0.0, 1.0]))
+    array([-0.08296408,  0.5       ,  1.08296408])
+    """
+    return _backward(_backends.active.gelu_tanh_backward, dy, x, "x", out)
+
+
+def leaky_relu(x: np.ndarray, out: np.ndarray | None = None, *, negative_slope: float = 0.01) -> np.ndarray:
+    r"""The rectified linear unit with a slope below 0, too, element by element.
+
+    .. math:: \mathrm{leaky\_relu}(x) = \begin{cases} x & x > 0 \\ a x & x \le 0 \end{cases}
+
+    NaN stays NaN.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, any shape
+    out : ndarray, optional
+        Where to put the result: an array like ``x``, or ``x`` itself.
+    negative_slope : float
+        The factor a below 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sigmoid`, and if ``negative_slope`` is no finite number.
+
+    References
+    ----------
+    A. L. Maas, A. Y. Hannun and A. Y. Ng, "Rectifier nonlinearities improve neural network acoustic models", ICML 2013.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.leaky_relu(np.array([-2.0, 0.0, 2.0]))
+    array([-0.02,  0.  ,  2.  ])
+    """
+    negative_slope = a_number("negative_slope", negative_slope)
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> None:
+        _backends.active.leaky_relu(x, y, negative_slope)
+
+    return _forward(kernel, x, out)
+
+
+def leaky_relu_backward(
+    dy: np.ndarray, x: np.ndarray, out: np.ndarray | None = None, *, negative_slope: float = 0.01
+) -> np.ndarray:
+    r"""The gradient of the input of `leaky_relu`, from that of its output.
+
+    .. math:: dx = dy \begin{cases} 1 & x > 0 \\ a & x \le 0 \end{cases}
+
+    Parameters
+    ----------
+    dy : ndarray of float32 or float64
+        The gradient with respect to the output.
+    x : ndarray like ``dy``
+        The input of `leaky_relu`.
+    out : ndarray, optional
+        Where to put the result: an array like ``dy``, which may be ``dy`` or ``x``.
+    negative_slope : float
+        That of the forward pass: the factor a below 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sigmoid_backward`, and if ``negative_slope`` is no finite number.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.leaky_relu_backward(np.ones(3), np.array([-2.0, 0.0, 2.0]))
+    array([0.01, 0.01, 1.  ])
+    """
+    negative_slope = a_number("negative_slope", negative_slope)
+
+    def kernel(dy: np.ndarray, x: np.ndarray, dx: np.ndarray) -> None:
+        _backends.active.leaky_relu_backward(dy, x, dx, negative_slope)
+
+    return _backward(kernel, dy, x, "x", out)
+
+
+def elu(x: np.ndarray, out: np.ndarray | None = None, *, alpha: float = 1.0) -> np.ndarray:
+    r"""The exponential linear unit, element by element.
+
+    .. math:: \mathrm{elu}(x) = \begin{cases} x & x > 0 \\ \alpha (e^x - 1) & x \le 0 \end{cases}
+
+    Within 3 ulp of the correctly rounded value at any x; NaN stays NaN.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, any shape
+    out : ndarray, optional
+        Where to put the result: an array like ``x``, or ``x`` itself.
+    alpha : float
+        The factor below 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sigmoid`, and if ``alpha`` is no finite number.
+
+    References
+    ----------
+    D.-A. Clevert, T. Unterthiner and S. Hochreiter, "Fast and accurate deep network learning by exponential linear
+    units (ELUs)", ICLR 2016, equation 16.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.elu(np.array([-np.inf, -1.0, 0.0, 2.0]))
+    array([-1.        , -0.63212056,  0.        ,  2.        ])
+    """
+    alpha = a_number("alpha", alpha)
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> None:
+        _backends.active.elu(x, y, alpha)
+
+    return _forward(kernel, x, out)
+
+
+def elu_backward(dy: np.ndarray, x: np.ndarray, out: np.ndarray | None = None, *, alpha: float = 1.0) -> np.ndarray:
+    r"""The gradient of the input of `elu`, from that of its output.
+
+    .. math:: dx = dy \begin{cases} 1 & x > 0 \\ \alpha e^x & x \le 0 \end{cases}
+
+    Parameters
+    ----------
+    dy : ndarray of float32 or float64
+        The gradient with respect to the output.
+    x : ndarray like ``dy``
+        The input of `elu`.
+    out : ndarray, optional
+        Where to put the result: an array like ``dy``, which may be ``dy`` or ``x``.
+    alpha : float
+        That of the forward pass: the factor below 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sigmoid_backward`, and if ``alpha`` is no finite number.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.elu_backward(np.ones(3), np.array([-1.0, 0.0, 2.0]))
+    array([0.36787944, 1.        , 1.        ])
+    """
+    alpha = a_number("alpha", alpha)
+
+    def kernel(dy: np.ndarray, x: np.ndarray, dx: np.ndarray) -> None:
+        _backends.active.elu_backward(dy, x, dx, alpha)
+
+    return _backward(kernel, dy, x, "x", out)

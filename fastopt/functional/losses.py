@@ -6,11 +6,11 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from .. import _backends
-from .._checks import a_number
+from .._checks import a_number, positive
 from .._conversion import plain_array
 from .arrays import alike, disjoint, from_scalar, is_scalar, output, read, targets_like
 
-__all__ = ["logistic_loss", "mse_loss", "softmax_cross_entropy"]
+__all__ = ["huber_loss", "logistic_loss", "mse_loss", "softmax_cross_entropy"]
 
 _REDUCTIONS = "mean", "sum", "none"
 
@@ -226,6 +226,69 @@ def mse_loss(z, y, *, reduction="mean", out=None):
     (2.0, array([ 0., -2.]))
     """
     return _of_pairs(_backends.active.mse_loss, z, y, 2.0, reduction, out)
+
+
+@overload
+def huber_loss(
+    z: np.ndarray,
+    y: np.ndarray,
+    *,
+    delta: float = ...,
+    reduction: Literal["mean", "sum"] = ...,
+    out: np.ndarray | None = ...,
+) -> tuple[float, np.ndarray]: ...
+@overload
+def huber_loss(
+    z: np.ndarray, y: np.ndarray, *, delta: float = ..., reduction: Literal["none"], out: np.ndarray | None = ...
+) -> tuple[np.ndarray, np.ndarray]: ...
+def huber_loss(z, y, *, delta=1.0, reduction="mean", out=None):
+    r"""The Huber loss of predictions, and its gradient, in one pass: outliers count by their distance, not its square.
+
+    .. math::
+        \ell_i = \begin{cases} d_i^2 / 2 & |d_i| \le \delta \\ \delta (|d_i| - \delta / 2) & |d_i| > \delta \end{cases},
+        \qquad \frac{\partial \ell_i}{\partial z_i} = \max(-\delta, \min(d_i, \delta)), \qquad d_i = z_i - y_i
+
+    Parameters
+    ----------
+    z : ndarray of float32 or float64, any shape; or a number
+        The predictions.
+    y : ndarray like ``z``, or of integers or bool
+        The targets.
+    delta : float
+        The distance, above 0, from which on the loss is a line.
+    reduction : {"mean", "sum", "none"}
+        Of the losses; the gradient is that of the mean, or of the sum.
+    out : ndarray, optional
+        Where to put the gradient: an array like ``z``, or ``z`` itself.
+
+    Returns
+    -------
+    loss : float, or ndarray for reduction="none"
+    dz : ndarray
+        The gradient with respect to ``z``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `logistic_loss`, and if ``delta`` is no finite number above 0.
+
+    References
+    ----------
+    P. J. Huber, "Robust estimation of a location parameter", Annals of Mathematical Statistics 35, 1964.
+    PyTorch: ``huber_loss``; ``smooth_l1_loss`` with beta is this with delta = beta, divided by beta.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo
+    >>> fo.huber_loss(np.array([0.5, 4.0]), np.array([0.0, 1.0]))
+    (1.3125, array([0.25, 0.5 ]))
+    """
+    delta = a_number("delta", positive("delta", delta))
+
+    def kernel(z, y, losses, dz, scale):
+        return _backends.active.huber_loss(z, y, losses, dz, scale, delta)
+
+    return _of_pairs(kernel, z, y, 1.0, reduction, out)
 
 
 @overload

@@ -1,7 +1,7 @@
 r"""Losses for `fastopt.fit`, as objects that carry their options.
 
-``fit`` takes them by name (``"logistic"``, ``"cross_entropy"``, ``"mse"``: without options), as objects of this module,
-as a function, or as an object of a class of one's own.
+``fit`` takes them by name (``"logistic"``, ``"cross_entropy"``, ``"mse"``, ``"huber"``: without options), as objects of
+this module, as a function, or as an object of a class of one's own.
 
 A function is given the outputs and the targets of a batch, and returns the mean loss and its gradient with respect to
 the outputs, as `fastopt.mse_loss` and its kin do: ``loss=lambda z, y: fo.logistic_loss(z, y, targets="-1/+1")``.
@@ -10,15 +10,14 @@ A class of one's own derives from `Loss` and has one method, `Loss.losses`. It c
 sample weights, and may check its targets (`Loss.targets`) and say what is right (`Loss.accuracy`).
 
 >>> import numpy as np, fastopt as fo
->>> class Huber(fo.losses.Loss):
+>>> class LogCosh(fo.losses.Loss):
 ...     def losses(self, z, y, dz):
-...         residual = z - y
-...         np.clip(residual, -1, 1, out=dz)
-...         return np.where(abs(residual) < 1, residual**2 / 2, abs(residual) - 0.5)
+...         np.tanh(z - y, out=dz)
+...         return np.logaddexp(z - y, y - z) - np.log(2)
 >>> X = np.arange(8.0)[:, None]
 >>> model = fo.nn.Linear(1, 1, dtype=np.float64, rng=0)
 >>> opt = fo.optim.Adam(model.parameters(), lr=0.1)
->>> history = fo.fit(model, X, 2 * X - 1, loss=Huber(), optimizer=opt, epochs=300, rng=0)
+>>> history = fo.fit(model, X, 2 * X - 1, loss=LogCosh(), optimizer=opt, epochs=300, rng=0)
 >>> model.weight.round(1), model.bias.round(1)
 (array([[2.]]), array([-1.]))
 """

@@ -10,13 +10,13 @@ from .. import _backends
 from .._backends.environment import isolated
 from .._backends.memory import readable
 from .._backends.program import Call, Runs
-from .._checks import a_number
+from .._checks import a_number, positive
 from .._conversion import as_real_array
 from .arrays import check_arrays, check_rows, check_weight, checked_scale, finite, near_one
 from .base import Loss, if_labels, share, weighted
 from .weights import class_weights, nonnegative, weights_for
 
-__all__ = ["CrossEntropy", "LogisticLoss", "SquaredError"]
+__all__ = ["CrossEntropy", "Huber", "LogisticLoss", "SquaredError"]
 
 
 class LogisticLoss(Loss):
@@ -159,7 +159,27 @@ class LogisticLoss(Loss):
         return share((z > 0) == (y > 0.5), weight)
 
 
-class SquaredError(Loss):
+class _OfPairs(Loss):
+    """A loss of an output and a target each, of which ``kernel`` computes value and gradient."""
+
+    runs_user_code = False
+    kernel: str
+    slope = 1.0  # of which the kernel's scale is a multiple
+
+    def numbers(self) -> tuple[float, ...]:
+        """What the kernel takes beside the scale."""
+        return ()
+
+    def calls(self, z, y, dz, weight=None, scale=None):
+        check_arrays(z, y, dz, (np.shape(z), getattr(z, "dtype", None)))
+        check_weight(weight, z)
+        scale = checked_scale(self.slope * (1.0 / max(z.size, 1) if scale is None else a_number("scale", scale)), z)
+        each = None if weight is None else np.empty_like(z)
+        kernel = _backends.active.bind(self.kernel, (z, y, each, dz), (scale, *self.numbers()))
+        return [kernel] if each is None else weighted(kernel, each, dz, weight)
+
+
+class SquaredError(_OfPairs):
     """The squared error, averaged over rows and outputs: see `fastopt.mse_loss`.
 
     Examples
@@ -169,19 +189,57 @@ class SquaredError(Loss):
     SquaredError()
     """
 
-    runs_user_code = False
+    kernel, slope = "mse_loss", 2.0
 
     def __repr__(self) -> str:
         return "SquaredError()"
 
-    def calls(self, z, y, dz, weight=None, scale=None):
-        check_arrays(z, y, dz, (np.shape(z), getattr(z, "dtype", None)))
-        check_weight(weight, z)
-        scale = checked_scale(2.0 / max(z.size, 1) if scale is None else 2.0 * a_number("scale", scale), z)
-        if weight is None:
-            return [_backends.active.bind("mse_loss", (z, y, None, dz), (scale,))]
-        each = np.empty_like(z)
-        return weighted(_backends.active.bind("mse_loss", (z, y, each, dz), (scale,)), each, dz, weight)
+
+class Huber(_OfPairs):
+    r"""The Huber loss, averaged over rows and outputs: the squared error near the target, and a line further away.
+
+    .. math:: \ell = \begin{cases} d^2 / 2 & |d| \le \delta \\ \delta (|d| - \delta / 2) & |d| > \delta \end{cases},
+        \qquad d = z - y
+
+    See `fastopt.huber_loss`.
+
+    Parameters
+    ----------
+    delta : float
+        The distance from which on the loss is a line: beyond it, an outlier pulls no harder.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``delta`` is no finite number above 0.
+
+    Examples
+    --------
+    >>> import fastopt as fo
+    >>> fo.losses.Huber(delta=2.0)
+    Huber(delta=2.0)
+
+    References
+    ----------
+    P. J. Huber, "Robust estimation of a location parameter", Annals of Mathematical Statistics 35, 1964. PyTorch:
+    ``torch.nn.HuberLoss``.
+    """
+
+    kernel = "huber_loss"
+
+    def __init__(self, delta: float = 1.0):
+        self._delta = a_number("delta", positive("delta", delta))
+
+    @property
+    def delta(self) -> float:
+        """The distance from which on the loss is a line."""
+        return self._delta
+
+    def __repr__(self) -> str:
+        return f"Huber({'' if self.delta == 1.0 else f'delta={self.delta}'})"
+
+    def numbers(self) -> tuple[float, ...]:
+        return (self.delta,)
 
 
 class CrossEntropy(Loss):
@@ -460,12 +518,18 @@ class FunctionLoss(Loss):
         return value, gradient
 
 
-LOSSES: dict[str, type[Loss]] = {"logistic": LogisticLoss, "cross_entropy": CrossEntropy, "mse": SquaredError}
+LOSSES: dict[str, type[Loss]] = {
+    "logistic": LogisticLoss,
+    "cross_entropy": CrossEntropy,
+    "mse": SquaredError,
+    "huber": Huber,
+}
 _ELSEWHERE = {
     "logistic": ("bce", "bcewithlogits", "binarycrossentropy", "log", "logistic", "binary"),
     "cross_entropy": ("ce", "categoricalcrossentropy", "crossentropy", "nll", "softmax", "softmaxcrossentropy",
                       "sparsecategoricalcrossentropy"),
     "mse": ("l2", "meansquarederror", "mse", "squared", "squarederror"),
+    "huber": ("huber", "smoothl1"),
 }  # what other libraries call them, folded  # fmt: skip
 
 

@@ -45,13 +45,14 @@ from .activations import *  # noqa: F403
 from .dropout import Dropout
 from .gradients import GradientCheck, check_gradients
 from .layer import Layer
+from .layer_normalization import LayerNorm
 from .linear import Linear
 from .normalization import BatchNorm
 from .residual import Highway, Residual
 from .sequential import Sequential
 
-__all__ = ["BatchNorm", "Dropout", "GradientCheck", "Highway", "Layer", "Linear", "Residual", "Sequential",
-           "check_gradients"]  # fmt: skip
+__all__ = ["BatchNorm", "Dropout", "GradientCheck", "Highway", "Layer", "LayerNorm", "Linear",
+           "Residual", "Sequential", "check_gradients"]  # fmt: skip
 __all__ += activations.__all__
 
 globals()["__getattr__"] = unknown_names(__name__)

@@ -14,7 +14,7 @@ from ..nn.activations import Activation
 def activations() -> dict[str, Callable[[], Any] | None]:
     """What makes the layer of an activation, by scikit-learn's name and by that of fastopt's function."""
     own = {kind.function: kind for kind in Activation.__subclasses__()}
-    return {"identity": None, "logistic": fo.nn.Sigmoid, **own}
+    return {"identity": None, "logistic": fo.nn.Sigmoid, **own, "gelu_tanh": lambda: fo.nn.GELU("tanh")}
 
 
 def network(

@@ -1,6 +1,7 @@
 """The activations: their accuracy, their derivatives, and themselves in every backend."""
 
 import csv
+import json
 from pathlib import Path
 
 import mpmath
@@ -14,6 +15,8 @@ import fastopt as fo
 from fastopt._specification.kernels import ACTIVATIONS, OF_INPUT
 from fastopt.nn.activations import Activation
 
+GOLDEN = dict(np.load(Path(__file__).parents[1] / "golden" / "torch_layers.npz"))
+CASES = json.loads(str(GOLDEN["cases"]))["activation"]
 DTYPES = [np.float32, np.float64]
 NAMES, FROM_INPUT = ACTIVATIONS, OF_INPUT  # whose gradients are computed from x, the others' from y
 
@@ -38,7 +41,7 @@ def every_float32(step):
 
 def test_every_activation_has_its_truth_and_its_layer():
     assert set(TRUTH) == set(NAMES)
-    assert {kind.function for kind in Activation.__subclasses__()} == set(NAMES)
+    assert {kind.function for kind in Activation.__subclasses__()} == set(NAMES) - {"gelu_tanh"}  # an option of GELU
     assert {kind.__name__ for kind in Activation.__subclasses__()} <= set(fo.nn.__all__)
 
 
@@ -102,6 +105,55 @@ def test_special_values(backend, dtype):
             np.testing.assert_array_max_ulp(getattr(fo, name)(x), expected, 1)
         np.testing.assert_array_equal(np.signbit(fo.tanh(x[3:7])), [False, True, False, True])
         np.testing.assert_array_equal(fo.relu_backward(np.full(3, 2.0), np.array([0.0, 3.0, np.nan])), [0, 2, 2])
+
+
+@pytest.mark.parametrize("case", range(len(CASES)))
+def test_results_are_pytorchs(backend, case):
+    name, options = CASES[case]
+    x, forward, backward = GOLDEN["x"], getattr(fo, name), getattr(fo, f"{name}_backward")
+    layer = {kind.function: kind for kind in Activation.__subclasses__()}[name](*options.values())
+    y, dx = GOLDEN[f"activation{case}_y"], GOLDEN[f"activation{case}_dx"]
+    for found in (forward(x, **options), layer(x[None])[0]):
+        np.testing.assert_allclose(found, y, rtol=1e-9, atol=1e-15)  # PyTorch's 1 + erf and 1 + tanh cancel
+    for found in (backward(np.ones_like(x), x, **options), layer.backward(np.ones((1, x.size)))[0]):
+        np.testing.assert_allclose(found, dx, rtol=1e-13, atol=1e-15)
+
+
+def test_options_are_checked_and_take_effect_in_the_next_pass(backend):
+    x = np.array([[-1.0, 2.0]], np.float32)
+    for layer, option, value in [(fo.nn.LeakyReLU(), "negative_slope", 0.5), (fo.nn.ELU(), "alpha", 2.0)]:
+        model = fo.nn.Sequential(layer)
+        function = getattr(fo, layer.function)
+        for again in (getattr(layer, option), value):
+            setattr(layer, option, again)
+            for found in (layer(x), model(x), model.predict(x)):
+                np.testing.assert_array_equal(found, function(x, **{option: again}))
+            expected = getattr(fo, f"{layer.function}_backward")(x, x, **{option: again})
+            np.testing.assert_array_equal(model.backward(x), expected)
+        assert repr(layer) == f"{type(layer).__name__}({value})"
+        for bad, error in (("1", TypeError), (np.nan, ValueError), (np.inf, ValueError), (True, TypeError)):
+            with pytest.raises(error, match=f"{option} must be a"):
+                setattr(layer, option, bad)
+            with pytest.raises(error, match=f"{option} must be a"):
+                function(x, **{option: bad})
+    assert repr(fo.nn.GELU("tanh")) == "GELU(approximate='tanh')"
+    for bad in ("erf", None, 1):
+        with pytest.raises(ValueError, match="approximate must be"):
+            fo.nn.GELU(bad)
+        with pytest.raises(ValueError, match="approximate must be"):
+            fo.gelu(x, approximate=bad)
+    with pytest.raises(AttributeError, match="approximate of GELU"):
+        fo.nn.GELU().approximate = "tanh"
+
+
+def test_gelu_keeps_its_digits_where_it_is_flat(backend):
+    """Where the derivative is 1 or 0, infinities included, and where 1 + erf has none left."""
+    x = np.array([-np.inf, -40.0, -9.0, 9.0, 50.0, np.inf])
+    for name in ("gelu", "gelu_tanh"):
+        slopes = getattr(fo, f"{name}_backward")(np.ones(6), x)
+        np.testing.assert_allclose(slopes, [0, 0, 0, 1, 1, 1], atol=1e-15)
+    with mpmath.workdps(30):
+        np.testing.assert_allclose(fo.gelu(x[1:3])[1], float(-9 * mpmath.ncdf(-9)), rtol=1e-15)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -6,12 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import BACKENDS
+from loss_truth import TRUTH
 from variants import assert_all_agree, misaligned, numerical_gradient, using
 
 import fastopt as fo
+from fastopt._specification.kernels import OF_PAIRS
+from fastopt.losses.standard import LOSSES
 
 GOLDEN = dict(np.load(Path(__file__).parents[1] / "golden" / "torch_functions.npz"))
 CASES = json.loads(str(GOLDEN["cases"]))["bce"]
+LAYERS = dict(np.load(Path(__file__).parents[1] / "golden" / "torch_layers.npz"))
+HUBER = json.loads(str(LAYERS["cases"]))["huber"]
 DTYPES = [np.float32, np.float64]
 SIZES = [0, 1, 2, 17, 513, 8191, 20011]
 
@@ -35,7 +40,7 @@ def test_the_logistic_loss_equals_pytorchs(backend, case):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", ["logistic_loss", "mse_loss"])
+@pytest.mark.parametrize("name", OF_PAIRS)
 def test_bits_of_elementwise_losses_are_the_same_everywhere(name, size, dtype):
     rng = np.random.default_rng(size)
     z, y = (4 * rng.standard_normal(size)).astype(dtype), rng.random(size).astype(dtype)
@@ -94,10 +99,46 @@ def test_gradients_of_elementwise_losses_are_those_of_finite_differences(signed)
     y = np.sign(y) if signed else rng.random((4, 3))
     options = {"targets": "-1/+1" if signed else "0/1", "weight": rng.random((4, 1)), "pos_weight": rng.random(3)}
     for reduction in ("mean", "sum"):
-        for loss, more in ((fo.logistic_loss, options), (fo.mse_loss, {})):
+        for loss, more in ((fo.logistic_loss, options), *((getattr(fo, name), {}) for name in OF_PAIRS)):
             _, dz = loss(z, y, reduction=reduction, **more)
             expected = numerical_gradient(lambda v: loss(v, y, reduction=reduction, **more)[0], z)  # noqa: B023
             np.testing.assert_allclose(dz, expected, rtol=1e-7, atol=1e-9)
+
+
+def test_every_loss_has_its_truth_and_its_class():
+    assert set(TRUTH) == set(OF_PAIRS)
+    for truth in TRUTH.values():
+        assert LOSSES[truth.called] is getattr(fo.losses, truth.name)
+
+
+@pytest.mark.parametrize("name", OF_PAIRS)
+def test_each_is_its_formula(name, backend):
+    rng = np.random.default_rng(4)
+    z, y, truth = 3 * rng.standard_normal((50, 4)), rng.random((50, 4)), TRUTH[name]
+    losses, dz = getattr(fo, name)(z, y, reduction="none")
+    np.testing.assert_allclose(losses, truth.loss(z, y), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(dz, truth.gradient(z, y), rtol=1e-12, atol=1e-15)
+    weight, loss = rng.random(50), LOSSES[truth.called]()
+    assert loss.mean(z, y, weight) == pytest.approx((truth.loss(z, y) * weight[:, None]).mean(), rel=1e-12)
+    loss.bind(z, y, dz, weight)()
+    np.testing.assert_allclose(dz, truth.gradient(z, y) * weight[:, None] / z.size, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("case", range(len(HUBER)))
+def test_the_huber_loss_equals_pytorchs(backend, case):
+    loss, dz = fo.huber_loss(LAYERS["huber_z"], LAYERS["huber_y"], **HUBER[case])
+    np.testing.assert_allclose(loss, LAYERS[f"huber{case}_loss"], rtol=1e-14)
+    np.testing.assert_allclose(dz, LAYERS[f"huber{case}_dz"], rtol=1e-14, atol=1e-17)
+
+
+def test_the_huber_loss_at_its_corners(backend):
+    """Where the line begins, both formulas agree; far away nothing overflows before the loss does."""
+    delta, big = 0.7, np.finfo(np.float64).max
+    z = np.array([delta, -delta, 0.0, big, -big, np.inf, -np.inf, np.nan])
+    losses, dz = fo.huber_loss(z, np.zeros(8), delta=delta, reduction="none")
+    np.testing.assert_allclose(losses[:5], [delta**2 / 2, delta**2 / 2, 0, delta * big, delta * big], rtol=1e-15)
+    np.testing.assert_array_equal(losses[5:], [np.inf, np.inf, np.nan])
+    np.testing.assert_array_equal(dz, [delta, -delta, 0, delta, -delta, delta, -delta, np.nan])
 
 
 def reference_softmax(z, labels, weight, smoothing, ignore_index):
@@ -187,7 +228,8 @@ def test_large_sums_are_exact_enough():
 def test_gradients_may_overwrite_the_logits(dtype):
     rng = np.random.default_rng(10)
     z, y, labels = rng.standard_normal((9, 4)).astype(dtype), rng.random((9, 4)).astype(dtype), rng.integers(0, 4, 9)
-    for loss, target in ((fo.logistic_loss, y), (fo.mse_loss, y), (fo.softmax_cross_entropy, labels)):
+    pairs = [(getattr(fo, name), y) for name in OF_PAIRS]
+    for loss, target in [*pairs, (fo.softmax_cross_entropy, labels)]:
         expected = loss(z, target)
         out = z.copy()
         result = loss(out, target, out=out)
@@ -208,6 +250,11 @@ BAD_CALLS = [
     (fo.logistic_loss, (LOGITS[:0], TARGETS[:0]), {}, ValueError, "the mean of no elements"),
     (fo.mse_loss, (LOGITS[:0], TARGETS[:0]), {}, ValueError, "the mean of no elements"),
     (fo.mse_loss, (LOGITS, TARGETS[:2]), {}, ValueError, r"y has shape \(2, 3\), z has \(4, 3\)"),
+    (fo.huber_loss, (LOGITS, TARGETS), {"delta": 0.0}, ValueError, "delta must be above 0, not 0"),
+    (fo.huber_loss, (LOGITS, TARGETS), {"delta": np.inf}, ValueError, "delta must be a finite number"),
+    (fo.huber_loss, (LOGITS, TARGETS), {"delta": np.nan}, ValueError, "delta must be above 0, not nan"),
+    (fo.huber_loss, (LOGITS, TARGETS), {"delta": "1"}, TypeError, "delta must be a number, not str"),
+    (fo.huber_loss, (LOGITS, TARGETS), {"reduction": "max"}, ValueError, "reduction must be .* not 'max'"),
     (fo.softmax_cross_entropy, (LOGITS[0], LABELS), {}, ValueError, r"z has shape \(3,\); it must be \(rows"),
     (fo.softmax_cross_entropy, (LOGITS[:, :0], LABELS), {}, ValueError, r"z has shape \(4, 0\)"),
     (fo.softmax_cross_entropy, (LOGITS, LABELS[:2]), {}, ValueError, r"labels has shape \(2,\), for z of shape \(4"),
@@ -234,7 +281,8 @@ def test_bad_input_is_refused_before_anything_is_written(loss, arguments, option
 def test_bad_outputs_are_refused():
     read_only, large = np.zeros((4, 3)), np.zeros((5, 3))
     read_only.flags.writeable = False
-    for loss, target in ((fo.logistic_loss, TARGETS), (fo.mse_loss, TARGETS), (fo.softmax_cross_entropy, LABELS)):
+    pairs = [(getattr(fo, name), TARGETS) for name in OF_PAIRS]
+    for loss, target in [*pairs, (fo.softmax_cross_entropy, LABELS)]:
         with pytest.raises(ValueError, match="out is read-only"):
             loss(LOGITS, target, out=read_only)
         with pytest.raises(TypeError, match="out is float32, z is float64"):
@@ -285,7 +333,7 @@ def test_labels_beyond_int64_are_no_classes(backend):
         fo.softmax_cross_entropy(np.zeros((2, 3)), np.zeros(2, int), ignore_index=2**63)
 
 
-@pytest.mark.parametrize("loss", [fo.logistic_loss, fo.mse_loss])
+@pytest.mark.parametrize("loss", [getattr(fo, name) for name in OF_PAIRS])
 def test_targets_may_be_whole_numbers_and_all_may_be_numbers(loss):
     z, y = np.array([[0.5], [-1.0]], np.float32), np.array([[1], [0]])
     expected = loss(z, y.astype(np.float32))

@@ -62,7 +62,15 @@ NO_CASE = {
 }
 # Kernels with a multiply-add rounded once (math.inc), by parts of their names.
 TRANSCENDENTAL = (
-    *("exp_", "log1p_", "sigmoid_loop", "tanh_loop", "bias_sigmoid", "bias_tanh", *(f"{name}_" for name in OF_INPUT)),
+    *(
+        "exp_",
+        "log1p_",
+        "sigmoid_loop",
+        "tanh_loop",
+        "bias_sigmoid",
+        "bias_tanh",
+        *(f"{name}_" for name in OF_INPUT if name != "leaky_relu"),
+    ),
     *("forward_sigmoid_", "forward_tanh_", "logistic_loss", "softmax_"),
 )
 

@@ -13,13 +13,14 @@ import helpers
 import numpy as np
 import pytest
 from helpers import BACKENDS, CSRC, HAVE_C, OPTIMIZERS, run_python, use
+from loss_truth import TRUTH
 from test_backends import interface
 from variants import assert_same_bits
 
 import fastopt as fo
 from fastopt import _backends, config
 from fastopt._specification.arithmetic import ARITHMETIC, NUMBER
-from fastopt._specification.kernels import ACTIVATIONS, OF_PAIRS, UNARY
+from fastopt._specification.kernels import ACTIVATIONS, NUMBERED, OF_PAIRS, UNARY, WITH_NUMBER
 from fastopt._specification.rules import RULES
 
 LINUX = sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64")
@@ -101,7 +102,7 @@ def of_inputs(name, inputs):
     def call(backend, dtype):
         x = edges(dtype, N)
         out = np.empty_like(x)
-        getattr(backend, name)(*(x, x[::-1].copy())[:inputs], out)
+        getattr(backend, name)(*(x, x[::-1].copy())[:inputs], out, *([0.3] if name in NUMBERED else []))
         return (out,)
 
     return call
@@ -184,6 +185,17 @@ def of_batch_norm(backend, dtype):
     return results
 
 
+def of_layer_norm(backend, dtype):
+    x, results, gamma = edges(dtype, N).reshape(SHAPE), [], small(dtype, 8)
+    for values in (x, small(dtype, N).reshape(SHAPE)):
+        y, statistics, dx = np.empty_like(x), np.empty((3, len(x)), dtype), np.empty_like(x)
+        backend.layer_norm(values, gamma, gamma, y, statistics, 1e-5)
+        sums, scratch = np.empty((2, 8), dtype), np.empty(backend.layer_norm_scratch(*SHAPE))
+        backend.layer_norm_backward(small(dtype, N).reshape(SHAPE), values, gamma, statistics, dx, *sums, scratch)
+        results += [y, statistics, dx, sums]
+    return results
+
+
 def of_product(backend, dtype):
     b, bias, results = small(dtype, 3 * 20).reshape(3, 20), small(dtype, 20), []
     for activation, values in enumerate((small, edges, edges, small)):
@@ -245,7 +257,7 @@ KERNELS = {
     **{name: of_inputs(name, 1) for name in UNARY},
     **{f"{name}_backward": of_inputs(f"{name}_backward", 2) for name in ACTIVATIONS},
     **{name: of_bias(name) for name in ("bias_add", "bias_sigmoid", "bias_tanh", "bias_relu")},
-    **{name: of_loss(name) for name in OF_PAIRS},
+    **{name: of_loss(name, *([0.3] if name in WITH_NUMBER else [])) for name in OF_PAIRS},
     "weighted_logistic_loss": of_loss("weighted_logistic_loss", 0.5, 0.5, weights=2),
     "soft_cross_entropy": of_loss("soft_cross_entropy", 0.1, weights=1, rows=True),
     "softmax_cross_entropy": of_loss("softmax_cross_entropy", 8.0, 0.1, weights=1, y=LABELS, first=(-100,)),
@@ -255,7 +267,10 @@ KERNELS = {
     **dict.fromkeys(("matmul", "try_matmul"), of_product),
     "batch_norm": of_batch_norm,
     "batch_norm_backward": of_batch_norm,
-    **dict.fromkeys(("batch_norm_scratch", "bind_gather", "bind_average"), lambda backend, dtype: ()),
+    **dict.fromkeys(("layer_norm", "layer_norm_backward"), of_layer_norm),
+    **dict.fromkeys(
+        ("batch_norm_scratch", "layer_norm_scratch", "bind_gather", "bind_average"), lambda backend, dtype: ()
+    ),
     "dropout": of_output(lambda b, out: b.dropout(edges(out.dtype.type, N), out, 3, 1, 2, 10**9, 1.5)),
     "dropout_forward": of_dropout_layer,
     "dropout_backward": of_dropout_layer,
@@ -329,6 +344,12 @@ def public_batch_norm(dtype):
     return [y, mean, var, *fo.batch_norm_backward(x, saved)]
 
 
+def public_layer_norm(dtype):
+    x, gamma = small(dtype, 80).reshape(10, 8), small(dtype, 8)
+    y, saved = fo.layer_norm(x, gamma, gamma)
+    return [y, *fo.layer_norm_backward(x, saved)]
+
+
 def public_product(dtype):
     a, b = small(dtype, 80).reshape(10, 8), small(dtype, 80).reshape(8, 10)
     before = fo.get_matmul()
@@ -351,7 +372,9 @@ def public_clipping(dtype):
 
 def loss_objects(dtype):
     z, y, w = edges(dtype, 80).reshape(10, 8), abs(small(dtype, 80)).reshape(10, 8), abs(small(np.float64, 10)) + 0.5
-    losses = [(fo.losses.LogisticLoss(), y), (fo.losses.LogisticLoss(pos_weight=2.0), y), (fo.losses.SquaredError(), y)]
+    losses = [(getattr(fo.losses, of.name)(), y) for of in TRUTH.values()] + [
+        (fo.losses.LogisticLoss(pos_weight=2.0), y)
+    ]
     losses += [(fo.losses.CrossEntropy(label_smoothing=0.1, weight=np.arange(1.0, 9.0)), LABELS[:10])]
     results = []
     for loss, targets in losses:
@@ -386,6 +409,7 @@ PUBLIC = {
     "softmax": lambda dtype: (fo.softmax(edges(dtype, 80).reshape(10, 8)),),
     **dict.fromkeys(fo.functional.losses.__all__, public_losses),
     **dict.fromkeys(("batch_norm", "batch_norm_backward", "BatchNormSaved"), public_batch_norm),
+    **dict.fromkeys(("layer_norm", "layer_norm_backward", "LayerNormSaved"), public_layer_norm),
     **dict.fromkeys(("matmul", "get_matmul", "set_matmul"), public_product),
     **dict.fromkeys(("dropout", "dropout_backward"), public_dropout),
     **dict.fromkeys(("clip_grad_norm", "global_norm"), public_clipping),

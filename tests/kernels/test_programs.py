@@ -11,7 +11,7 @@ import fastopt as fo
 from fastopt import _backends
 from fastopt._backends.program import Call, Moving, Stopped
 from fastopt._specification.arithmetic import ARITHMETIC, NUMBER
-from fastopt._specification.kernels import ACTIVATIONS, ELEMENTWISE, KERNELS, OF_PAIRS
+from fastopt._specification.kernels import ACTIVATIONS, ELEMENTWISE, KERNELS, OF_PAIRS, WITH_NUMBER
 
 
 @pytest.mark.skipif(not CSRC.exists(), reason="csrc/ is not beside the tests")
@@ -19,6 +19,10 @@ def test_the_kernels_are_those_of_the_core():
     text = (CSRC / "kernels" / "kernels.def").read_text().partition("#define ACTIVATION(name)")[2]
     found = {kind: re.findall(rf"^{kind}\((\w+)", text, re.MULTILINE)
              for kind in ("UNARY", "BINARY", "ACTIVATION", "KERNEL", "VALUE", "LOSS", "STEP")}  # fmt: skip
+    with_number = re.findall(r"^(?:ACTIVATION|LOSS)_WITH\((\w+)", text, re.MULTILINE)
+    assert set(with_number) == set(WITH_NUMBER)
+    found["ACTIVATION"] += [name for name in with_number if name in ACTIVATIONS]
+    found["LOSS"] += [name for name in with_number if name in OF_PAIRS]
     assert set(found["ACTIVATION"]) == set(ACTIVATIONS)
     pairs = [each for name in found["ACTIVATION"] for each in (name, f"{name}_backward")]
     assert {*found["UNARY"], *found["BINARY"], *pairs} == set(ELEMENTWISE)

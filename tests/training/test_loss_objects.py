@@ -9,7 +9,7 @@ from fitting import problem
 
 import fastopt as fo
 from fastopt import nn
-from fastopt.losses import CrossEntropy, LogisticLoss, Loss, SquaredError
+from fastopt.losses import CrossEntropy, Huber, LogisticLoss, Loss, SquaredError
 
 X, Y = problem()
 X = X.astype(np.float64)
@@ -47,14 +47,16 @@ def by_hand(network, y, function, X=X, epochs=2):
         (LogisticLoss(pos_weight=3.0), Y[:, None] * 1.0, {"pos_weight": np.array([3.0])}, 70),
         (LogisticLoss(pos_weight=[3.0, 0.5]), (X[:, :2] > 0) * 1.0, {"pos_weight": np.array([3.0, 0.5])}, 140),
         (SquaredError(), X[:, :2], {}, 140),
+        (Huber(delta=0.3), X[:, :2], {"delta": 0.3}, 140),
         (CrossEntropy(label_smoothing=0.2), LABELS, {"label_smoothing": 0.2}, 70),
         (CrossEntropy(ignore_index=2), LABELS, {"ignore_index": 2}, (LABELS != 2).sum()),
         (CrossEntropy(weight=[1.0, 2.0, 0.5]), LABELS, {"weight": CLASS_WEIGHT}, CLASS_WEIGHT[LABELS].sum()),
     ],
-    ids=["pos_weight", "pos_weights", "mse", "label_smoothing", "ignore_index", "weight"],
+    ids=["pos_weight", "pos_weights", "mse", "huber", "label_smoothing", "ignore_index", "weight"],
 )
 def test_the_options_are_the_functions(loss, y, function, total):
-    functions = {LogisticLoss: fo.logistic_loss, SquaredError: fo.mse_loss, CrossEntropy: fo.softmax_cross_entropy}
+    functions = {LogisticLoss: fo.logistic_loss, SquaredError: fo.mse_loss, Huber: fo.huber_loss,
+                 CrossEntropy: fo.softmax_cross_entropy}  # fmt: skip
     outputs = 3 if isinstance(loss, CrossEntropy) else y.shape[1]
     fitted, written = model(outputs), model(outputs)
     history = fit(fitted, y, loss, validation=(X, y))
@@ -239,9 +241,7 @@ def test_a_function_takes_no_sample_weights():
         fit(model(), Y, lambda z, y: fo.mse_loss(z, y), sample_weight=np.ones(70))
 
 
-@pytest.mark.parametrize(
-    "loss", [fo.losses.LogisticLoss(), fo.losses.LogisticLoss(2.0), fo.losses.SquaredError(), fo.losses.CrossEntropy()]
-)
+@pytest.mark.parametrize("loss", [LogisticLoss(), LogisticLoss(2.0), SquaredError(), Huber(2.0), CrossEntropy()])
 def test_a_loss_that_is_called_by_hand_checks_its_arrays(backend, loss):
     z = np.zeros((4, 3))
     y = np.zeros(4, int) if isinstance(loss, fo.losses.CrossEntropy) else np.zeros((4, 3))
@@ -358,7 +358,7 @@ def test_options_are_checked_once_and_stay():
 
 
 def test_arrays_that_become_smaller_behind_a_bound_loss(backend):
-    for loss in (LogisticLoss(), LogisticLoss(pos_weight=2.0), SquaredError(), CrossEntropy(), PerOutput()):
+    for loss in (LogisticLoss(), LogisticLoss(pos_weight=2.0), SquaredError(), Huber(), CrossEntropy(), PerOutput()):
         for which in range(4):
             z = np.zeros((1000, 2))
             arrays = [z, np.zeros(1000, int) if isinstance(loss, CrossEntropy) else z + 1, z + 0, np.ones(1000)]

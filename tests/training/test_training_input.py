@@ -46,7 +46,7 @@ INFINITE[3, 2] = np.inf
         ({"epochs": 1.5}, TypeError, "epochs must be an int, not float"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1, not 0"),
         ({"batch_size": "32"}, TypeError, "batch_size must be an int, not str"),
-        ({"loss": "hinge"}, ValueError, "loss must be one of 'logistic', 'cross_entropy', 'mse', .* not 'hinge'"),
+        ({"loss": "hinge"}, ValueError, "loss must be one of 'logistic', .*, 'mse', 'huber', .* not 'hinge'"),
         ({"loss": None}, ValueError, "loss must be one of"),
         ({**CROSS_ENTROPY, "y": Y}, TypeError, "y must hold integer labels for the cross-entropy, not bool"),
         ({**CROSS_ENTROPY, "y": Y + 0.0}, TypeError, "y must hold integer labels .*, not float64"),
