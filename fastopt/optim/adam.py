@@ -9,6 +9,8 @@ from .base import Optimizer
 from .hyperparameters import Group
 from .momenta import Momenta, OfGroups, mu
 
+__all__ = ["Adam", "AdamW", "NAdam"]
+
 SMALLEST_NORMAL = 2.0**-126  # of float32
 
 

@@ -4,6 +4,8 @@ from .adam import SMALLEST_NORMAL, check_eps
 from .base import Optimizer
 from .sgd import check_nesterov, look_ahead, with_lr
 
+__all__ = ["Adadelta", "Adagrad", "RMSprop"]
+
 
 class Adagrad(Optimizer):
     r"""AdaGrad: steps divided by the root of the sum of all squared gradients.

@@ -3,6 +3,8 @@
 from .base import Optimizer
 from .hyperparameters import not_negative
 
+__all__ = ["ASGD"]
+
 
 class ASGD(Optimizer):
     r"""Averaged stochastic gradient descent.

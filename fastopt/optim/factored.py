@@ -10,6 +10,8 @@ from .._checks import a_number
 from .adam import SMALLEST_NORMAL
 from .base import Optimizer
 
+__all__ = ["Adafactor"]
+
 
 def _eps_pair(name: str, value: Any) -> tuple[float | None, float]:
     if not isinstance(value, (tuple, list)) or len(value) != 2:

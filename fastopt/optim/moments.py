@@ -7,6 +7,8 @@ from .adam import check_eps, root_correction
 from .base import Optimizer
 from .hyperparameters import numbers
 
+__all__ = ["AdaBelief", "Adamax", "Adan", "RAdam"]
+
 
 class Adamax(Optimizer):
     r"""Adam with the largest gradient, decayed, in place of the root of the mean square.

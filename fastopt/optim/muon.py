@@ -10,6 +10,8 @@ from .._checks import one_of
 from .adam import AdamW
 from .base import Optimizer
 
+__all__ = ["Muon", "muon_groups"]
+
 _ADAM = {"amsgrad": False, "bias_correction": True, "eps_hat": False, "eps_root": 0.0}
 _LARGEST = 2.0**20  # of singular values within the iteration
 

@@ -14,6 +14,8 @@ from .base import Optimizer
 from .hyperparameters import Group
 from .momenta import OfGroups
 
+__all__ = ["AdamWScheduleFree", "SGDScheduleFree"]
+
 _SUMMED = 2**16  # so many terms are added up one by one
 
 

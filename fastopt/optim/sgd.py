@@ -2,6 +2,8 @@
 
 from .base import Optimizer
 
+__all__ = ["SGD"]
+
 
 class SGD(Optimizer):
     r"""Stochastic gradient descent, with momentum or Nesterov's momentum.

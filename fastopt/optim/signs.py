@@ -2,6 +2,8 @@
 
 from .base import Optimizer
 
+__all__ = ["Lion", "Rprop"]
+
 
 class Lion(Optimizer):
     r"""The sign of an average of gradient and momentum: every element moves by the learning rate.

@@ -8,6 +8,8 @@ from .base import Optimizer
 from .hyperparameters import yes_or_no
 from .sgd import check_lr_in_buffer, check_nesterov, first_undamped, look_ahead, with_lr
 
+__all__ = ["LAMB", "LARS"]
+
 _decay_modes = one_of("direction", "l2", "decoupled", "independent")
 _NO_ADAPTATION = (1.0, 0.0, 0.0, 1.0, 1.0, 1.0)  # floor and cap are 1, and so is the ratio
 
