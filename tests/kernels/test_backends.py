@@ -14,6 +14,7 @@ SHARED = ".order", ".environment", "._jit"
 OWN = {
     "dropout_of_layer",
     "lane_sums",
+    "row_and_column_square_sums",
     "total",
     "Instruction",
     "Moving",
