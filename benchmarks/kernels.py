@@ -13,7 +13,7 @@ import numpy as np
 import fastopt as fo
 from fastopt import _backends
 from fastopt._specification import transcendental
-from fastopt._specification.kernels import KERNELS
+from fastopt._specification.kernels import KERNELS, NUMBERED
 from fastopt._specification.rules import RULES
 
 from . import layers
@@ -37,7 +37,7 @@ def elementwise() -> dict[str, tuple[str, ...]]:
     found = {}
     for name in sorted(kernels() & vars(formulas).keys()):
         code = getattr(formulas, name).__code__
-        takes = code.co_varnames[: code.co_argcount]
+        takes = code.co_varnames[: code.co_argcount - (name in NUMBERED)]  # the number has a default
         if set(takes) <= {"x", "y", "dy"}:
             found[name] = takes
     return found
@@ -122,6 +122,10 @@ PLAIN: dict[str, Callable[..., np.ndarray]] = {
     "log_sigmoid_backward": lambda dy, x: dy / (1 + np.exp(x)),
     "silu": lambda x: x / (1 + np.exp(-x)),
     "silu_backward": lambda dy, x: dy / (1 + np.exp(-x)) * (1 + x / (1 + np.exp(x))),
+    "leaky_relu": lambda x: np.maximum(x, 0) + 0.01 * np.minimum(x, 0),
+    "leaky_relu_backward": lambda dy, x: dy * ((x > 0) + 0.01 * (x <= 0)),
+    "elu": lambda x: np.maximum(x, 0) + np.expm1(np.minimum(x, 0)),
+    "elu_backward": lambda dy, x: dy * np.exp(np.minimum(x, 0)),
 }
 
 
@@ -207,6 +211,18 @@ def _in_torch(torch: Any) -> dict[str, Callable[..., object]]:
         "log_sigmoid": lambda x, out: aten.log_sigmoid.out(x, out=out),
         "silu": lambda x, out: aten.silu.out(x, out=out),
         "silu_backward": lambda dy, x, out: aten.silu_backward.grad_input(dy, x, grad_input=out),
+        "gelu": lambda x, out: aten.gelu.out(x, out=out),
+        "gelu_backward": lambda dy, x, out: aten.gelu_backward.grad_input(dy, x, grad_input=out),
+        "gelu_tanh": lambda x, out: aten.gelu.out(x, approximate="tanh", out=out),
+        "gelu_tanh_backward": lambda dy, x, out: aten.gelu_backward.grad_input(
+            dy, x, approximate="tanh", grad_input=out
+        ),
+        "leaky_relu": lambda x, out: aten.leaky_relu.out(x, 0.01, out=out),
+        "leaky_relu_backward": lambda dy, x, out: aten.leaky_relu_backward.grad_input(
+            dy, x, 0.01, False, grad_input=out
+        ),
+        "elu": lambda x, out: aten.elu.out(x, out=out),
+        "elu_backward": lambda dy, x, out: aten.elu_backward.grad_input(dy, 1, 1, 1, False, x, grad_input=out),
     }
 
 

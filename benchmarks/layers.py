@@ -33,11 +33,15 @@ def specs(setup: Setup) -> Iterator[Spec]:
         name = f"batch norm and sigmoid, forward + backward {shape}"
         yield _spec(name, batch_norm_sigmoid, shape, setup, "batch_norm", "batch_norm_backward")
     yield _spec("batch norm forward (64, 128)", batch_norm_forward, (64, 128), setup, "batch_norm")
+    for shape in NORM_SHAPES[:3] if quick else NORM_SHAPES[:4]:
+        name = f"layer norm forward + backward {shape}"
+        yield _spec(name, layer_norm, shape, setup, "layer_norm", "layer_norm_backward")
     for size in (4096, MANY) if quick else (4096, 65536, MANY, LARGE):
         yield _spec(f"logistic loss + gradient {size:,}", logistic, (size,), setup, "logistic_loss")
     yield _spec(f"weighted logistic loss {MANY:,}", weighted_logistic, (MANY,), setup, "weighted_logistic_loss")
     for size in (MANY,) if quick else (4096, MANY, LARGE):
         yield _spec(f"squared error + gradient {size:,}", squared_error, (size,), setup, "mse_loss")
+        yield _spec(f"Huber loss + gradient {size:,}", huber, (size,), setup, "huber_loss")
     for shape in SOFTMAX_SHAPES[:2] if quick else SOFTMAX_SHAPES:
         yield _spec(f"softmax cross-entropy + gradient {shape}", softmax, shape, setup, "softmax_cross_entropy")
         yield _spec(f"softmax {shape}", probabilities, shape, setup, "softmax")
@@ -154,6 +158,47 @@ def batch_norm_sigmoid(shape: Shape, setup: Setup) -> Case:
     return _batch_norm(shape, setup, backward=True, activation="sigmoid")
 
 
+def _plain_layer_norm(x: Any, gamma: Any, beta: Any, dy: Any) -> list[np.ndarray]:
+    """Forward and backward, as one would write them."""
+    inverse = 1 / np.sqrt(x.var(axis=1, keepdims=True) + EPS)
+    h, g = (x - x.mean(axis=1, keepdims=True)) * inverse, dy * gamma
+    dx = inverse * (g - g.mean(axis=1, keepdims=True) - h * (g * h).mean(axis=1, keepdims=True))
+    return [h * gamma + beta, dx, (dy * h).sum(axis=0), dy.sum(axis=0)]
+
+
+def layer_norm(shape: Shape, setup: Setup) -> Case:
+    x, dy, columns = _normal(0, *shape), _normal(1, *shape), shape[1]
+    gamma, beta = _normal(2, 2, columns)
+    y, dx, dgamma, dbeta = np.empty_like(x), np.empty_like(x), np.empty_like(gamma), np.empty_like(gamma)
+    _, saved = fo.layer_norm(x, gamma, beta, out=y)
+
+    def ours() -> None:
+        fo.layer_norm(x, gamma, beta, out=y, saved=saved)
+        fo.layer_norm_backward(dy, saved, dx, dgamma=dgamma, dbeta=dbeta)
+
+    sides = [Side(FASTOPT, ours, lambda: [y, dx, dgamma, dbeta], fastopt_settings(setup))]
+    if "numpy" in setup.peers:
+        sides.append(returning("numpy, plain", partial(_plain_layer_norm, x, gamma, beta, dy)))
+    if "torch" in setup.peers:
+        sides.append(_torch_layer_norm(setup, [x, gamma, beta], dy))
+    bounds = {"bandwidth": [Sweep("map", [x, y]), Sweep("map", [x, dy, dx])]}
+    return Case(x.size, sides, lambda: _plain_layer_norm(*_exact(x, gamma, beta, dy)), bounds)
+
+
+def _torch_layer_norm(setup: Setup, arrays: Sequence[np.ndarray], dy: np.ndarray) -> Side:
+    torch = setup.peers["torch"]
+    x, gamma, beta = (torch.tensor(a, requires_grad=True) for a in arrays)
+    gradient = torch.from_numpy(dy)
+
+    def theirs() -> list[Any]:
+        x.grad = gamma.grad = beta.grad = None
+        y = torch.nn.functional.layer_norm(x, gamma.shape, gamma, beta, EPS)
+        y.backward(gradient)
+        return [y.detach(), x.grad, gamma.grad, beta.grad]
+
+    return returning("torch", theirs, torch_settings(setup))
+
+
 def batch_norm_forward(shape: Shape, setup: Setup) -> Case:
     return _batch_norm(shape, setup, backward=False)
 
@@ -260,6 +305,18 @@ def weighted_logistic(shape: Shape, setup: Setup) -> Case:
     if torch := setup.peers.get("torch"):
         torch_loss = torch.nn.functional.binary_cross_entropy_with_logits
     return _loss_case(setup, ours, plain, [z, y, weight], torch_loss=torch_loss)
+
+
+def huber(shape: Shape, setup: Setup) -> Case:
+    def plain(z: Any, y: Any) -> list[Any]:
+        d = z - y
+        losses = np.where(np.abs(d) > 1, np.abs(d) - 0.5, d * d / 2)
+        return [losses.mean(), np.clip(d, -1, 1) / z.dtype.type(z.size)]
+
+    torch_loss = None
+    if torch := setup.peers.get("torch"):
+        torch_loss = torch.nn.functional.huber_loss
+    return _loss_case(setup, fo.huber_loss, plain, [2 * _normal(0, *shape), _normal(1, *shape)], None, torch_loss)
 
 
 def squared_error(shape: Shape, setup: Setup) -> Case:
