@@ -6,6 +6,7 @@ no settings of its own takes DEFAULT's.
 
 import numpy as np
 import pytest
+from helpers import OPTIMIZERS
 
 import fastopt as fo
 
@@ -67,7 +68,7 @@ SETTINGS = {
     },
 }
 DEFAULT = {parabola: ({}, 0.1, 2000, True), valley: ({}, 0.2, 10_000, True)}
-ALL = sorted({c.__name__ for c in vars(fo.optim).values() if type(c) is type} - {"Optimizer"})
+ALL = [*OPTIMIZERS, "Muon"]
 FROM = [
     (parabola, (-2.0, 2.0), (1.0, -1.0)),
     (valley, (-1.2, 1.0), (1.0, 1.0)),
