@@ -13,6 +13,8 @@ SHARED = ".order", ".environment", "._jit"
 # Steps of the reference that are no part of what a backend offers, and what programs are made of.
 OWN = {
     "dropout_of_layer",
+    "arrays_of",
+    "decoded",
     "lane_sums",
     "row_and_column_square_sums",
     "total",
