@@ -16,6 +16,7 @@ OWN = {
     "arrays_of",
     "decoded",
     "lane_sums",
+    "layout",
     "row_and_column_square_sums",
     "total",
     "Instruction",
