@@ -203,7 +203,7 @@ def test_training_is_the_functions_and_the_same_in_every_backend():
         losses = [step(inputs, y) for _ in range(3)]
         opt = fo.optim.Adam(fitted.parameters(), lr=0.01)
         fo.fit(fitted, inputs, y, loss="huber", optimizer=opt, epochs=3, batch_size=8, rng=0)
-        return np.array(losses), *model.state_dict().values(), fitted.predict(inputs[:7], 3)
+        return np.array(losses), *model.state_dict().values(), fitted.predict(inputs[:8], 4)
 
     assert_all_agree(compute)
     assert nn.check_gradients(network(), inputs[:5]).ok
@@ -211,7 +211,7 @@ def test_training_is_the_functions_and_the_same_in_every_backend():
 
 def test_it_is_saved_copied_and_changed(tmp_path):
     model, other = network(), network(rng=1)
-    x = np.random.default_rng(3).standard_normal((5, 4))
+    x = np.random.default_rng(3).standard_normal((6, 4))
     model.parameters()["2.weight"][...] = 2.0
     fo.save(tmp_path / "model", model.state_dict())
     other.load_state_dict(fo.load(tmp_path / "model"))
