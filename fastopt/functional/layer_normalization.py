@@ -209,7 +209,7 @@ def layer_norm_backward(
     >>> y, saved = fo.layer_norm(np.array([[0.0, 1.0, 5.0]]), np.ones(3), np.zeros(3))
     >>> dx, dgamma, dbeta = fo.layer_norm_backward(np.array([[1.0, 0.0, 0.0]]), saved)
     >>> dx.round(4), dgamma.round(4), dbeta
-    (array([[ 0.1763, -0.2204,  0.0441]]), array([-0.9258, -0.    , -0.    ]), array([1., 0., 0.]))
+    (array([[ 0.1763, -0.2204,  0.0441]]), array([-0.9258,  0.    ,  0.    ]), array([1., 0., 0.]))
     """
     if type(saved) is not LayerNormSaved:
         raise TypeError(f"saved must be a LayerNormSaved, not {type(saved).__name__}")
