@@ -37,7 +37,8 @@ class Network(NamedTuple):
         X = random.standard_normal((self.batch * self.steps, self.widths[0]), dtype=np.float32)
         if self.binary:
             return X, (X[:, :1] * X[:, 1:2] > 0).astype(np.float32)
-        return X, np.argmax(X[:, : self.widths[-1]] + X[:, 1 : self.widths[-1] + 1], axis=1)
+        classes = self.widths[-1]
+        return X, np.argmax(X[:, :classes] + np.roll(X, -1, axis=1)[:, :classes], axis=1)
 
     def weights(self) -> list[np.ndarray]:
         """Of every layer (out, in), as PyTorch has them; biases begin as 0, batch norm as 1 and 0."""
@@ -59,7 +60,7 @@ class Network(NamedTuple):
 
 
 def _slope(net: Network, h: np.ndarray) -> np.ndarray:
-    return h * (1 - h) if net.activation == "sigmoid" else h > 0
+    return {"sigmoid": lambda: h * (1 - h), "tanh": lambda: 1 - h * h, "relu": lambda: h > 0}[net.activation]()
 
 
 def plain(net: Network, dtype: Any = np.float32) -> Callable[[], list[float]]:
@@ -189,6 +190,10 @@ def in_place(net: Network) -> Callable[[], list[float]]:
                 np.dot(work[i + 1], layers[i + 1][0], out=dz)
                 if net.activation == "sigmoid":
                     np.multiply(dz, outputs[i], dz)
+                    np.subtract(1, outputs[i], outputs[i])
+                    np.multiply(dz, outputs[i], dz)
+                elif net.activation == "tanh":
+                    np.multiply(outputs[i], outputs[i], outputs[i])
                     np.subtract(1, outputs[i], outputs[i])
                     np.multiply(dz, outputs[i], dz)
                 else:

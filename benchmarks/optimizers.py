@@ -155,11 +155,32 @@ def _step_case(name: str, shapes: Sequence[Shape], setup: Setup) -> Case:
     params = [p.copy() for p in start]
     opt = getattr(fo.optim, name)(params, **options_of(name))
     sides = [Side(FASTOPT, partial(opt.step, grads), lambda: moved(params), fastopt_settings(setup))]
+    if large and name in ("Adam", "AdamW"):
+        sides += _other_sides(name, start, grads, moved, setup)
     for side in (_numpy_sides, torch_sides, _timm_sides, _deepspeed_sides, _optax_sides):
         for made, call, arrays, settings in side(name, start, grads, setup):
             nothing: dict[str, Callable[[], object]] = {"": lambda: None}
             sides.append(Side(made, call, partial(_moved_of, moved, arrays), settings or nothing))
     return Case(sum(p.size for p in start), sides, reference, _bounds(opt, params, grads), calls, tolerance=2e-3)
+
+
+def _other_sides(name: str, start: list[np.ndarray], grads: list[np.ndarray], moved: Any, setup: Setup) -> list[Side]:
+    """fastopt as the peers are, which do not look whether gradients are finite; and with state in fewer bytes.
+
+    The latter follow float32's way to 8 and 4 bits only, and have tests of their own.
+    """
+    sides = []
+    for kind in ("float32", "bfloat16", "8bit") if len(start) == 1 else ("float32",):
+        for look in ("raise", "ignore"):
+            if (kind, look) != ("float32", "raise"):
+                params = [p.copy() for p in start]
+                opt = getattr(fo.optim, name)(params, state_format=kind, **options_of(name))
+                words = ([] if kind == "float32" else [kind]) + (["unchecked"] if look == "ignore" else [])
+                call = partial(opt.step, grads, on_nonfinite=look)
+                settings = fastopt_settings(setup)
+                results = partial(moved, params)
+                sides.append(Side(", ".join([FASTOPT, *words]), call, results, settings, checked=kind == "float32"))
+    return sides
 
 
 def _moved_of(moved: Callable[[Any], Any], arrays: Callable[[], Any]) -> Any:

@@ -1,10 +1,10 @@
 """A run as Markdown: the machine, the targets, every case; and the short table of the README."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .measure import DISTURBED
-from .targets import NUMPY, outcomes, value
+from .targets import GFLOPS, NUMPY, PRODUCTS, outcomes, value
 
 LABELS = {"torch": "PyTorch", "deepspeed": "DeepSpeed", "timm": "timm", "optax": "optax", "jax": "JAX",
           "sklearn": "scikit-learn", NUMPY: "NumPy", "bandwidth": "the machine's bandwidth"}  # fmt: skip
@@ -121,9 +121,11 @@ def targets(run: dict[str, Any]) -> str:
     rows: list[list[str]] = []
     for target, measured, of, missing in (found := outcomes(run)):
         in_seconds = target.against == "seconds"
-        show = seconds if in_seconds else (lambda v: f"{v:.2f}") if target.against == "bandwidth" else times
+        share = target.against.startswith("bandwidth") or target.against == PRODUCTS
+        plain: Callable[[float], str] = (lambda v: f"{v:.2f}") if share else "{:.0f}".format
+        show = seconds if in_seconds else plain if share or target.against == GFLOPS else times
         sign = "≤" if in_seconds else "≥"
-        against = "time" if in_seconds else LABELS[target.against]
+        against = "time" if in_seconds else LABELS.get(target.against, target.against)
         seen = "not measured" if measured is None else show(measured) + (f" ({of})" if len(target.cases) > 1 else "")
         partly = f", {missing} not measured" if missing and measured is not None else ""
         verdict = {None: "–", True: "met", False: "**missed**"}[found[len(rows)].met]

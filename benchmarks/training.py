@@ -27,6 +27,8 @@ def all_networks(setup: Setup) -> list[Network]:
         Network((30, 100, 1), "sigmoid", batch_norm=False, batch=32, steps=100, epochs=1 if setup.quick else 5),
         Network((64, 256, 256, 10), "relu", batch_norm=True, batch=128, steps=40),
         Network((784, 1024, 1024, 10), "relu", batch_norm=False, batch=256, steps=4 if setup.quick else 8),
+        # SimpleChains.jl's published case: all rows at once
+        Network((4, 32, 16, 4), "tanh", batch_norm=False, batch=10_000, steps=1, epochs=5 if setup.quick else 20),
     ]
 
 
@@ -50,7 +52,8 @@ def case(net: Network, setup: Setup) -> Case:
         sides.append(returning("jax", jax_scan(net, setup.peers["jax"], setup.peers["optax"])))
     work = net.batch * sum(a * b for a, b in pairwise(net.widths))
     reference = networks.plain(net, np.float64)
-    return Case(work, sides, reference, tolerance=2e-3, per_call=net.steps * net.epochs)
+    facts = {"threads": setup.all_threads}
+    return Case(work, sides, reference, tolerance=2e-3, per_call=net.steps * net.epochs, facts=facts)
 
 
 def fastopt_fit(net: Network) -> Call:
@@ -59,7 +62,7 @@ def fastopt_fit(net: Network) -> Call:
     for into, out in pairwise(net.widths):
         layers.append(fo.nn.Linear(into, out))
         layers += [fo.nn.BatchNorm(out)] if net.batch_norm else []
-        layers.append(fo.nn.Sigmoid() if net.activation == "sigmoid" else fo.nn.ReLU())
+        layers.append({"sigmoid": fo.nn.Sigmoid, "tanh": fo.nn.Tanh, "relu": fo.nn.ReLU}[net.activation]())
     model = fo.nn.Sequential(*layers[: -2 if net.batch_norm else -1])
     linear = [layer.params for layer in layers if isinstance(layer, fo.nn.Linear)]
     for params, w in zip(linear, net.weights(), strict=True):
@@ -102,7 +105,7 @@ def pytorch(net: Network, torch: Any) -> Call:
             layers[-1].weight.copy_(torch.from_numpy(w))
             layers[-1].bias.zero_()
         layers += [nn.BatchNorm1d(len(w))] if net.batch_norm else []
-        layers.append(nn.Sigmoid() if net.activation == "sigmoid" else nn.ReLU())
+        layers.append({"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}[net.activation]())
     model = nn.Sequential(*layers[: -2 if net.batch_norm else -1])
     opt = torch.optim.Adam(model.parameters(), lr=LR, fused=True)
     loss_of = nn.BCEWithLogitsLoss() if net.binary else nn.CrossEntropyLoss()
@@ -148,7 +151,7 @@ def jax_scan(net: Network, jax: Any, optax: Any) -> Call:
     state = [layers, opt.init(layers)]
     X, y = net.data()
     data = numpy.array(X).reshape(net.steps, net.batch, -1), numpy.array(y).reshape(net.steps, net.batch, *y.shape[1:])
-    activate = jax.nn.sigmoid if net.activation == "sigmoid" else jax.nn.relu
+    activate = {"sigmoid": jax.nn.sigmoid, "tanh": jax.numpy.tanh, "relu": jax.nn.relu}[net.activation]
 
     def loss_of(layers: Any, x: Any, y: Any) -> Any:
         for w, b, *norm in layers[:-1]:
