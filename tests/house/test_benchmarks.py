@@ -198,13 +198,16 @@ def test_the_machine():
 def a_run():
     def record(name, seconds, share=None, **ratios):
         sides = {FASTOPT: {"seconds": [seconds] * 3}}
+        facts = {"threads": 2} if "tanh" in name else {}
         sides |= {peer.replace("_", ", "): {"ratio": [ratio] * 3} for peer, ratio in ratios.items()}
-        return {"name": name, "sides": sides, "bounds": {"bandwidth": {"share": [share] * 3}} if share else {}}
+        bounds = {"bandwidth with check": {"share": [share] * 3}} if share else {}
+        return {"name": name, **facts, "sides": sides, "bounds": bounds}
 
     return {"records": [
         record("Adam, 64 tensors of 8", 3e-6, torch=61.0),
-        record("Adam, 6 tensors of an MLP", 4e-6, torch=14.0),
-        record("30-100-1 sigmoid, batch 32", 16e-6, numpy_plain=9.0, numpy_inplace=3.0, sklearn=9.0),
+        record("Adam, 6 tensors of an MLP", 4e-6, torch=4.0),
+        record("30-100-1 sigmoid, batch 32", 16e-6, numpy_plain=9.0, numpy_inplace=3.0, sklearn=15.0),
+        record("4-32-16-4 tanh, batch 10000", 4e-4),
         record("LARS, BERT-base, 194 tensors", 0.1, share=0.9),
         record("batch norm forward + backward (256, 512)", 1e-3, torch=1.0),
         record("batch norm forward + backward (4096, 1024)", 1e-3, torch=4.0),
@@ -219,12 +222,15 @@ def test_targets():
         return outcome.measured, outcome.met, outcome.missing
 
     assert verdict("Adam, 64 tensors", "torch") == (61.0, True, 0)
-    assert verdict("Adam, the 6 tensors", "torch") == (14.0, False, 0)
-    assert verdict("a training step", "seconds") == (16e-6, True, 0)
-    assert verdict("a training step", "numpy") == (3.0, False, 0)  # the faster of the two
-    assert verdict("a training step", "sklearn") == (9.0, True, 0)
-    assert verdict("a training step", "jax") == (None, None, 1)
-    assert verdict("LARS", "bandwidth") == (0.9, True, 0)
+    assert verdict("Adam, the 6 tensors", "torch") == (4.0, False, 0)
+    step = "a training step, 30-100-1"
+    assert verdict(step, "numpy") == (3.0, False, 0)  # the faster of the two
+    assert verdict(step, "sklearn") == (15.0, True, 0)
+    assert verdict(step, "jax") == (None, None, 1)
+    products = 2 * 10_000 * (3 * (4 * 32 + 32 * 16 + 16 * 4) - 4 * 32)
+    assert verdict("a training step, 4-32", targets.GFLOPS) == (pytest.approx(products / 4e-4 / 2 / 1e9), False, 0)
+    assert verdict("LARS", "bandwidth with check") == (0.9, True, 0)
+    assert verdict("LAMB", "AdamW, BERT-base, 194 tensors") == (None, None, 1)
     assert verdict("batch norm", "torch", mean=True) == (pytest.approx(2.0), False, 3)
     assert verdict("batch norm", "torch") == (1.0, False, 3)
 
