@@ -65,8 +65,8 @@ class Adafactor(Optimizer):
     >>> opt = fo.optim.Adafactor({"w": w}, lr=0.1)
     >>> opt.step({"w": 2 * w})
     >>> w.round(4)
-    array([[ 0.7846, -1.7978],
-           [ 2.8294,  0.4434]])
+    array([[ 0.9044, -1.7067],
+           [ 2.7892,  0.4461]])
     >>> opt.state["w"]["row_var"].shape, opt.state["w"]["col_var"].shape
     ((2, 1), (1, 2))
 

@@ -58,10 +58,8 @@ class Kind:
                 raise TypeError(
                     f"{name} must be a number, not {value!r}: schedules are torch.optim.lr_scheduler's here"
                 )
-        if h.get("state_format", "float32") != "float32":
-            raise ValueError(
-                f"state_format={h['state_format']!r}: fastopt.torch keeps its state in the parameters' type"
-            )
+        if unwanted := _NOT_OF_TENSORS & group.keys():
+            raise ValueError(f"{', '.join(sorted(unwanted))}: fastopt.torch keeps its state in the parameters' type")
         given = {option.name for option in self.options} & group.keys()
         if self.theirs is None:
             Group(self.ours, [], h)
