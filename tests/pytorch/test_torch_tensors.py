@@ -35,7 +35,7 @@ def test_what_cannot_be_updated_is_refused_at_once(make, error, message):
 
 @pytest.mark.parametrize("name", ["AdamW", "Lion"])
 def test_a_group_with_an_option_of_arrays_is_refused(name):
-    with pytest.raises(ValueError, match="state_format: fastopt.torch keeps its state in the parameters' type"):
+    with pytest.raises(ValueError, match=r"state_format: fastopt\.torch keeps its state in the parameters' type"):
         getattr(ft, name)([{"params": parameters(), "state_format": "8bit"}])
 
 
