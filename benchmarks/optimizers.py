@@ -70,6 +70,11 @@ def specs(setup: Setup) -> Iterator[Spec]:
     yield Spec(
         "step", "clip", "AdamW with clip_norm=1", partial(_clip_case, QUICK_BERT if setup.quick else BERT, setup)
     )
+    for form in ("float32", "bfloat16", "8bit"):
+        shape = (10**5,) if setup.quick else (6 * 10**7,)
+        for check in ("raise", "ignore"):
+            name = f'AdamW with state_format="{form}", on_nonfinite="{check}", one array of {shape[0]:,}'
+            yield Spec("step", "state format", name, partial(_format_case, form, check, shape, setup), ("AdamW",))
 
 
 def _spec(group: str, name: str, where: str, shapes: Sequence[Shape], setup: Setup) -> Spec:
@@ -431,3 +436,22 @@ def _clip_case(shapes: list[Shape], setup: Setup) -> Case:
 
     bounds = _bounds(opt, params, grads)
     return Case(sum(p.size for p in start), sides, reference, bounds, tolerance=2e-3)
+
+
+def _how_far(arrays: Callable[[], Sequence[Any]], start: list[np.ndarray]) -> list[np.ndarray]:
+    return [np.asarray(a) - p for a, p in zip(arrays(), start, strict=True)]
+
+
+def _format_case(form: str, check: Any, shape: Shape, setup: Setup) -> Case:
+    """AdamW with its state in fewer bytes, beside PyTorch's with all of them."""
+    start, grads = problem([shape])
+    params = [p.copy() for p in start]
+    opt = fo.optim.AdamW(params, lr=1e-2, state_format=form)
+    call = partial(opt.step, grads, on_nonfinite=check)
+    sides = [Side(FASTOPT, call, lambda: [params[0] - start[0]], fastopt_settings(setup))]
+    for side in (_numpy_sides, torch_sides):
+        for made, step, arrays, settings in side("AdamW", start, grads, setup):
+            nothing: dict[str, Callable[[], object]] = {"": lambda: None}
+            sides.append(Side(made, step, partial(_how_far, arrays, start), settings or nothing))
+    reference = partial(exact_steps, "AdamW", start, grads, 1)
+    return Case(shape[0], sides, reference, {}, 1, tolerance=2e-3)

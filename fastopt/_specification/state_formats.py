@@ -63,11 +63,13 @@ _LARGEST = np.uint32(0x7F7F)
 
 def random_words(seed: int, draw: int, position: int, size: int) -> np.ndarray:
     """A random word of 32 bits for each of ``size`` elements from ``position`` on: those of dropout."""
-    at = np.uint64(position) + np.arange(size, dtype=np.uint64)
-    group, word = at // np.uint64(GROUP), at % np.uint64(GROUP)
-    counter = group * np.uint64(COUNTERS) + word % np.uint64(COUNTERS)
-    words = philox4x32(counter & LOW, counter >> SHIFT, *halves(draw), *halves(seed))
-    return np.choose((word // np.uint64(COUNTERS)).astype(np.intp), words).astype(np.uint32)
+    first, end = position // GROUP, -(-(position + size) // GROUP)
+    counter = np.arange(first * COUNTERS, end * COUNTERS, dtype=np.uint64)
+    of_counters = philox4x32(counter & LOW, counter >> SHIFT, *halves(draw), *halves(seed))
+    words = np.stack([np.broadcast_to(word, counter.shape) for word in of_counters]).astype(np.uint32)
+    in_order = words.reshape(4, end - first, COUNTERS).transpose(1, 0, 2).reshape(-1)
+    skip = position - first * GROUP
+    return in_order[skip : skip + size]
 
 
 def to_bfloat16(x: np.ndarray, random: np.ndarray | None) -> np.ndarray:
