@@ -6,6 +6,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from .. import _backends
+from .._backends.memory import readable
 from .._checks import a_number, positive
 from .._conversion import plain_array
 from .arrays import alike, disjoint, from_scalar, is_scalar, output, read, targets_like
@@ -330,8 +331,9 @@ def softmax_cross_entropy(
     ----------
     z : ndarray of float32 or float64, shape (N, C)
         The logits.
-    labels : ndarray of integers, shape (N,)
-        The classes, from 0 to C - 1, or ``ignore_index``.
+    labels : ndarray of integers, shape (N,), or ndarray of the type and shape of ``z``
+        The classes, from 0 to C - 1, or ``ignore_index``. Or of every row the probabilities :math:`q_{ij}` of the
+        classes, which add up to 1: the loss is then :math:`-\sum_j w_j q_{ij} \log p_{ij}`, and the mean is over N.
     weight : ndarray of shape (C,), optional
         The weights of the classes.
     label_smoothing : float from 0 to 1
@@ -372,10 +374,11 @@ def softmax_cross_entropy(
     _check_reduction(reduction, rows, z.shape)
     if type(labels) is not np.ndarray:
         labels = plain_array("labels", labels, np.int64)
-    if labels.dtype.kind not in "iu":
+    soft = labels.ndim == 2 and labels.dtype == z.dtype and labels.shape == z.shape and classes > 1
+    if not soft and labels.dtype.kind not in "iu":
         way = ": labels.astype(np.int64) converts it" if labels.dtype.kind in "bf" else ""
         raise TypeError(f"labels must be integers, not {labels.dtype}{way}")
-    if labels.shape != (rows,):
+    if not soft and labels.shape != (rows,):
         raise ValueError(f"labels has shape {labels.shape}, for z of shape {z.shape} it must be ({rows},)")
     if weight is not None:
         weight = read(weight, "weight")
@@ -390,6 +393,8 @@ def softmax_cross_entropy(
         raise TypeError(f"ignore_index must be an int, not {type(ignore_index).__name__}")
     if not -(2**63) <= ignore_index < 2**63:
         raise ValueError(f"ignore_index must be a whole number of 64 bits, not {ignore_index}")
+    if soft:
+        return _of_probabilities(z, labels, weight, smoothing, reduction, out)
     if labels.dtype == np.uint64 and labels.size and labels.max() >= 2**63:  # which as int64 would be below 0
         wrong = f"labels[{labels.argmax()}] is {labels.max()}"
         raise ValueError(f"{wrong}: not one of the {classes} classes of z, nor ignore_index={ignore_index}")
@@ -419,4 +424,21 @@ def softmax_cross_entropy(
     except ValueError:
         output(out, z, "z", z=z)
         raise
+    return (total * scale if losses is None else losses), dz
+
+
+def _of_probabilities(
+    z: np.ndarray, q: np.ndarray, weight: np.ndarray | None, smoothing: float, reduction: str, out: np.ndarray | None
+) -> tuple[Any, np.ndarray]:
+    """The cross-entropy with a row of probabilities for each row."""
+    q = readable(q, z.dtype)
+    if not ((q >= 0) & (q <= 1)).all() or (abs(q.sum(axis=1, dtype=np.float64) - 1) > 1e-3).any():
+        raise ValueError("labels, of the shape of z, must be probabilities from 0 to 1 that add up to 1 in every row")
+    if out is not None:
+        output(out, z, "z", z=z)
+        disjoint({"out": out}, {"labels": q, "weight": weight})
+    dz = np.empty(z.shape, z.dtype) if out is None else out
+    losses = np.empty(len(z), z.dtype) if reduction == "none" else None
+    scale = 1.0 / len(z) if reduction == "mean" else 1.0
+    total = _backends.active.soft_cross_entropy(z, q, weight, losses, dz, scale, smoothing)
     return (total * scale if losses is None else losses), dz

@@ -32,6 +32,11 @@ RECORDED = [
 @pytest.mark.parametrize(("options", "loss", "gradient"), RECORDED, ids=str)
 def test_the_numbers_are_those_of_pytorch(options, loss, gradient, backend):
     criterion, dz = CrossEntropy(**options), np.empty_like(Z)
+    given = {**options, "weight": np.array(WEIGHT)} if "weight" in options else options
+    by_function = fo.softmax_cross_entropy(Z, P, **given)
+    assert by_function[0] == pytest.approx(loss, rel=1e-14)
+    np.testing.assert_allclose(by_function[1][0], gradient, rtol=1e-13)
+    assert fo.softmax_cross_entropy(Z, P, **given, reduction="none")[0].mean() == pytest.approx(loss, rel=1e-14)
     assert criterion.mean(Z, P) == pytest.approx(loss, rel=1e-14)
     assert criterion.bind(Z, P, dz)() == pytest.approx(3 * loss, rel=1e-14)
     np.testing.assert_allclose(dz[0], gradient, rtol=1e-13)
@@ -116,6 +121,10 @@ def test_mixed_up_rows_and_a_teacher():
 def test_what_are_no_probabilities_is_refused(y, message):
     with pytest.raises((ValueError, TypeError), match=message):
         fit(y)
+    with pytest.raises(ValueError, match="must be probabilities from 0 to 1 that add up to 1 in every row"):
+        fo.softmax_cross_entropy(Z, 2 * P)
+    with pytest.raises(ValueError, match="overlaps"):
+        fo.softmax_cross_entropy(Z, P, out=P)
     with pytest.raises(ValueError, match="dz is the same array as y"):
         CrossEntropy().bind(Z, P, P)
     with pytest.raises(ValueError, match=r"weight \(2,\)"):
