@@ -46,7 +46,7 @@ _ELSEWHERE = {
     "nllloss": _SOFTMAX,
     "noamlr": "fo.schedules.InverseTime",
     "predict": "predict of a model",
-    "reducelronplateau": "a callback that sets opt.lr",
+    "reducelronplateau": "fo.ReduceOnPlateau",
     "residualblock": "fo.nn.Residual",
     "setrandomseed": "rng= of what is random",
     "setseed": "rng= of what is random",

@@ -46,26 +46,6 @@ def test_the_rates_are_those_of_pytorch(options, first, second):
     assert rates == [list(pair) for pair in zip(first, second, strict=True)]
 
 
-def test_against_pytorch_itself():
-    torch = pytest.importorskip("torch", reason="PyTorch is installed in a stage of CI of its own")
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        options = {
-            "mode": str(rng.choice(["min", "max"])), "factor": float(rng.choice([0.1, 0.5])),
-            "patience": int(rng.integers(3)), "threshold": float(rng.choice([0.0, 1e-4, 0.2])),
-            "threshold_mode": str(rng.choice(["rel", "abs"])), "cooldown": int(rng.integers(3)),
-        }  # fmt: skip
-        param = torch.nn.Parameter(torch.zeros(2))
-        theirs = torch.optim.SGD([param], lr=0.1)
-        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(theirs, **options)
-        ours, plateau = fo.optim.SGD(np.zeros(2), lr=0.1), fo.ReduceOnPlateau("loss", **options)
-        for value in rng.choice([1.0, 0.9, 0.8, 0.5, -1.0, NAN, math.inf], size=30):
-            scheduler.step(value)
-            plateau.step(value, ours)
-            assert ours.lr == theirs.param_groups[0]["lr"]
-            assert plateau.bad_epochs == scheduler.num_bad_epochs
-
-
 def run_of(monkeypatch, values, **options):
     """A run whose validation losses are these."""
     left, model = iter(values), network()
