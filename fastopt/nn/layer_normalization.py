@@ -117,7 +117,10 @@ class LayerNorm(Layer):
 
         def backward(dy: np.ndarray, dx: np.ndarray | None) -> Calls:
             dx = dy if dx is None else dx
-            arrays = dy.reshape(layout), x.reshape(layout), weight, statistics, dx.reshape(layout), *of("grads")
+            grads = of("grads")
+            if self._frozen:  # they are computed all the same, and go nowhere
+                grads = [None if grad is None else np.empty_like(grad) for grad in grads]
+            arrays = dy.reshape(layout), x.reshape(layout), weight, statistics, dx.reshape(layout), *grads
             return [backend.bind("layer_norm_backward", (*arrays, np.empty(backend.layer_norm_scratch(*layout))))]
 
         return Bound(y, run([forward]), backward, [prepare])

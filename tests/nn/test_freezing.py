@@ -171,14 +171,15 @@ def test_layers_can_thaw_between_epochs(tmp_path):
 
 
 def test_what_is_within_other_layers():
-    model = nn.Sequential(nn.Linear(5, 6), nn.Residual(nn.Linear(6, 6)), nn.Highway(6), nn.Linear(6, 1), rng=0)
-    for frozen in (1, 2):
+    norm = nn.Sequential(nn.LayerNorm(6))
+    model = nn.Sequential(nn.Linear(5, 6), nn.Residual(nn.Linear(6, 6)), nn.Highway(6), norm, nn.Linear(6, 1), rng=0)
+    for frozen in (1, 2, 3):
         model.unfreeze()
         model[frozen].freeze()
         before = model.state_dict()
         trained(model, epochs=1)
         assert_kept(model, before, {str(frozen)})
-    model[2].unfreeze()
+    model[3].unfreeze()
     model[2].gate.freeze()
     before = model.state_dict()
     trained(model, epochs=1)
