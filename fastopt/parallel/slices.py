@@ -104,6 +104,7 @@ class SlicedStep:
             fits = not refuses and own.piecewise("LOOK", scalars, check, each)
             if self._company.vote("what a step looks at", not fits):
                 return self._in_whole(grad_scale)
+            self._company.committed = True
             if optimizer._spread is not self._gather:
                 optimizer._complete_state()  # of other slices
                 optimizer._spread, optimizer._copies = self._gather, True
@@ -111,6 +112,7 @@ class SlicedStep:
             own.piecewise("FINISH", scalars, check, each)
             self._plan.grad_norm = norm
             self._tell_parameters()
+            self._company.committed = False
             self._bound.then()
             return True
 
@@ -120,8 +122,10 @@ class SlicedStep:
         clip_norm, per_tensor, eps = limits["clip_norm"], limits["clip_norm_per_tensor"], limits["clip_eps"] or 0.0
         if clip_norm is None and per_tensor is None:
             return grad_scale, NO_NORM, None
+        self._company.committed = True
         self._own.grad_square_sums()
         sums = self._all(1)[:, 0].tolist()
+        self._company.committed = False
         clip, most = clip_limit(clip_norm, per_tensor)
         norm, factors = norm_and_factors(sums, grad_scale, clip, most, eps)
         whole = clip == clipping.ALL and norm == norm  # all factors are the same number
@@ -175,8 +179,10 @@ class SlicedStep:
         """Complete the state, in all processes: they all have to call it."""
         optimizer = self._optimizer
         self._company.meet("the optimizer's state")
+        self._company.committed = True
         for arrays in self._exchanged():
             self._exchange(arrays)
+        self._company.committed = False
         optimizer._spread = None
         optimizer._plan.look_again()
         self._own.look_again()
@@ -191,7 +197,9 @@ class SlicedStep:
     def _in_whole(self, grad_scale: float) -> bool:
         optimizer = self._optimizer
         optimizer._complete_state()
+        self._company.committed = True
         self._company.share([(self._shards.total, self._begins)])
+        self._company.committed = False
         self._bound.check()
         optimizer._plan.look_again()
         self._own.look_again()

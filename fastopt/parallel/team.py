@@ -40,7 +40,7 @@ class Team:
         self._wish: Callable[[], tuple[bool, str | None]] = lambda: (False, None)
         self.interrupted = False
         self.stopped: str | None = None
-        self._sending = self._over = False
+        self.committed = self._sending = self._over = False
         self._mine, self._all = np.zeros(3), np.zeros((self.size, 3))
 
     def range_of(self, rank: int) -> Node:
@@ -112,7 +112,7 @@ class Team:
         if self._over:
             self._over = False
             return
-        if self._sending:  # they wait for what will never come
+        if self._sending or self.committed:  # they wait for what will never come
             traceback.print_exception(error)
             sys.stderr.flush()
             self._comm.Abort(1)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from typing import Any, TypeVar
 
+import numpy as np
+
 from .._checks import whole
 from .._version import __version__
 from ..functional.products import get_matmul
@@ -63,5 +65,5 @@ def description_of(model: Layer, optimizer: Optimizer) -> dict[str, Any]:
 def _checksum(arrays: Mapping[str, Any]) -> str:
     value = 0
     for name, array in arrays.items():
-        value = zlib.crc32(array.data, zlib.crc32(name.encode(), value))
+        value = zlib.crc32(np.ascontiguousarray(array).data, zlib.crc32(name.encode(), value))
     return f"{value:08x}"

@@ -34,7 +34,9 @@ class RowsHeld:
                 )
         kinds = {name: f"{array.dtype} {array.shape[1:]}" for name, array in {"X": X, **given}.items()}
         self._company.compare({**kinds, "total_rows": self.rows})
+        self._company.committed = True
         found = [self._of_all(array) for array in given.values()]
+        self._company.committed = False
         return X, found[0], found[1] if len(found) > 1 else None
 
     def _of_all(self, array: np.ndarray) -> np.ndarray:

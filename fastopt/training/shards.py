@@ -64,8 +64,11 @@ class Company(Protocol):
     ----------
     shards, rank, size : int
         How many shards there are, the number of this process, and how many of these there are.
+    committed : bool
+        Whether this process is to send what others already wait for: an error then ends all of them at once.
     """
 
+    committed: bool
     shards: int
     rank: int
     size: int
@@ -103,7 +106,7 @@ class Company(Protocol):
 class Alone:
     """A single process, which has all the shards."""
 
-    rank, size = 0, 1
+    rank, size, committed = 0, 1, False
 
     def __init__(self, shards: int):
         self.shards = shards
@@ -313,7 +316,9 @@ class Shards:
         counts = [sum(map(len, of_rank)) for of_rank in of_ranks]
         packed = outputs[places]
         width = packed[:1].size
+        company.committed = True
         company.share([(packed, [width * int(n) for n in np.cumsum([0, *counts])])])
+        company.committed = False
         outputs[places] = packed
 
     def _vector(self) -> np.ndarray:
@@ -328,12 +333,14 @@ class Shards:
         for node, vector in zip(self._nodes, self._sums, strict=True):
             self._fill(*node, vector, leaves, 0)
         self.company.meet(what)
+        self.company.committed = True
         self.company.share(self._shared)
         if self._received is not None:
             self.company.deal(self._sums, self._received, self.begins, self._counts)
             self._add_up(0, self.company.shards, self.slice)
             if not self._sliced:
                 self.company.share([(self.total, self.begins)])
+        self.company.committed = False
         self.buffers.end_step(ran)
         values, weights = self._table.T.tolist()
         return in_order(values), in_order(weights)

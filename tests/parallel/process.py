@@ -30,8 +30,8 @@ elif what == "ended":
     found["interrupted"] = scenarios.interrupted(comm)
     found["stopped by one"] = scenarios.stopped_by_one(comm)
     found["sent"] = scenarios.sent(comm)
-elif what == "died":
-    scenarios.died(comm)
+elif what in ("died", "broken"):
+    getattr(scenarios, what)(comm)
 else:  # the number of epochs; those before are in the checkpoint
     path, epochs = folder / "checkpoint", int(what)
     resumed = {"resume_from": path} if path.exists() else {}

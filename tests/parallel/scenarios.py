@@ -288,3 +288,19 @@ def died(comm):
             os._exit(7)
 
     fitted(comm, callbacks=[{"epoch": callback}])
+
+
+def broken(comm):
+    """An error where the others already wait for what is to be sent."""
+    from fastopt.parallel.team import Team
+
+    deal, left = Team.deal, [3]
+
+    def failing(*arguments):
+        left[0] -= 1
+        if comm.Get_rank() == 1 and not left[0]:
+            raise MemoryError("no memory is left")
+        deal(*arguments)
+
+    Team.deal = failing
+    fitted(comm)

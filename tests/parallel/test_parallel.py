@@ -98,6 +98,13 @@ def test_a_process_that_dies_does_not_leave_the_others_waiting(tmp_path):
     assert found == []
 
 
+def test_an_error_while_others_wait_ends_all(tmp_path):
+    ended, found = started(3, "broken", tmp_path)
+    assert ended.returncode != 0
+    assert found == []
+    assert "MemoryError: no memory is left" in ended.stderr
+
+
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
     for count, epochs in ((4, 2), (2, 3), (1, 4)):
         ended, found = started(count, str(epochs), tmp_path)
