@@ -44,6 +44,7 @@ def specs(setup: Setup) -> Iterator[Spec]:
         yield _spec(f"Huber loss + gradient {size:,}", huber, (size,), setup, "huber_loss")
     for shape in SOFTMAX_SHAPES[:2] if quick else SOFTMAX_SHAPES:
         yield _spec(f"softmax cross-entropy + gradient {shape}", softmax, shape, setup, "softmax_cross_entropy")
+        yield _spec(f"cross-entropy with probabilities + gradient {shape}", soft, shape, setup, "soft_cross_entropy")
         yield _spec(f"softmax {shape}", probabilities, shape, setup, "softmax")
     yield _spec("count labels 65,536", count_labels, (65536, 10), setup, "count_labels")
     for shape in [(MANY,)] if quick else [(32, 100), (MANY,), (LARGE,)]:
@@ -373,6 +374,21 @@ def softmax(shape: Shape, setup: Setup) -> Case:
     if jax := setup.peers.get("jax"):
         jax_loss = lambda z, y: -jax.nn.log_softmax(z)[jax.numpy.arange(len(z)), y].mean()  # noqa: E731
     return _loss_case(setup, fo.softmax_cross_entropy, plain, [z, labels], in_place, torch_loss, jax_loss)
+
+
+def soft(shape: Shape, setup: Setup) -> Case:
+    """Targets that are probabilities."""
+    z, q = 3 * _normal(0, *shape), np.exp(_normal(1, *shape))
+    q /= q.sum(axis=1, keepdims=True)
+
+    def plain(z: Any, q: Any) -> list[Any]:
+        e = np.exp(z - z.max(axis=1, keepdims=True))
+        p = e / e.sum(axis=1, keepdims=True)
+        share = q.sum(axis=1, keepdims=True)  # 1, to rounding
+        return [-(q * np.log(p)).sum() / len(z), (p * share - q) / len(z)]
+
+    torch_loss = setup.peers["torch"].nn.functional.cross_entropy if "torch" in setup.peers else None
+    return _loss_case(setup, fo.softmax_cross_entropy, plain, [z, q], None, torch_loss)
 
 
 def probabilities(shape: Shape, setup: Setup) -> Case:

@@ -99,7 +99,7 @@ def layer_norm(
 
     Parameters
     ----------
-    x : ndarray of float32 or float64, whose last dimensions are ``normalized_shape``
+    x : ndarray of float32 or float64, whose last dimensions are those of normalized_shape
         It is needed again by the backward pass, and not copied: leave it as it is until then.
     gamma, beta : ndarray of shape normalized_shape, optional
         Scale and shift; None is 1 and 0. gamma is needed again, too, and not copied.
