@@ -13,8 +13,9 @@ THEMES = {
     "dark": {"background": "#0d1117", "text": "#e6edf3", "grid": "#30363d", "fastopt": "#ff8a4c"},
 }
 COLORS = {"bandwidth": "#8b949e", "torch": "#4c8dd6", NUMPY: "#9b8cc7", "deepspeed": "#2fa37c", "timm": "#c78a2e",
-          "optax": "#c2679c", "jax": "#c2679c", "sklearn": "#c9a227", "matrix products only": "#8b949e"}  # fmt: skip
-MARKERS = {"fastopt": "o", "torch": "s", "deepspeed": "D", "optax": "^", NUMPY: "v", "bandwidth": ""}
+          "optax": "#c2679c", "jax": "#c2679c", "sklearn": "#c9a227", "matrix products only": "#8b949e",
+          "BLIS": "#2fa37c"}  # fmt: skip
+MARKERS = {"fastopt": "o", "torch": "s", "deepspeed": "D", "optax": "^", NUMPY: "v", "bandwidth": "", "BLIS": "D"}
 
 # the rows of the chart of peers: what is said of a case, and the case
 BARS = [
@@ -42,7 +43,8 @@ def draw(run: dict[str, Any], folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     records = {record["name"]: record for record in run["records"]}
-    charts: dict[str, Callable[..., bool]] = {"speed": _speed, "peers": _peers, "training": _training}
+    charts: dict[str, Callable[..., bool]] = {
+        "speed": _speed, "peers": _peers, "training": _training, "products": _products}  # fmt: skip
     for theme, colors in THEMES.items():
         style: Any = {"svg.hashsalt": "fastopt", "font.size": 11, "axes.spines.top": False, "axes.spines.right": False,
                  **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), colors["background"]),
@@ -146,12 +148,14 @@ def _training(figure: Any, records: dict[str, Any], run: dict[str, Any], colors:
     found = [record for record in records.values() if record["suite"] == "train"]
     if not found:
         return False
-    figure.set_size_inches(WIDTH, 0.7 + sum(0.45 + 0.24 * (len(r["sides"]) - 1) for r in found))
-    panels = figure.subplots(len(found), 1, height_ratios=[len(r["sides"]) for r in found], squeeze=False)
+    hidden = "matrix products only", "fastopt, 1 thread"
+    bars = [sum(name not in hidden for name in r["sides"]) for r in found]
+    figure.set_size_inches(WIDTH, 0.7 + sum(0.45 + 0.24 * n for n in bars))
+    panels = figure.subplots(len(found), 1, height_ratios=[n + 1 for n in bars], squeeze=False)
     for axes, record in zip(panels[:, 0], found, strict=True):
         floor = record["sides"]["matrix products only"]["seconds"][0]
         sides = sorted(((side["seconds"], name) for name, side in record["sides"].items()
-                        if name != "matrix products only"), reverse=True)  # fmt: skip
+                        if name not in hidden), reverse=True)  # fmt: skip
         unit, factor = ("µs", 1e6) if floor < 1e-3 else ("ms", 1e3)
         for y, ((middle, low, high), name) in enumerate(sides):
             peer = name.split(",")[0]
@@ -168,4 +172,33 @@ def _training(figure: Any, records: dict[str, Any], run: dict[str, Any], colors:
         axes.grid(axis="x", linewidth=0.6, zorder=0)
     below = "dashed: the matrix products of a step by themselves; thin lines: first to third quartile"
     figure.supxlabel(below, fontsize=10)
+    return True
+
+
+def _products(figure: Any, records: dict[str, Any], run: dict[str, Any], colors: dict[str, str]) -> bool:
+    """Matrix products by shape: gigaflops a second, and the most that this machine can do."""
+    found = sorted((r for r in records.values() if r["suite"] == "products"), key=lambda r: r["flops"])
+    if not found:
+        return False
+    figure.set_size_inches(WIDTH, 1.2 + 0.24 * len(found))
+    axes = figure.subplots()
+    names = [name for name in ("fastopt", NUMPY, "torch", "BLIS") if any(name in r["sides"] for r in found)]
+    for name in names:
+        points = [
+            (1e-9 * r["flops"] / r["sides"][name]["seconds"][0], y) for y, r in enumerate(found) if name in r["sides"]
+        ]
+        color = colors["fastopt"] if name == "fastopt" else COLORS[name]
+        axes.plot(*zip(*points, strict=True), linestyle="", color=color, marker=MARKERS[name], markersize=5.5,
+                  zorder=3 if name == "fastopt" else 2, label=LABELS.get(name, name))  # fmt: skip
+    peaks = [(1e-9 * r["flops"] / r["sides"]["peak"]["seconds"][0], y) for y, r in enumerate(found)]
+    axes.plot(*zip(*peaks, strict=True), color=colors["text"], linewidth=1.2, linestyle="--",
+              label="multiply-adds alone")  # fmt: skip
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+    axes.set_yticks(range(len(found)), [r["name"].removeprefix("product ") for r in found], fontsize=9)
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlabel="GFLOP/s", ylim=(len(found) - 0.5, -0.5))
+    axes.grid(linewidth=0.6)
+    figure.suptitle(f"Matrix products, float32, 1 to {run['threads'][-1]} threads, each at its fastest", fontsize=11)
+    figure.legend(loc="outside lower center", ncols=len(names) + 1, frameon=False, fontsize=10, handlelength=1.8)
     return True

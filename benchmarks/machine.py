@@ -78,6 +78,16 @@ def versions() -> dict[str, str]:
     return found
 
 
+def blas() -> list[str]:
+    """NumPy's BLAS, and the processor that its kernels are for; threadpoolctl knows."""
+    with suppress(ImportError):
+        from threadpoolctl import threadpool_info
+
+        found = [library for library in threadpool_info() if library["user_api"] == "blas"]
+        return [f"{b['internal_api']} {b['version']} for {b.get('architecture', 'any')}" for b in found]
+    return []
+
+
 def description() -> dict[str, Any]:
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
@@ -93,4 +103,5 @@ def description() -> dict[str, Any]:
         "compiler": compiler(),
         "flags": flags(),
         "versions": versions(),
+        "blas": blas(),
     }

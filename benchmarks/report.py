@@ -61,6 +61,7 @@ def machine(run: dict[str, Any]) -> str:
     on, versions = run["machine"], run["machine"]["versions"]
     caches = ", ".join(f"{name} {size(cache['bytes'])}" for name, cache in on["caches"].items())
     peers = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "fastopt")
+    peers += "".join(f" ({name})" for name in on.get("blas", []))
     return (
         f"{on['processor']}, {on['cpus']} CPUs ({caches}), {on['system']}; fastopt {versions['fastopt']},"
         f" {on['backend']} backend, {on['instruction_set']}, {run['threads'][-1]} threads, {on['compiler']};"
@@ -139,7 +140,8 @@ def _cases(records: list[dict[str, Any]]) -> str:
     rows = []
     for record in records:
         ours = record["sides"]["fastopt"]
-        row = [record["name"], _spread(ours["seconds"]), f"{ours['error']:.0e}"]
+        flops = f", {record['flops'] / ours['seconds'][0] / 1e9:.3g} GFLOP/s" if "flops" in record else ""
+        row = [record["name"], _spread(ours["seconds"]) + flops, f"{ours['error']:.0e}"]
         for bound in bounds:
             found = record["bounds"].get(bound)
             row.append(_bound(found) if found else "–")

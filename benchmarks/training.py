@@ -52,7 +52,9 @@ def case(net: Network, setup: Setup) -> Case:
         sides.append(returning("jax", jax_scan(net, setup.peers["jax"], setup.peers["optax"])))
     work = net.batch * sum(a * b for a, b in pairwise(net.widths))
     reference = networks.plain(net, np.float64)
-    facts = {"threads": setup.all_threads}
+    # a multiply-add counts as two; the first layer's input needs no gradient
+    flops = 6 * work - 2 * net.batch * net.widths[0] * net.widths[1]
+    facts = {"threads": setup.all_threads, "flops": flops}
     return Case(work, sides, reference, tolerance=2e-3, per_call=net.steps * net.epochs, facts=facts)
 
 
