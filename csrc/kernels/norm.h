@@ -3,7 +3,8 @@
 #define FASTOPT_NORM_H
 #include "drivers/functions.h"
 
-enum { COEFFICIENTS = 5 };
+/* Of every channel, what its elements are found by: see norm.inc. */
+enum { CENTER, SCALE, OFFSET, SLOPE, REST, COEFFICIENTS };
 
 /* x, y, dy, dx are [outer][channels][inner]; the names of the rest are those of the formulas in norm.inc. Forward,
  * dy is NULL; sums is NULL where none are taken. */
