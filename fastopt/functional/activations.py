@@ -1,5 +1,6 @@
 """Activations, forward and backward."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 
-def _forward(kernel, x: ndarray, out: ndarray | None) -> ndarray:
+def _forward(kernel: Callable[..., None], x: ndarray, out: ndarray | None) -> ndarray:
     if (
         type(x) is ndarray
         and ((dtype := x.dtype) is FLOAT32 or dtype is FLOAT64)
@@ -54,7 +55,7 @@ def _forward(kernel, x: ndarray, out: ndarray | None) -> ndarray:
     return y
 
 
-def _backward(kernel, dy: ndarray, value: ndarray, name: str, out: ndarray | None) -> ndarray:
+def _backward(kernel: Callable[..., None], dy: ndarray, value: ndarray, name: str, out: ndarray | None) -> ndarray:
     if alike(dy, value, value if out is None else out):
         try:
             dx = np.empty(value.shape, value.dtype) if out is None else out

@@ -1,6 +1,7 @@
 """Losses: value and gradient in one pass."""
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -24,7 +25,7 @@ def _check_reduction(reduction: str, size: int, shape: tuple[int, ...]) -> None:
 
 
 def _of_pairs(
-    kernel, z: np.ndarray, y: np.ndarray, slope: float, reduction: str, out: np.ndarray | None
+    kernel: Callable[..., float], z: np.ndarray, y: np.ndarray, slope: float, reduction: str, out: np.ndarray | None
 ) -> tuple[Any, np.ndarray]:
     """A loss of a logit or prediction and a target each: ``slope`` times what ``kernel`` has for it is its gradient."""
     if alike(z, y, z if out is None else out) and z.size and reduction in _REDUCTIONS:
@@ -42,7 +43,7 @@ def _of_pairs(
 
 
 def _reduced(
-    kernel, z: np.ndarray, y: np.ndarray, slope: float, reduction: str, dz: np.ndarray
+    kernel: Callable[..., float], z: np.ndarray, y: np.ndarray, slope: float, reduction: str, dz: np.ndarray
 ) -> tuple[Any, np.ndarray]:
     if reduction == "mean":
         size = z.size
@@ -95,7 +96,16 @@ def logistic_loss(
     reduction: Literal["none"],
     out: np.ndarray | None = ...,
 ) -> tuple[np.ndarray, np.ndarray]: ...
-def logistic_loss(z, y, *, weight=None, pos_weight=None, targets="0/1", reduction="mean", out=None):
+def logistic_loss(
+    z: np.ndarray,
+    y: np.ndarray,
+    *,
+    weight: Any = None,
+    pos_weight: Any = None,
+    targets: str = "0/1",
+    reduction: str = "mean",
+    out: np.ndarray | None = None,
+) -> tuple[Any, np.ndarray]:
     r"""The logistic loss (binary cross-entropy) of logits, and its gradient, in one pass.
 
     .. math::
@@ -179,7 +189,7 @@ def _weighted_logistic_loss(
         disjoint({"out": out}, {"weight": weight, "pos_weight": pos_weight})
     of_target = (1.0, 0.0) if targets == "0/1" else (0.5, 0.5)
 
-    def weighted(z, y, losses, dz, scale):
+    def weighted(z: Any, y: Any, losses: Any, dz: Any, scale: float) -> float:
         return _backends.active.weighted_logistic_loss(z, y, weight, pos_weight, losses, dz, scale, *of_target)
 
     return _reduced(weighted, z, y, 1.0, reduction, dz)
@@ -193,7 +203,9 @@ def mse_loss(
 def mse_loss(
     z: np.ndarray, y: np.ndarray, *, reduction: Literal["none"], out: np.ndarray | None = ...
 ) -> tuple[np.ndarray, np.ndarray]: ...
-def mse_loss(z, y, *, reduction="mean", out=None):
+def mse_loss(
+    z: np.ndarray, y: np.ndarray, *, reduction: str = "mean", out: np.ndarray | None = None
+) -> tuple[Any, np.ndarray]:
     r"""The squared error of predictions, and its gradient, in one pass.
 
     .. math:: \ell_i = (z_i - y_i)^2, \qquad \frac{\partial \ell_i}{\partial z_i} = 2 (z_i - y_i)
@@ -242,7 +254,9 @@ def huber_loss(
 def huber_loss(
     z: np.ndarray, y: np.ndarray, *, delta: float = ..., reduction: Literal["none"], out: np.ndarray | None = ...
 ) -> tuple[np.ndarray, np.ndarray]: ...
-def huber_loss(z, y, *, delta=1.0, reduction="mean", out=None):
+def huber_loss(
+    z: np.ndarray, y: np.ndarray, *, delta: float = 1.0, reduction: str = "mean", out: np.ndarray | None = None
+) -> tuple[Any, np.ndarray]:
     r"""The Huber loss of predictions, and its gradient, in one pass: outliers count by their distance, not its square.
 
     .. math::
@@ -286,7 +300,7 @@ def huber_loss(z, y, *, delta=1.0, reduction="mean", out=None):
     """
     delta = a_number("delta", positive("delta", delta))
 
-    def kernel(z, y, losses, dz, scale):
+    def kernel(z: Any, y: Any, losses: Any, dz: Any, scale: float) -> float:
         return _backends.active.huber_loss(z, y, losses, dz, scale, delta)
 
     return _of_pairs(kernel, z, y, 1.0, reduction, out)
@@ -315,8 +329,15 @@ def softmax_cross_entropy(
     out: np.ndarray | None = ...,
 ) -> tuple[np.ndarray, np.ndarray]: ...
 def softmax_cross_entropy(
-    z, labels, *, weight=None, label_smoothing=0.0, ignore_index=-100, reduction="mean", out=None
-):
+    z: np.ndarray,
+    labels: np.ndarray,
+    *,
+    weight: Any = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    out: np.ndarray | None = None,
+) -> tuple[Any, np.ndarray]:
     r"""The cross-entropy of softmax with integer labels, and its gradient, in one pass over the rows.
 
     .. math::

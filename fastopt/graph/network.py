@@ -24,7 +24,7 @@ from .sums import mean, sum
 # ---- softmax and losses -------------------------------------------------------------------------
 
 
-def _softmax_jacobian(y, z):
+def _softmax_jacobian(y: Any, z: Any) -> Partial:
     return symmetric(lambda v: y * (v - sum(y * v, axis=-1, keepdims=True)), "diag(p) - p pᵀ")
 
 
@@ -120,34 +120,34 @@ def cross_entropy(z: Any, labels: Any) -> Any:
 # ---- layers -------------------------------------------------------------------------------------
 
 
-def _normalized(x, gamma, beta, *, eps, mean, var):
+def _normalized(x: Any, gamma: Any, beta: Any, *, eps: float, mean: Any, var: Any) -> Any:
     return functional.batch_norm(x, gamma, beta, mean, var, training=mean is None, eps=eps)[0]
 
 
-def _batch_norm_of_x(y, x, gamma, beta, *, eps, mean, var):
+def _batch_norm_of_x(y: Any, x: Any, gamma: Any, beta: Any, *, eps: float, mean: Any, var: Any) -> Partial:
     if mean is not None:
         return diagonal(gamma / np.sqrt(var + var.dtype.type(eps)))
     center, scale = _center_and_scale(x, eps)
 
-    def apply(v):  # gamma and both means belong to a column, and so may change places
+    def apply(v: Any) -> Any:  # gamma and both means belong to a column, and so may change places
         unit = (x - center) * scale
         return gamma * scale * (v - _column_mean(v) - unit * _column_mean(unit * v))
 
     return symmetric(apply, "batch norm's")
 
 
-def _batch_norm_of_gamma(y, x, gamma, beta, *, eps, mean, var):
+def _batch_norm_of_gamma(y: Any, x: Any, gamma: Any, beta: Any, *, eps: float, mean: Any, var: Any) -> Partial:
     if mean is not None:
         return diagonal((x - mean) / np.sqrt(var + var.dtype.type(eps)))
     center, scale = _center_and_scale(x, eps)
     return diagonal((x - center) * scale)
 
 
-def _column_mean(x):
+def _column_mean(x: Any) -> Any:
     return mean(x, axis=0, keepdims=True)
 
 
-def _center_and_scale(x, eps):
+def _center_and_scale(x: Any, eps: float) -> tuple[Any, Any]:
     center = _column_mean(x)
     difference = x - center
     return center, 1.0 / sqrt(_column_mean(difference * difference) + eps)

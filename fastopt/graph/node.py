@@ -1,6 +1,6 @@
 """Nodes: a value, the operation that computed it, and the nodes it was computed from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -175,7 +175,7 @@ class Node:
     def __bool__(self) -> bool:
         raise TypeError("a node has no truth value: the graph is fixed when it is made; look at node.value")
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator["Node"]:
         if not self.value.ndim:
             raise TypeError(f"{describe(self)} is a number: it cannot be iterated over")
         return (self[i] for i in range(len(self.value)))

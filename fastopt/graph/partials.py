@@ -37,7 +37,7 @@ def diagonal(factor: Any) -> Partial:
     (6.0, 10.0)
     """
 
-    def scale(v):
+    def scale(v: Any) -> Any:
         return factor * v
 
     return Partial(scale, scale, factor)

@@ -7,7 +7,7 @@ import numpy as np
 
 from .binding import arithmetic, as_view, join, put, total, total_into
 from .node import Operation, given
-from .partials import linear
+from .partials import Partial, linear
 
 
 def _summed_axes(x: np.ndarray, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -146,7 +146,7 @@ def _join(*arrays: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _piece(i: int) -> Callable[..., Any]:
-    def partial(y, *inputs, axis):
+    def partial(y: Any, *inputs: Any, axis: int) -> Partial:
         begin = sum(x.shape[axis] for x in inputs[:i])
         here = (slice(None),) * (axis % y.ndim) + (slice(begin, begin + inputs[i].shape[axis]),)
         return linear(

@@ -136,7 +136,14 @@ class LogisticLoss(Loss):
     def _like_targets(self, z: Any) -> tuple[tuple[int, ...], Any]:
         return np.shape(z), getattr(z, "dtype", None)
 
-    def calls(self, z, y, dz, weight=None, scale=None):
+    def calls(
+        self,
+        z: np.ndarray,
+        y: np.ndarray,
+        dz: np.ndarray,
+        weight: np.ndarray | None = None,
+        scale: float | None = None,
+    ) -> list[Runs]:
         check_arrays(z, y, dz, self._like_targets(z))
         check_weight(weight, z)
         refuse_unknown(self, self._class_weight)
@@ -150,7 +157,7 @@ class LogisticLoss(Loss):
         options = 1.0 if scale is None else scale, 1.0, 0.0
         kernel = _backends.active.bind("weighted_logistic_loss", (z, y, None, pos_weight, each, dz), options)
         before: list[Runs] = [] if scale is not None else [mean_of(self, y, lambda scale: kernel.set(scale, 1.0, 0.0))]
-        return [*before, *([kernel] if each is None else weighted(kernel, each, dz, weight))]
+        return [*before, *([kernel] if weight is None or each is None else weighted(kernel, each, dz, weight))]
 
     @isolated
     def accuracy(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float:
@@ -170,7 +177,14 @@ class _OfPairs(Loss):
         """What the kernel takes beside the scale."""
         return ()
 
-    def calls(self, z, y, dz, weight=None, scale=None):
+    def calls(
+        self,
+        z: np.ndarray,
+        y: np.ndarray,
+        dz: np.ndarray,
+        weight: np.ndarray | None = None,
+        scale: float | None = None,
+    ) -> list[Runs]:
         check_arrays(z, y, dz, (np.shape(z), getattr(z, "dtype", None)))
         check_weight(weight, z)
         scale = checked_scale(self.slope * (1.0 / max(z.size, 1) if scale is None else a_number("scale", scale)), z)
@@ -400,7 +414,14 @@ class CrossEntropy(Loss):
             return None if used.all() else used.astype(np.float64)
         return np.where(used, self._shares.take(y, mode="clip"), 0.0)
 
-    def calls(self, z, y, dz, weight=None, scale=None):
+    def calls(
+        self,
+        z: np.ndarray,
+        y: np.ndarray,
+        dz: np.ndarray,
+        weight: np.ndarray | None = None,
+        scale: float | None = None,
+    ) -> list[Runs]:
         if isinstance(y, np.ndarray) and y.ndim == 2 and y.dtype.kind == "f":
             return self._calls_of_probabilities(z, y, dz, weight, scale)
         check_arrays(z, y, dz, (np.shape(z)[:1], np.int64))
@@ -422,9 +443,11 @@ class CrossEntropy(Loss):
 
         take(1.0 if scale is None else scale)
         calls: list[Runs] = [mean_of(self, y, take)] if scale is None else []
-        return [*calls, kernel] if each is None else [*calls, *weighted(kernel, each, dz, weight)]
+        return [*calls, kernel] if weight is None or each is None else [*calls, *weighted(kernel, each, dz, weight)]
 
-    def _calls_of_probabilities(self, z, y, dz, weight, scale):
+    def _calls_of_probabilities(
+        self, z: np.ndarray, y: np.ndarray, dz: np.ndarray, weight: np.ndarray | None, scale: float | None
+    ) -> list[Runs]:
         check_arrays(z, y, dz, (np.shape(z), getattr(z, "dtype", None)))
         check_weight(weight, z)
         refuse_unknown(self, self._weight)
@@ -437,7 +460,7 @@ class CrossEntropy(Loss):
         each = None if weight is None else np.empty(len(z), z.dtype)
         options = scale, self.label_smoothing
         kernel = _backends.active.bind("soft_cross_entropy", (z, y, classes, each, dz), options)
-        return [kernel] if each is None else weighted(kernel, each, dz, weight)
+        return [kernel] if weight is None or each is None else weighted(kernel, each, dz, weight)
 
     @isolated
     def accuracy(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float:
@@ -491,7 +514,14 @@ class FunctionLoss(Loss):
     def per_row(self, z: np.ndarray) -> int:
         return 1
 
-    def calls(self, z, y, dz, weight=None, scale=None):
+    def calls(
+        self,
+        z: np.ndarray,
+        y: np.ndarray,
+        dz: np.ndarray,
+        weight: np.ndarray | None = None,
+        scale: float | None = None,
+    ) -> list[Runs]:
         if weight is not None:
             raise ValueError("sample_weight needs a loss of fastopt.losses, or of a class of one's own: not a function")
         factor = z.dtype.type(1.0 if scale is None else scale * len(z))

@@ -8,6 +8,7 @@ from .._checks import one_of
 from .base import Optimizer
 from .hyperparameters import Group
 from .momenta import Momenta, OfGroups, mu
+from .types import Hyperparameters, Number, Pair, Params
 
 __all__ = ["Adam", "AdamW", "NAdam"]
 
@@ -61,10 +62,11 @@ class Adam(Optimizer):
     of Adam and beyond" (2018), Algorithm 2. PyTorch: ``torch.optim.Adam``.
     """
 
-    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, amsgrad=False, *,
-                 eps_root=0.0, eps_hat=False, bias_correction=True, weight_decay_mode="l2",
-                 maximize=False,
-                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
+    def __init__(self, params: Params, lr: Number = 1e-3, betas: Pair = (0.9, 0.999), eps: Number = 1e-8,
+                 weight_decay: Number = 0.0, amsgrad: bool | str = False, *, eps_root: Number = 0.0,
+                 eps_hat: bool = False, bias_correction: bool | str = True, weight_decay_mode: str = "l2",
+                 maximize: bool = False, state_format: str = "float32", state_rounding: str = "stochastic",
+                 state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
                          eps_root=eps_root, eps_hat=eps_hat, bias_correction=bias_correction,
                          weight_decay_mode=weight_decay_mode, maximize=maximize,
@@ -73,15 +75,15 @@ class Adam(Optimizer):
     checks = {"bias_correction": one_of(False, True, "exp_avg", "exp_avg_sq")}  # noqa: RUF012
 
     @classmethod
-    def check(cls, h):
+    def check(cls, h: Hyperparameters) -> None:
         check_eps(h)
 
     @classmethod
-    def rule(cls, h):
+    def rule(cls, h: Hyperparameters) -> str:
         return "adam_amsgrad" if h["amsgrad"] else "adam"
 
     @classmethod
-    def scalars(cls, rule, h, t):
+    def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
         beta1, beta2 = h["betas"]
         step_size, unbiased2 = h["lr"], 1.0
         if h["bias_correction"] in (True, "exp_avg"):
@@ -131,10 +133,11 @@ class AdamW(Adam):
     Loshchilov & Hutter, "Decoupled weight decay regularization" (2019), Algorithm 2. PyTorch: ``torch.optim.AdamW``.
     """
 
-    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2, amsgrad=False, *,
-                 eps_root=0.0, eps_hat=False, bias_correction=True, weight_decay_mode="decoupled",
-                 maximize=False,
-                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
+    def __init__(self, params: Params, lr: Number = 1e-3, betas: Pair = (0.9, 0.999), eps: Number = 1e-8,
+                 weight_decay: Number = 1e-2, amsgrad: bool | str = False, *, eps_root: Number = 0.0,
+                 eps_hat: bool = False, bias_correction: bool | str = True, weight_decay_mode: str = "decoupled",
+                 maximize: bool = False, state_format: str = "float32", state_rounding: str = "stochastic",
+                 state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad, eps_root=eps_root, eps_hat=eps_hat,
                          bias_correction=bias_correction, weight_decay_mode=weight_decay_mode,
                          maximize=maximize,
@@ -186,9 +189,10 @@ class NAdam(Optimizer):
     Dozat, "Incorporating Nesterov momentum into Adam" (2016), Algorithm 2. PyTorch: ``torch.optim.NAdam``.
     """
 
-    def __init__(self, params, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, momentum_decay=4e-3, *,
-                 mu_product="float32", eps_root=0.0, weight_decay_mode="l2", maximize=False,
-                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
+    def __init__(self, params: Params, lr: Number = 2e-3, betas: Pair = (0.9, 0.999), eps: Number = 1e-8,
+                 weight_decay: Number = 0.0, momentum_decay: Number | None = 4e-3, *, mu_product: str = "float32",
+                 eps_root: Number = 0.0, weight_decay_mode: str = "l2", maximize: bool = False,
+                 state_format: str = "float32", state_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, momentum_decay=momentum_decay,
                          mu_product=mu_product, eps_root=eps_root, weight_decay_mode=weight_decay_mode,
                          maximize=maximize,
@@ -203,15 +207,15 @@ class NAdam(Optimizer):
         return {**h, "product": self._momenta.of(group, missed).product(max(done - missed, 0) + 1)}
 
     @classmethod
-    def check(cls, h):
+    def check(cls, h: Hyperparameters) -> None:
         check_eps(h)
 
     @classmethod
-    def rule(cls, h):
+    def rule(cls, h: Hyperparameters) -> str:
         return "nadam"
 
     @classmethod
-    def scalars(cls, rule, h, t):
+    def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
         beta1, beta2 = h["betas"]
         lr, decay = h["lr"], h["momentum_decay"]
         now, ahead = mu(beta1, decay, t), mu(beta1, decay, t + 1)
@@ -224,12 +228,12 @@ class NAdam(Optimizer):
         return beta1, 1.0 - beta1, beta2, 1.0 - beta2, *correction, h["eps"], grad_step, avg_step
 
 
-def root_correction(unbiased, eps_root):
+def root_correction(unbiased: float, eps_root: float) -> tuple[float, float]:
     """The bias correction outside a root, and what is then inside: not 0 if eps_root is not."""
     return 1.0 / math.sqrt(unbiased), max(eps_root * unbiased, SMALLEST_NORMAL) if eps_root else 0.0
 
 
-def check_eps(h):
+def check_eps(h: Hyperparameters) -> None:
     """Without any epsilon, a parameter whose gradients have all been 0 would become 0 / 0."""
     eps = [h[name] for name in ("eps", "eps_root") if name in h]
     if not any(callable(e) or e >= SMALLEST_NORMAL for e in eps):

@@ -3,6 +3,7 @@
 from .adam import SMALLEST_NORMAL, check_eps
 from .base import Optimizer
 from .sgd import check_nesterov, look_ahead, with_lr
+from .types import Hyperparameters, Number, Params
 
 __all__ = ["Adadelta", "Adagrad", "RMSprop"]
 
@@ -47,29 +48,30 @@ class Adagrad(Optimizer):
     PyTorch: ``torch.optim.Adagrad``.
     """
 
-    def __init__(self, params, lr=1e-2, lr_decay=0.0, weight_decay=0.0, initial_accumulator_value=0.0, eps=1e-10, *,
-                 eps_root=0.0, weight_decay_mode="l2", maximize=False,
-                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
+    def __init__(self, params: Params, lr: Number = 1e-2, lr_decay: Number = 0.0, weight_decay: Number = 0.0,
+                 initial_accumulator_value: float = 0.0, eps: Number = 1e-10, *, eps_root: Number = 0.0,
+                 weight_decay_mode: str = "l2", maximize: bool = False, state_format: str = "float32",
+                 state_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay,
                          initial_accumulator_value=initial_accumulator_value, eps=eps, eps_root=eps_root,
                          weight_decay_mode=weight_decay_mode, maximize=maximize,
                          state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
-    def check(cls, h):
+    def check(cls, h: Hyperparameters) -> None:
         if h["initial_accumulator_value"] < SMALLEST_NORMAL:
             check_eps(h)
 
     @classmethod
-    def rule(cls, h):
+    def rule(cls, h: Hyperparameters) -> str:
         return "adagrad"
 
     @classmethod
-    def scalars(cls, rule, h, t):
+    def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
         return h["eps_root"], h["eps"], h["lr"] / (1.0 + (t - 1) * h["lr_decay"])
 
     @classmethod
-    def initial_state(cls, h, key):
+    def initial_state(cls, h: Hyperparameters, key: str) -> float:
         return h["initial_accumulator_value"]
 
 
@@ -109,23 +111,23 @@ class Adadelta(Optimizer):
     Zeiler, "ADADELTA: an adaptive learning rate method" (2012), Algorithm 1. PyTorch: ``torch.optim.Adadelta``.
     """
 
-    def __init__(self, params, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0, *,
-                 weight_decay_mode="l2", maximize=False,
-                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
+    def __init__(self, params: Params, lr: Number = 1.0, rho: Number = 0.9, eps: Number = 1e-6,
+                 weight_decay: Number = 0.0, *, weight_decay_mode: str = "l2", maximize: bool = False,
+                 state_format: str = "float32", state_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, rho=rho, eps=eps, weight_decay=weight_decay,
                          weight_decay_mode=weight_decay_mode, maximize=maximize,
                          state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
-    def check(cls, h):
+    def check(cls, h: Hyperparameters) -> None:
         check_eps(h)
 
     @classmethod
-    def rule(cls, h):
+    def rule(cls, h: Hyperparameters) -> str:
         return "adadelta"
 
     @classmethod
-    def scalars(cls, rule, h, t):
+    def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
         return h["rho"], 1.0 - h["rho"], h["eps"], h["lr"]
 
 
@@ -178,10 +180,11 @@ class RMSprop(Optimizer):
     networks" (2013), eq. 38-45. PyTorch: ``torch.optim.RMSprop``.
     """
 
-    def __init__(self, params, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False, *,
-                 nesterov=False, eps_root=0.0, initial_square_avg=0.0, lr_in_buffer=False, weight_decay_mode="l2",
-                 maximize=False,
-                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
+    def __init__(self, params: Params, lr: Number = 1e-2, alpha: Number = 0.99, eps: Number = 1e-8,
+                 weight_decay: Number = 0.0, momentum: Number = 0.0, centered: bool = False, *,
+                 nesterov: bool = False, eps_root: Number = 0.0, initial_square_avg: float = 0.0,
+                 lr_in_buffer: bool = False, weight_decay_mode: str = "l2", maximize: bool = False,
+                 state_format: str = "float32", state_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum,
                          centered=centered, nesterov=nesterov, eps_root=eps_root,
                          initial_square_avg=initial_square_avg, lr_in_buffer=lr_in_buffer,
@@ -189,16 +192,16 @@ class RMSprop(Optimizer):
                          state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
-    def check(cls, h):
+    def check(cls, h: Hyperparameters) -> None:
         check_eps(h)
 
     @classmethod
-    def rule(cls, h):
+    def rule(cls, h: Hyperparameters) -> str:
         check_nesterov(h)
         return "rmsprop" + "_centered" * h["centered"] + "_momentum" * (h["momentum"] != 0)
 
     @classmethod
-    def scalars(cls, rule, h, t):
+    def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
         average = (h["alpha"], 1.0 - h["alpha"], h["eps_root"], h["eps"])
         if not rule.endswith("_momentum"):
             return *average, h["lr"]
@@ -206,5 +209,5 @@ class RMSprop(Optimizer):
         return *average, *(with_lr(h, *weights) if h["lr_in_buffer"] else (*weights, h["lr"]))
 
     @classmethod
-    def initial_state(cls, h, key):
+    def initial_state(cls, h: Hyperparameters, key: str) -> float:
         return h["initial_square_avg"] if key == "square_avg" else 0.0

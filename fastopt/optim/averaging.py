@@ -2,6 +2,7 @@
 
 from .base import Optimizer
 from .hyperparameters import not_negative
+from .types import Hyperparameters, Number, Params
 
 __all__ = ["ASGD"]
 
@@ -50,21 +51,22 @@ class ASGD(Optimizer):
 
     checks = {"alpha": not_negative}  # noqa: RUF012
 
-    def __init__(self, params, lr=1e-2, lambd=1e-4, alpha=0.75, t0=1e6, weight_decay=0.0, *,
-                 weight_decay_mode="l2", maximize=False):  # fmt: skip
+    def __init__(self, params: Params, lr: Number = 1e-2, lambd: Number = 1e-4, alpha: Number = 0.75,
+                 t0: Number = 1e6, weight_decay: Number = 0.0, *, weight_decay_mode: str = "l2",
+                 maximize: bool = False):  # fmt: skip
         super().__init__(params, lr=lr, lambd=lambd, alpha=alpha, t0=t0, weight_decay=weight_decay,
                          weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
 
     @classmethod
-    def rule(cls, h):
+    def rule(cls, h: Hyperparameters) -> str:
         return "asgd"
 
     @classmethod
-    def scalars(cls, rule, h, t):
+    def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
         eta, mu = h["rate_and_weight"] if "rate_and_weight" in h else rate_and_weight(h, t)
         return 1.0 - h["lambd"] * eta, eta, mu
 
 
-def rate_and_weight(h, t):
+def rate_and_weight(h: Hyperparameters, t: int) -> tuple[float, float]:
     """ASGD's learning rate in step t, and the weight of the position in the mean."""
     return h["lr"] * (1.0 + h["lambd"] * h["lr"] * (t - 1)) ** -h["alpha"], 1.0 / max(1.0, t - 1 - h["t0"])

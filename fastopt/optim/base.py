@@ -6,7 +6,7 @@ before anything is written.
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from operator import is_not
 from threading import RLock
@@ -38,10 +38,9 @@ from .tensors import (
     span,
     state_like,
 )
+from .types import Hyperparameters, Params
 
 OVERFLOW = "gradients or weights are so large that a weight or a state would become inf or NaN"
-Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
-Groups = Sequence[Mapping[str, Any]]
 
 _KEPT_PLANS = 8
 
@@ -70,7 +69,7 @@ class Optimizer:
     _plan: Any
     _done: Callable[[int], int]
 
-    def __init__(self, params: Arrays | Groups, **hyperparameters: Any):
+    def __init__(self, params: Params, **hyperparameters: Any):
         self._lock = RLock()
         self._set_up(params, hyperparameters, None)
 
@@ -180,11 +179,11 @@ class Optimizer:
     checks: ClassVar[dict[str, Callable[[str, Any], Any]]] = {}
 
     @classmethod
-    def check(cls, h: Mapping[str, Any]) -> None:
+    def check(cls, h: Hyperparameters) -> None:
         """Raise ValueError if the hyperparameters ``h``, each fine by itself, cannot stand together."""
 
     @classmethod
-    def rule(cls, h: Mapping[str, Any]) -> str:
+    def rule(cls, h: Hyperparameters) -> str:
         """The name of the rule that the hyperparameters ``h`` ask for."""
         raise NotImplementedError
 
@@ -199,17 +198,17 @@ class Optimizer:
         return cls.rule(h)
 
     @classmethod
-    def scalars(cls, rule: str, h: Mapping[str, Any], t: int) -> tuple[float, ...]:
+    def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
         """The scalars of ``rule`` for step ``t``, counted from 1, in the rule's order; schedules are evaluated in h."""
         raise NotImplementedError
 
     @classmethod
-    def trust(cls, h: Mapping[str, Any]) -> tuple[float, ...]:
+    def trust(cls, h: Hyperparameters) -> tuple[float, ...]:
         """The scalars of the trust ratio, for a rule that has one."""
         return ()
 
     @classmethod
-    def initial_state(cls, h: Mapping[str, Any], key: str) -> float:
+    def initial_state(cls, h: Hyperparameters, key: str) -> float:
         """What the state called ``key`` is filled with at the start."""
         return 0.0
 
@@ -550,7 +549,7 @@ class Optimizer:
 
     # -- what can be read and set --
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         raise TypeError(
             f"{type(self).__name__} points at the arrays it updates and cannot be copied or pickled;"
             " make another, and give it this one's state_dict()"

@@ -9,6 +9,7 @@ import numpy as np
 from .._checks import a_number
 from .adam import SMALLEST_NORMAL
 from .base import Optimizer
+from .types import Hyperparameters, Number, Params
 
 __all__ = ["Adafactor"]
 
@@ -78,31 +79,32 @@ class Adafactor(Optimizer):
 
     checks: ClassVar = {"eps": _eps_pair}
 
-    def __init__(self, params, lr=1e-2, beta2_decay=-0.8, eps=(None, 1e-3), d=1.0, weight_decay=0.0, *,
-                 factored=True, weight_decay_mode="decoupled", maximize=False):  # fmt: skip
+    def __init__(self, params: Params, lr: Number = 1e-2, beta2_decay: Number = -0.8,
+                 eps: tuple[Number | None, Number] = (None, 1e-3), d: Number = 1.0, weight_decay: Number = 0.0, *,
+                 factored: bool = True, weight_decay_mode: str = "decoupled", maximize: bool = False):  # fmt: skip
         super().__init__(params, lr=lr, beta2_decay=beta2_decay, eps=eps, d=d, weight_decay=weight_decay,
                          factored=factored, weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
 
     @classmethod
-    def check(cls, h):
+    def check(cls, h: Hyperparameters) -> None:
         first = h["eps"][0]
         if not callable(first) and first is not None and first < SMALLEST_NORMAL:
             raise ValueError(f"eps[0] must be at least {SMALLEST_NORMAL}, or None, not {first}: it divides")
 
     @classmethod
-    def rule(cls, h):
+    def rule(cls, h: Hyperparameters) -> str:
         return "adafactor" if h["factored"] else "adafactor_unfactored"
 
     @classmethod
-    def rules(cls, h):
+    def rules(cls, h: Hyperparameters) -> tuple[str, ...]:
         return ("adafactor", "adafactor_unfactored") if h["factored"] else ("adafactor_unfactored",)
 
     @classmethod
-    def rule_of_tensor(cls, h, shape):
+    def rule_of_tensor(cls, h: Hyperparameters, shape: tuple[int, ...]) -> str:
         return cls.rule(h) if len(shape) > 1 else "adafactor_unfactored"
 
     @classmethod
-    def scalars(cls, rule, h, t):
+    def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
         first, second = h["eps"]
         resolutions = (_RESOLUTION, sys.float_info.epsilon) if first is None else (first, first)
         new = float(t) ** h["beta2_decay"]

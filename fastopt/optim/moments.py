@@ -6,6 +6,7 @@ from .._checks import one_of
 from .adam import check_eps, root_correction
 from .base import Optimizer
 from .hyperparameters import numbers
+from .types import Hyperparameters, Number, Pair, Params, Triple
 
 __all__ = ["AdaBelief", "Adamax", "Adan", "RAdam"]
 
@@ -47,23 +48,24 @@ class Adamax(Optimizer):
     Kingma & Ba, "Adam: a method for stochastic optimization" (2015), Algorithm 2. PyTorch: ``torch.optim.Adamax``.
     """
 
-    def __init__(self, params, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, *,
-                 eps_outside=False, weight_decay_mode="l2", maximize=False,
-                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
+    def __init__(self, params: Params, lr: Number = 2e-3, betas: Pair = (0.9, 0.999), eps: Number = 1e-8,
+                 weight_decay: Number = 0.0, *, eps_outside: bool = False, weight_decay_mode: str = "l2",
+                 maximize: bool = False, state_format: str = "float32", state_rounding: str = "stochastic",
+                 state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, eps_outside=eps_outside,
                          weight_decay_mode=weight_decay_mode, maximize=maximize,
                          state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
-    def check(cls, h):
+    def check(cls, h: Hyperparameters) -> None:
         check_eps(h)
 
     @classmethod
-    def rule(cls, h):
+    def rule(cls, h: Hyperparameters) -> str:
         return "adamax"
 
     @classmethod
-    def scalars(cls, rule, h, t):
+    def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
         beta1, beta2 = h["betas"]
         inside, outside = (0.0, 1.0) if h["eps_outside"] else (1.0, 0.0)
         return beta1, 1.0 - beta1, beta2, inside, outside, h["eps"], h["lr"] / (1.0 - beta1**t)
@@ -112,23 +114,24 @@ class RAdam(Optimizer):
     ``torch.optim.RAdam``.
     """
 
-    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, *,
-                 eps_hat=True, weight_decay_mode="l2", maximize=False,
-                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
+    def __init__(self, params: Params, lr: Number = 1e-3, betas: Pair = (0.9, 0.999), eps: Number = 1e-8,
+                 weight_decay: Number = 0.0, *, eps_hat: bool = True, weight_decay_mode: str = "l2",
+                 maximize: bool = False, state_format: str = "float32", state_rounding: str = "stochastic",
+                 state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, eps_hat=eps_hat,
                          weight_decay_mode=weight_decay_mode, maximize=maximize,
                          state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
-    def check(cls, h):
+    def check(cls, h: Hyperparameters) -> None:
         check_eps(h)
 
     @classmethod
-    def rule(cls, h):
+    def rule(cls, h: Hyperparameters) -> str:
         return "radam"
 
     @classmethod
-    def scalars(cls, rule, h, t):
+    def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
         beta1, beta2 = h["betas"]
         correction, *steps = rectified_steps(h, t, h["eps_hat"])
         return beta1, 1.0 - beta1, beta2, 1.0 - beta2, correction, h["eps"], *steps
@@ -179,23 +182,24 @@ class AdaBelief(Optimizer):
     The authors' ``adabelief_pytorch``; optax: ``adabelief``; timm: ``AdaBelief``.
     """
 
-    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-16, weight_decay=0.0, *,
-                 eps_root=1e-16, rectify=True, weight_decay_mode="decoupled", maximize=False,
-                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
+    def __init__(self, params: Params, lr: Number = 1e-3, betas: Pair = (0.9, 0.999), eps: Number = 1e-16,
+                 weight_decay: Number = 0.0, *, eps_root: Number = 1e-16, rectify: bool = True,
+                 weight_decay_mode: str = "decoupled", maximize: bool = False, state_format: str = "float32",
+                 state_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, eps_root=eps_root,
                          rectify=rectify, weight_decay_mode=weight_decay_mode, maximize=maximize,
                          state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
-    def check(cls, h):
+    def check(cls, h: Hyperparameters) -> None:
         check_eps(h)
 
     @classmethod
-    def rule(cls, h):
+    def rule(cls, h: Hyperparameters) -> str:
         return "adabelief"
 
     @classmethod
-    def scalars(cls, rule, h, t):
+    def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
         beta1, beta2 = h["betas"]
         if h["rectify"]:
             correction, *steps = rectified_steps(h, t, eps_hat=True)
@@ -259,23 +263,24 @@ class Adan(Optimizer):
         "weight_decay_mode": one_of("proximal", "decoupled", "independent", "l2"),
     }
 
-    def __init__(self, params, lr=1e-3, betas=(0.98, 0.92, 0.99), eps=1e-8, weight_decay=0.0, *,
-                 eps_root=0.0, weight_decay_mode="proximal", maximize=False,
-                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
+    def __init__(self, params: Params, lr: Number = 1e-3, betas: Triple = (0.98, 0.92, 0.99), eps: Number = 1e-8,
+                 weight_decay: Number = 0.0, *, eps_root: Number = 0.0, weight_decay_mode: str = "proximal",
+                 maximize: bool = False, state_format: str = "float32", state_rounding: str = "stochastic",
+                 state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, eps_root=eps_root,
                          weight_decay_mode=weight_decay_mode, maximize=maximize,
                          state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
-    def check(cls, h):
+    def check(cls, h: Hyperparameters) -> None:
         check_eps(h)
 
     @classmethod
-    def rule(cls, h):
+    def rule(cls, h: Hyperparameters) -> str:
         return "adan"
 
     @classmethod
-    def scalars(cls, rule, h, t):
+    def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
         beta1, beta2, beta3 = h["betas"]
         averages = (beta1, 1.0 - beta1, beta2, 1.0 - beta2, beta3, 1.0 - beta3, 0.0 if t == 1 else 1.0)
         correction3, eps_root = root_correction(1.0 - beta3**t, h["eps_root"])
@@ -284,7 +289,7 @@ class Adan(Optimizer):
         return *averages, eps_root, correction3, h["eps"], *steps, shrink
 
 
-def rectified_steps(h, t, eps_hat):
+def rectified_steps(h: Hyperparameters, t: int, eps_hat: bool) -> tuple[float, ...]:
     """RAdam's bias correction of the root, and its step sizes: of the momentum, and of Adam's direction.
 
     One of the latter is 0.

@@ -9,6 +9,8 @@ import numpy as np
 from .._checks import one_of
 from .adam import AdamW
 from .base import Optimizer
+from .hyperparameters import Group
+from .types import Hyperparameters, Number, Pair, Params
 
 __all__ = ["Muon", "muon_groups"]
 
@@ -83,17 +85,18 @@ class Muon(Optimizer):
         "weight_decay_mode": one_of("decoupled", "independent", "l2"),
     }
 
-    def __init__(self, params, lr=1e-3, weight_decay=0.1, momentum=0.95, nesterov=True,
-                 ns_coefficients=(3.4445, -4.775, 2.0315), eps=1e-7, ns_steps=5, adjust_lr_fn=None, *,
-                 use_muon=True, betas=(0.9, 0.999), weight_decay_mode="decoupled", maximize=False,
-                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
+    def __init__(self, params: Params, lr: Number = 1e-3, weight_decay: Number = 0.1, momentum: Number = 0.95,
+                 nesterov: bool = True, ns_coefficients: tuple[float, float, float] = (3.4445, -4.775, 2.0315),
+                 eps: Number = 1e-7, ns_steps: int = 5, adjust_lr_fn: str | None = None, *, use_muon: bool = True,
+                 betas: Pair = (0.9, 0.999), weight_decay_mode: str = "decoupled", maximize: bool = False,
+                 state_format: str = "float32", state_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov,
                          ns_coefficients=ns_coefficients, eps=eps, ns_steps=ns_steps, adjust_lr_fn=adjust_lr_fn,
                          use_muon=use_muon, betas=betas, weight_decay_mode=weight_decay_mode,
                          maximize=maximize,
                          state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
-    def _new_state(self, param, group, rule):
+    def _new_state(self, param: np.ndarray, group: Group, rule: str) -> Mapping[str, Any]:
         if group["use_muon"] and param.ndim != 2:
             raise ValueError(
                 f"Muon is for matrices, and one of {', '.join(group.names)} has shape {param.shape}: give it a group"
@@ -102,18 +105,18 @@ class Muon(Optimizer):
         return super()._new_state(param, group, rule)
 
     @classmethod
-    def check(cls, h):
+    def check(cls, h: Hyperparameters) -> None:
         AdamW.check(h)
         if not diverges(h["ns_coefficients"], h["ns_steps"]):
             return
         raise ValueError(f"with ns_coefficients {h['ns_coefficients']} singular values grow in {h['ns_steps']} steps")
 
     @classmethod
-    def rule(cls, h):
+    def rule(cls, h: Hyperparameters) -> str:
         return "muon" if h["use_muon"] else "adam"
 
     @classmethod
-    def scalars(cls, rule, h, t):
+    def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
         if rule == "adam":
             return AdamW.scalars(rule, {**h, **_ADAM}, t)
         momentum = h["momentum"]

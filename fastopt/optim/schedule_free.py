@@ -13,6 +13,7 @@ from .adam import check_eps
 from .base import Optimizer
 from .hyperparameters import Group
 from .momenta import OfGroups
+from .types import Hyperparameters, Number, Pair, Params
 
 __all__ = ["AdamWScheduleFree", "SGDScheduleFree"]
 
@@ -24,13 +25,13 @@ class ScheduleFree(Optimizer):
 
     checks: ClassVar = {"weight_decay_mode": one_of("direction", "l2", "decoupled", "independent")}
 
-    def __init__(self, params, **hyperparameters):
+    def __init__(self, params: Params, **hyperparameters: Any):
         super().__init__(params, **hyperparameters)
         self._weights = OfGroups(Weights)
         self._training_point: tuple[np.ndarray, ...] | None = None  # y, while the parameters are x
 
     @classmethod
-    def check(cls, h):
+    def check(cls, h: Hyperparameters) -> None:
         momentum = cls.momentum(h)
         if not callable(momentum) and not 0.0 < momentum < 1.0:
             raise ValueError(f"the momentum of a Schedule-Free optimizer must lie between 0 and 1, not be {momentum}")
@@ -237,22 +238,23 @@ class SGDScheduleFree(ScheduleFree):
     Defazio et al., "The road less scheduled" (2024), eq. 3-5. The authors' ``schedulefree.SGDScheduleFree``.
     """
 
-    def __init__(self, params, lr=1.0, momentum=0.9, weight_decay=0.0, warmup_steps=0, r=0.0, weight_lr_power=2.0, *,
-                 weight_decay_mode="direction", maximize=False):  # fmt: skip
+    def __init__(self, params: Params, lr: Number = 1.0, momentum: Number = 0.9, weight_decay: Number = 0.0,
+                 warmup_steps: int = 0, r: float = 0.0, weight_lr_power: float = 2.0, *,
+                 weight_decay_mode: str = "direction", maximize: bool = False):  # fmt: skip
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, warmup_steps=warmup_steps, r=r,
                          weight_lr_power=weight_lr_power, weight_decay_mode=weight_decay_mode,
                          maximize=maximize)  # fmt: skip
 
     @classmethod
-    def momentum(cls, h):
+    def momentum(cls, h: Hyperparameters) -> Any:
         return h["momentum"]
 
     @classmethod
-    def rule(cls, h):
+    def rule(cls, h: Hyperparameters) -> str:
         return "sgd_schedule_free"
 
     @classmethod
-    def scalars(cls, rule, h, t):
+    def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
         return cls.averaging(h, t)
 
 
@@ -301,29 +303,30 @@ class AdamWScheduleFree(ScheduleFree):
     Defazio et al., "The road less scheduled" (2024), Algorithm 1. The authors' ``schedulefree.AdamWScheduleFree``.
     """
 
-    def __init__(self, params, lr=2.5e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, warmup_steps=0, r=0.0,
-                 weight_lr_power=2.0, *, weight_decay_mode="direction", maximize=False,
-                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
+    def __init__(self, params: Params, lr: Number = 2.5e-3, betas: Pair = (0.9, 0.999), eps: Number = 1e-8,
+                 weight_decay: Number = 0.0, warmup_steps: int = 0, r: float = 0.0, weight_lr_power: float = 2.0, *,
+                 weight_decay_mode: str = "direction", maximize: bool = False, state_format: str = "float32",
+                 state_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, warmup_steps=warmup_steps,
                          r=r, weight_lr_power=weight_lr_power, weight_decay_mode=weight_decay_mode,
                          maximize=maximize,
                          state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
-    def momentum(cls, h):
+    def momentum(cls, h: Hyperparameters) -> Any:
         betas = h["betas"]
         return betas if callable(betas) else betas[0]
 
     @classmethod
-    def check(cls, h):
+    def check(cls, h: Hyperparameters) -> None:
         super().check(h)
         check_eps(h)
 
     @classmethod
-    def rule(cls, h):
+    def rule(cls, h: Hyperparameters) -> str:
         return "adamw_schedule_free"
 
     @classmethod
-    def scalars(cls, rule, h, t):
+    def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
         beta2 = h["betas"][1]
         return beta2, 1.0 - beta2, 1.0 / math.sqrt(1.0 - beta2**t), h["eps"], *cls.averaging(h, t)

@@ -1,6 +1,7 @@
 """Gradient descent, with momentum and Nesterov's momentum."""
 
 from .base import Optimizer
+from .types import Hyperparameters, Number, Params
 
 __all__ = ["SGD"]
 
@@ -64,22 +65,23 @@ class SGD(Optimizer):
     importance of initialization and momentum in deep learning" (2013). PyTorch: ``torch.optim.SGD``.
     """
 
-    def __init__(self, params, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, *,
-                 lr_in_buffer=False, weight_decay_mode="l2", maximize=False,
-                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
+    def __init__(self, params: Params, lr: Number = 1e-3, momentum: Number = 0.0, dampening: Number = 0.0,
+                 weight_decay: Number = 0.0, nesterov: bool = False, *, lr_in_buffer: bool = False,
+                 weight_decay_mode: str = "l2", maximize: bool = False, state_format: str = "float32",
+                 state_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
                          nesterov=nesterov, lr_in_buffer=lr_in_buffer, weight_decay_mode=weight_decay_mode,
                          maximize=maximize,
                          state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
-    def rule(cls, h):
+    def rule(cls, h: Hyperparameters) -> str:
         check_nesterov(h)
         check_lr_in_buffer(h)
         return "sgd" if h["momentum"] == 0 else "momentum"
 
     @classmethod
-    def scalars(cls, rule, h, t):
+    def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
         lr, momentum = h["lr"], h["momentum"]
         if rule == "sgd":
             return (lr,)
@@ -88,7 +90,7 @@ class SGD(Optimizer):
         return momentum, first_undamped(h, t), *look_ahead(h), lr
 
 
-def check_nesterov(h):
+def check_nesterov(h: Hyperparameters) -> None:
     """Nesterov's momentum is defined with momentum and without dampening."""
     if h["nesterov"] and (h["momentum"] == 0 or h.get("dampening", 0) != 0):
         raise ValueError(
@@ -96,22 +98,24 @@ def check_nesterov(h):
         )
 
 
-def check_lr_in_buffer(h):
+def check_lr_in_buffer(h: Hyperparameters) -> None:
     """Nobody has defined dampening there."""
     if h["lr_in_buffer"] and h["dampening"] != 0:
         raise ValueError(f"lr_in_buffer has no dampening, so dampening must be 0, not {h['dampening']}")
 
 
-def with_lr(h, momentum, into_buffer, directly, from_buffer):
+def with_lr(
+    h: Hyperparameters, momentum: float, into_buffer: float, directly: float, from_buffer: float
+) -> tuple[float, ...]:
     """The weights of a step with momentum, and 1 as its learning rate, which is in the buffer already."""
     return momentum, h["lr"] * into_buffer, h["lr"] * directly, from_buffer, 1.0
 
 
-def first_undamped(h, t):
+def first_undamped(h: Hyperparameters, t: int) -> float:
     """The weight of a gradient in the buffer: the first one, and any without momentum, becomes it as it is."""
     return 1.0 if t == 1 or h["momentum"] == 0 else 1.0 - h["dampening"]
 
 
-def look_ahead(h):
+def look_ahead(h: Hyperparameters) -> tuple[float, float]:
     """The weights of the gradient and of the buffer in the update."""
     return (1.0, h["momentum"]) if h["nesterov"] else (0.0, 1.0)

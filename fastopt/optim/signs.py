@@ -1,6 +1,7 @@
 """Steps by the sign of the gradient: Lion, Rprop."""
 
 from .base import Optimizer
+from .types import Hyperparameters, Number, Pair, Params
 
 __all__ = ["Lion", "Rprop"]
 
@@ -42,19 +43,19 @@ class Lion(Optimizer):
     ``lion``; Keras: ``Lion``.
     """
 
-    def __init__(self, params, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0, *,
-                 weight_decay_mode="decoupled", maximize=False,
-                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
+    def __init__(self, params: Params, lr: Number = 1e-4, betas: Pair = (0.9, 0.99), weight_decay: Number = 0.0, *,
+                 weight_decay_mode: str = "decoupled", maximize: bool = False, state_format: str = "float32",
+                 state_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay,
                          weight_decay_mode=weight_decay_mode, maximize=maximize,
                          state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
-    def rule(cls, h):
+    def rule(cls, h: Hyperparameters) -> str:
         return "lion"
 
     @classmethod
-    def scalars(cls, rule, h, t):
+    def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
         beta1, beta2 = h["betas"]
         return beta1, 1.0 - beta1, beta2, 1.0 - beta2, h["lr"]
 
@@ -105,13 +106,13 @@ class Rprop(Optimizer):
     ``torch.optim.Rprop``.
     """
 
-    def __init__(self, params, lr=1e-2, etas=(0.5, 1.2), step_sizes=(1e-6, 50.0), *,
-                 weight_decay=0.0, weight_decay_mode="l2", maximize=False):  # fmt: skip
+    def __init__(self, params: Params, lr: Number = 1e-2, etas: Pair = (0.5, 1.2), step_sizes: Pair = (1e-6, 50.0), *,
+                 weight_decay: Number = 0.0, weight_decay_mode: str = "l2", maximize: bool = False):  # fmt: skip
         super().__init__(params, lr=lr, etas=etas, step_sizes=step_sizes, weight_decay=weight_decay,
                          weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
 
     @classmethod
-    def check(cls, h):
+    def check(cls, h: Hyperparameters) -> None:
         known = (0.5, 1.2) if callable(h["etas"]) else h["etas"]
         if not 0.0 < known[0] < 1.0 < known[1]:
             raise ValueError(f"etas must be below and above 1, the first above 0, not {h['etas']}")
@@ -119,13 +120,13 @@ class Rprop(Optimizer):
             raise ValueError(f"step_sizes must be the smallest and the largest, not {h['step_sizes']}")
 
     @classmethod
-    def rule(cls, h):
+    def rule(cls, h: Hyperparameters) -> str:
         return "rprop"
 
     @classmethod
-    def scalars(cls, rule, h, t):
+    def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
         return *h["etas"], *h["step_sizes"]
 
     @classmethod
-    def initial_state(cls, h, key):
+    def initial_state(cls, h: Hyperparameters, key: str) -> float:
         return (h["lr"](0) if callable(h["lr"]) else h["lr"]) if key == "step_size" else 0.0

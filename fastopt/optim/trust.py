@@ -7,6 +7,7 @@ from .adam import check_eps, root_correction
 from .base import Optimizer
 from .hyperparameters import yes_or_no
 from .sgd import check_lr_in_buffer, check_nesterov, first_undamped, look_ahead, with_lr
+from .types import Hyperparameters, Number, Pair, Params
 
 __all__ = ["LAMB", "LARS"]
 
@@ -66,10 +67,12 @@ class LARS(Optimizer):
 
     checks = {"trust_clip": yes_or_no, "weight_decay_mode": _decay_modes}  # noqa: RUF012
 
-    def __init__(self, params, lr=1.0, momentum=0.9, dampening=0.0, weight_decay=0.0, nesterov=False, *,
-                 trust_coefficient=0.001, eps=0.0, trust_clip=False, always_adapt=True, denominator="separate",
-                 lr_in_buffer=False, weight_decay_mode="direction", maximize=False,
-                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
+    def __init__(self, params: Params, lr: Number = 1.0, momentum: Number = 0.9, dampening: Number = 0.0,
+                 weight_decay: Number = 0.0, nesterov: bool = False, *, trust_coefficient: Number = 0.001,
+                 eps: Number = 0.0, trust_clip: float | None = False, always_adapt: bool = True,
+                 denominator: str = "separate", lr_in_buffer: bool = False, weight_decay_mode: str = "direction",
+                 maximize: bool = False, state_format: str = "float32", state_rounding: str = "stochastic",
+                 state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
                          nesterov=nesterov, trust_coefficient=trust_coefficient, eps=eps, trust_clip=trust_clip,
                          always_adapt=always_adapt, denominator=denominator, lr_in_buffer=lr_in_buffer,
@@ -77,20 +80,20 @@ class LARS(Optimizer):
                          state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
-    def rule(cls, h):
+    def rule(cls, h: Hyperparameters) -> str:
         check_nesterov(h)
         check_lr_in_buffer(h)
         return "lars"
 
     @classmethod
-    def scalars(cls, rule, h, t):
+    def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
         decay = _in_direction(h)
         measured = decay if h["denominator"] == "sum" else 0.0
         weights = (h["momentum"], first_undamped(h, t), *look_ahead(h))
         return decay, measured, *(with_lr(h, *weights) if h["lr_in_buffer"] else (*weights, h["lr"])), 1.0
 
     @classmethod
-    def trust(cls, h):
+    def trust(cls, h: Hyperparameters) -> tuple[float, ...]:
         if not (h["always_adapt"] or h["weight_decay"]):
             return _NO_ADAPTATION
         separate = _in_direction(h) if h["denominator"] == "separate" else 0.0
@@ -152,10 +155,11 @@ class LAMB(Optimizer):
 
     checks = {"weight_decay_mode": _decay_modes}  # noqa: RUF012
 
-    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=1e-2, *, bias_correction=True,
-                 grad_averaging=True, trust_clip=10.0, always_adapt=True, eps_root=0.0,
-                 weight_decay_mode="direction", maximize=False,
-                 state_format="float32", state_rounding="stochastic", state_seed=0):  # fmt: skip
+    def __init__(self, params: Params, lr: Number = 1e-3, betas: Pair = (0.9, 0.999), eps: Number = 1e-6,
+                 weight_decay: Number = 1e-2, *, bias_correction: bool | str = True, grad_averaging: bool = True,
+                 trust_clip: float | None = 10.0, always_adapt: bool = True, eps_root: Number = 0.0,
+                 weight_decay_mode: str = "direction", maximize: bool = False, state_format: str = "float32",
+                 state_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
                          bias_correction=bias_correction, grad_averaging=grad_averaging, trust_clip=trust_clip,
                          always_adapt=always_adapt, eps_root=eps_root, weight_decay_mode=weight_decay_mode,
@@ -163,15 +167,15 @@ class LAMB(Optimizer):
                          state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
-    def check(cls, h):
+    def check(cls, h: Hyperparameters) -> None:
         check_eps(h)
 
     @classmethod
-    def rule(cls, h):
+    def rule(cls, h: Hyperparameters) -> str:
         return "lamb"
 
     @classmethod
-    def scalars(cls, rule, h, t):
+    def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
         beta1, beta2 = h["betas"]
         grad_weight = 1.0 - beta1 if h["grad_averaging"] else 1.0
         unbiased1, unbiased2 = (1.0 - beta1**t, 1.0 - beta2**t) if h["bias_correction"] else (1.0, 1.0)
@@ -179,11 +183,11 @@ class LAMB(Optimizer):
         return beta1, grad_weight, beta2, 1.0 - beta2, *correction, h["eps"], _in_direction(h), h["lr"], 1.0
 
     @classmethod
-    def trust(cls, h):
+    def trust(cls, h: Hyperparameters) -> tuple[float, ...]:
         if not (h["always_adapt"] or h["weight_decay"]):
             return _NO_ADAPTATION
         return 1.0, 0.0, 0.0, 1.0, 0.0, math.inf if h["trust_clip"] is None else h["trust_clip"]
 
 
-def _in_direction(h):
+def _in_direction(h: Hyperparameters) -> float:
     return h["weight_decay"] if h["weight_decay_mode"] == "direction" else 0.0

@@ -7,7 +7,7 @@ import numpy as np
 import fastopt as fo
 
 from .. import _backends
-from .._backends.program import Call
+from .._backends.program import Call, Runs
 from .._specification.order import in_order
 from ..losses import Loss
 
@@ -66,7 +66,14 @@ class Objective(Loss):
         """What the sum of fastopt's losses is multiplied by: scikit-learn averages squared errors over outputs."""
         return 0.5 / z.shape[1] if self._halved else 1.0
 
-    def calls(self, z, y, dz, weight=None, scale=None):
+    def calls(
+        self,
+        z: np.ndarray,
+        y: np.ndarray,
+        dz: np.ndarray,
+        weight: np.ndarray | None = None,
+        scale: float | None = None,
+    ) -> list[Runs]:
         rows, share, factor = len(z), self._share(z), 0.5 if self._halved else 1.0
         alpha, penalty = self.alpha, self._penalty
         if weight is None:
