@@ -190,7 +190,7 @@ class _OfPairs(Loss):
         scale = checked_scale(self.slope * (1.0 / max(z.size, 1) if scale is None else a_number("scale", scale)), z)
         each = None if weight is None else np.empty_like(z)
         kernel = _backends.active.bind(self.kernel, (z, y, each, dz), (scale, *self.numbers()))
-        return [kernel] if each is None else weighted(kernel, each, dz, weight)
+        return [kernel] if weight is None or each is None else weighted(kernel, each, dz, weight)
 
 
 class SquaredError(_OfPairs):
