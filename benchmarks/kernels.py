@@ -4,6 +4,7 @@ A rule and a function of single elements get their cases from the registries; th
 test fails if one has none.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -106,7 +107,19 @@ def _formula_side(rule: Any, scalars: Any, param: np.ndarray, grad: np.ndarray) 
 
 # ---- functions of single elements ----------------------------------------------------------------------------------
 
+
+def _gelu_gate(x: np.ndarray) -> np.ndarray:
+    """By which the tanh form of GELU multiplies."""
+    return 1 / (1 + np.exp(-2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def _gelu_tanh_backward(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
+    gate = _gelu_gate(x)
+    return dy * gate * (1 + 2 * math.sqrt(2 / math.pi) * x * (1 + 3 * 0.044715 * x**2) * (1 - gate))
+
+
 # As one would write them; in float64 they are the truth that the kernels are checked against.
+# NumPy has no erf for GELU.
 PLAIN: dict[str, Callable[..., np.ndarray]] = {
     "exp": np.exp,
     "log1p_unit": np.log1p,
@@ -122,6 +135,8 @@ PLAIN: dict[str, Callable[..., np.ndarray]] = {
     "log_sigmoid_backward": lambda dy, x: dy / (1 + np.exp(x)),
     "silu": lambda x: x / (1 + np.exp(-x)),
     "silu_backward": lambda dy, x: dy / (1 + np.exp(-x)) * (1 + x / (1 + np.exp(x))),
+    "gelu_tanh": lambda x: x * _gelu_gate(x),
+    "gelu_tanh_backward": _gelu_tanh_backward,
     "leaky_relu": lambda x: np.maximum(x, 0) + 0.01 * np.minimum(x, 0),
     "leaky_relu_backward": lambda dy, x: dy * ((x > 0) + 0.01 * (x <= 0)),
     "elu": lambda x: np.maximum(x, 0) + np.expm1(np.minimum(x, 0)),

@@ -78,7 +78,7 @@ def test_every_side_of_every_case_is_right(spec):
     right, errors, wrong = measure._check(spec.build(), spec.name)
     assert not wrong
     assert errors[FASTOPT] < 1e-5 or spec.suite == "step"
-    assert len(right) > 1  # NumPy's side too
+    assert len(right) > 1 or spec.name.startswith("gelu")  # NumPy's side too, but it has no erf
 
 
 @pytest.mark.parametrize("net", [

@@ -120,8 +120,8 @@ def test_no_state_is_ever_subnormal(name, backend):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_without_decay_an_infinite_weight_stays_one(name, backend):
     """As in PyTorch: a factor of 0 for what is not asked for is not multiplied with it."""
-    if name in ("ASGD", "SGDScheduleFree", "AdamWScheduleFree"):
-        return  # they would have an infinite mean
+    if name in ("ASGD", "SGDScheduleFree", "AdamWScheduleFree", "Adafactor"):
+        return  # they would have an infinite mean, or measure one
     for options in OPTIONS.get(name, [{}]):
         w = np.array([np.inf, 1.0, -np.inf], np.float32)
         make(name, w, lr=0.1, weight_decay=0.0, **options).step(np.ones(3, np.float32))

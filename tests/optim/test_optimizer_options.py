@@ -307,6 +307,7 @@ def test_every_option_is_tested():
     """All constructor arguments appear above with another value than their default."""
     tried = {(optimizer, name) for optimizer, options in OPTIONS for name in options}
     everywhere = {"params", "lr", "weight_decay", "weight_decay_mode", "maximize"}
+    everywhere |= {"state_format", "state_rounding", "state_seed"}  # test_state_formats.py
     assert FORMULAS.keys() == set(OPTIMIZERS)
     for optimizer in FORMULAS:
         covered = {name for known, name in tried if known in (optimizer, "Adam" if optimizer == "AdamW" else optimizer)}

@@ -193,7 +193,7 @@ def test_what_cannot_be_bound():
     with pytest.raises(ValueError, match="which is not of this model"):
         fo.TrainingStep(network(hidden=3), fo.optim.SGD(model.parameters(), lr=0.1))
     with pytest.raises(ValueError, match="loss must be one of"):
-        fo.TrainingStep(model, fo.optim.SGD(model.parameters(), lr=0.1), "huber")
+        fo.TrainingStep(model, fo.optim.SGD(model.parameters(), lr=0.1), "hinge")
     with pytest.raises(ValueError, match="on_nonfinite must be"):
         fo.TrainingStep(model, fo.optim.SGD(model.parameters(), lr=0.1), on_nonfinite="pass")
 
