@@ -63,7 +63,8 @@ typedef struct {
     size_t param_count, count, counter_count;
 } fastopt_torch_tensors;
 
-void fastopt_torch_look(const fastopt_torch_interface *of, const uintptr_t *objects, size_t count, fastopt_torch_tensor *seen);
+void fastopt_torch_look(const fastopt_torch_interface *of, const uintptr_t *objects, size_t count,
+                        fastopt_torch_tensor *seen);
 
 /* ---- optimizers ------------------------------------------------------------------------------ */
 
@@ -218,7 +219,8 @@ int fastopt_pins_unchanged(int dtype, const fastopt_pin *pins, size_t count);
 /* An optimizer's step, clipped if `clip` says so: gradients, times scale, whose norm is above limit are scaled down to it by
  * limit / (norm + eps). The scalars of the groups are prepared, scale included; sums has room for one number per tensor. With
  * `unchecked`, inf and NaN are let through. Where the answer is not FASTOPT_DONE, nothing was written. */
-int fastopt_step(int dtype, fastopt_plan *plan, double *sums, int clip, int unchecked, double scale, double limit, double eps);
+int fastopt_step(int dtype, fastopt_plan *plan, double *sums, int clip, int unchecked, double scale, double limit,
+                 double eps);
 
 /* Rows of x[count][width], of this dtype, from rows of X, of the dtype `from`. */
 void fastopt_gather_rows(int dtype, const void *X, const int64_t *rows, void *x, size_t count, size_t width, int from);
@@ -238,9 +240,8 @@ double fastopt_add_up(int dtype, const void *x, size_t n);
 #define LOSS(name) \
     double fastopt_##name(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale);
 #define UNARY_WITH(name) int fastopt_##name(int dtype, const void *x, void *out, size_t n, double number);
-#define BINARY_WITH(name) \
-    int fastopt_##name(int dtype, const void *x, const void *y, void *out, size_t n, double number);
-#define LOSS_WITH(name) \
+#define BINARY_WITH(name) int fastopt_##name(int dtype, const void *x, const void *y, void *out, size_t n, double number);
+#define LOSS_WITH(name)                                                                                            \
     double fastopt_##name(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale, \
                           double number);
 #include "kernels/kernels.def"
@@ -268,23 +269,23 @@ enum { FASTOPT_NORM_IDENTITY, FASTOPT_NORM_RELU, FASTOPT_NORM_SIGMOID, FASTOPT_N
  * On the way back, dy is the gradient with respect to the activation's result, which is y. It may be NULL but with sigmoid
  * and tanh, and beta but with relu, if it was forward. */
 size_t fastopt_batch_norm_scratch(size_t outer, size_t channels, size_t inner);
-void fastopt_batch_norm(int dtype, const void *x, const void *gamma, const void *beta, void *running_mean,
-                        void *running_var, void *y, void *statistics, double *scratch, int64_t *tracked, int64_t *trained,
-                        size_t outer, size_t channels, size_t inner, int training, int activation, double eps,
-                        double momentum, double keep, double correction);
+void fastopt_batch_norm(int dtype, const void *x, const void *gamma, const void *beta, void *running_mean, void *running_var,
+                        void *y, void *statistics, double *scratch, int64_t *tracked, int64_t *trained, size_t outer,
+                        size_t channels, size_t inner, int training, int activation, double eps, double momentum,
+                        double keep, double correction);
 void fastopt_batch_norm_backward(int dtype, const void *dy, const void *x, const void *y, const void *gamma,
-                                 const void *beta, void *statistics, void *dx, void *dgamma, void *dbeta,
-                                 double *scratch, const int64_t *trained, size_t outer, size_t channels, size_t inner,
-                                 int training, int activation);
+                                 const void *beta, void *statistics, void *dx, void *dgamma, void *dbeta, double *scratch,
+                                 const int64_t *trained, size_t outer, size_t channels, size_t inner, int training,
+                                 int activation);
 
 /* Layer norm of x[rows][columns] (layer_norm.inc): every row with mean 0 and variance 1, times gamma[columns], plus
  * beta[columns], either of which may be NULL. statistics[3][rows] is for the backward pass. y may be x, and dx may be dy.
  * dgamma and dbeta may be NULL; scratch has room for fastopt_layer_norm_scratch numbers. */
-void fastopt_layer_norm(int dtype, const void *x, const void *gamma, const void *beta, void *y, void *statistics, size_t rows,
-                        size_t columns, double eps);
+void fastopt_layer_norm(int dtype, const void *x, const void *gamma, const void *beta, void *y, void *statistics,
+                        size_t rows, size_t columns, double eps);
 size_t fastopt_layer_norm_scratch(size_t rows, size_t columns);
-void fastopt_layer_norm_backward(int dtype, const void *dy, const void *x, const void *gamma, const void *statistics, void *dx,
-                                 void *dgamma, void *dbeta, double *scratch, size_t rows, size_t columns);
+void fastopt_layer_norm_backward(int dtype, const void *dy, const void *x, const void *gamma, const void *statistics,
+                                 void *dx, void *dgamma, void *dbeta, double *scratch, size_t rows, size_t columns);
 
 /* out = softmax of every row of x[rows][classes]; out may be x, as above, and the answer is the same. */
 int fastopt_softmax(int dtype, const void *x, void *out, size_t rows, size_t classes);
@@ -308,8 +309,21 @@ int fastopt_matmul(int dtype, const void *a, const void *b, void *c, const void 
 
 /* out[planes][rows][columns] = an operation on the elements of a and, if it is not NULL, of b. The strides are those of elements,
  * in elements: of a and b 0 where they are repeated. Arrays are aligned, and out may be a or b, if it lies as they do. */
-enum { FASTOPT_ASSIGN, FASTOPT_NEGATIVE, FASTOPT_ABSOLUTE, FASTOPT_SQRT, FASTOPT_SIGN, FASTOPT_ONE_LESS, FASTOPT_ADD, FASTOPT_SUBTRACT,
-       FASTOPT_MULTIPLY, FASTOPT_DIVIDE, FASTOPT_MAXIMUM, FASTOPT_MINIMUM, FASTOPT_ABOVE };
+enum {
+    FASTOPT_ASSIGN,
+    FASTOPT_NEGATIVE,
+    FASTOPT_ABSOLUTE,
+    FASTOPT_SQRT,
+    FASTOPT_SIGN,
+    FASTOPT_ONE_LESS,
+    FASTOPT_ADD,
+    FASTOPT_SUBTRACT,
+    FASTOPT_MULTIPLY,
+    FASTOPT_DIVIDE,
+    FASTOPT_MAXIMUM,
+    FASTOPT_MINIMUM,
+    FASTOPT_ABOVE
+};
 void fastopt_arithmetic(int dtype, const void *a, const void *b, void *out, size_t planes, size_t rows, size_t columns,
                         ptrdiff_t a_plane, ptrdiff_t a_row, ptrdiff_t a_column, ptrdiff_t b_plane, ptrdiff_t b_row,
                         ptrdiff_t b_column, ptrdiff_t out_plane, ptrdiff_t out_row, ptrdiff_t out_column, int operation);

@@ -43,14 +43,14 @@ typedef struct {
 } trust;
 typedef struct norm_task norm_task; /* norm.h */
 typedef void norm_terms(const void *dy, const void *x, const void *y, const void *coefficients, size_t stride_k,
-                        const double *shift, double *first_sum, double *second_sum, size_t rows, size_t stride,
-                        size_t width, size_t ahead);
+                        const double *shift, double *first_sum, double *second_sum, size_t rows, size_t stride, size_t width,
+                        size_t ahead);
 typedef void norm_apply(const void *dy, const void *x, const void *y, void *out, const void *coefficients, size_t stride_k,
                         size_t rows, size_t stride, size_t width, size_t ahead, int stream);
-typedef struct adafactor_task adafactor_task; /* adafactor.h */
-typedef struct loss_task loss_task; /* loss.h */
+typedef struct adafactor_task adafactor_task;   /* adafactor.h */
+typedef struct loss_task loss_task;             /* loss.h */
 typedef struct layer_norm_task layer_norm_task; /* layer_norm.h */
-typedef struct matmul_task matmul_task; /* matmul.h */
+typedef struct matmul_task matmul_task;         /* matmul.h */
 typedef struct arithmetic_task arithmetic_task; /* arithmetic.h */
 
 /* The kernels of one element type: each works on a range within one thread. */
@@ -99,8 +99,8 @@ typedef struct {
     void (*bias_tanh)(void *x, const void *bias, size_t rows, size_t columns);
     void (*bias_relu)(void *x, const void *bias, size_t rows, size_t columns);
     /* dropout.inc */
-    void (*dropout)(const void *x, void *out, size_t n, uint64_t position, uint64_t seed, uint64_t draw,
-                    uint32_t threshold, double scale);
+    void (*dropout)(const void *x, void *out, size_t n, uint64_t position, uint64_t seed, uint64_t draw, uint32_t threshold,
+                    double scale);
     /* loss.inc, softmax.inc; [2]: of many classes, of few */
     double (*weighted_logistic_loss)(const loss_task *task, size_t begin, size_t n);
     double (*softmax_cross_entropy[2])(const loss_task *task, size_t begin, size_t n);

@@ -27,8 +27,8 @@ static size_t scratch(const fastopt_tensor *tensor)
 {
     const adafactor_task t = cut(tensor);
     const size_t item = item_size(tensor->dtype), rows = t.matrices * t.rows, columns = t.matrices * t.columns;
-    return whole_lines(columns * t.chunks * sizeof(double)) + whole_lines(rows * sizeof(double)) + whole_lines(rows * item)
-           + whole_lines(columns * item);
+    return whole_lines(columns * t.chunks * sizeof(double)) + whole_lines(rows * sizeof(double)) + whole_lines(rows * item) +
+           whole_lines(columns * item);
 }
 
 static size_t no_scratch(const fastopt_tensor *tensor)

@@ -15,10 +15,17 @@ void fastopt_arithmetic(int dtype, const void *a, const void *b, void *out, size
                         ptrdiff_t a_plane, ptrdiff_t a_row, ptrdiff_t a_column, ptrdiff_t b_plane, ptrdiff_t b_row,
                         ptrdiff_t b_column, ptrdiff_t out_plane, ptrdiff_t out_row, ptrdiff_t out_column, int operation)
 {
-    arithmetic_task t = {
-        .kernels = fastopt_kernels(dtype), .a = a, .b = b, .out = out, .rows = rows, .columns = columns,
-        .of_a = {a_plane, a_row, a_column}, .of_b = {b_plane, b_row, b_column},
-        .of_out = {out_plane, out_row, out_column}, .all_rows = planes * rows, .operation = operation};
+    arithmetic_task t = {.kernels = fastopt_kernels(dtype),
+                         .a = a,
+                         .b = b,
+                         .out = out,
+                         .rows = rows,
+                         .columns = columns,
+                         .of_a = {a_plane, a_row, a_column},
+                         .of_b = {b_plane, b_row, b_column},
+                         .of_out = {out_plane, out_row, out_column},
+                         .all_rows = planes * rows,
+                         .operation = operation};
     if (planes * rows * columns == 0)
         return;
     if (!b) {

@@ -16,8 +16,8 @@ static void dropout_block(void *task, size_t i)
 {
     const dropout_task *t = task;
     const size_t begin = i * BLOCK, offset = begin * t->item;
-    t->kernels->dropout(t->x + offset, t->out + offset, smaller(BLOCK, t->n - begin), t->position + begin, t->seed,
-                        t->draw, t->threshold, t->scale);
+    t->kernels->dropout(t->x + offset, t->out + offset, smaller(BLOCK, t->n - begin), t->position + begin, t->seed, t->draw,
+                        t->threshold, t->scale);
 }
 
 void fastopt_dropout(int dtype, const void *x, void *out, size_t n, uint64_t position, uint64_t seed, uint64_t draw,

@@ -47,32 +47,43 @@ static int run_elementwise(elementwise t)
     return 0;
 }
 
-#define UNARY(name)                                                                                           \
-    int fastopt_##name(int dtype, const void *x, void *out, size_t n)                                         \
-    {                                                                                                         \
-        return run_elementwise((elementwise){                                                                 \
-            .unary = fastopt_kernels(dtype)->name, .x = x, .out = out, .n = n, .item = item_size(dtype),      \
-            .of_normal = fastopt_kernels(dtype)->name == fastopt_kernels(dtype)->sigmoid});                   \
+#define UNARY(name)                                                                                       \
+    int fastopt_##name(int dtype, const void *x, void *out, size_t n)                                     \
+    {                                                                                                     \
+        return run_elementwise(                                                                           \
+            (elementwise){.unary = fastopt_kernels(dtype)->name,                                          \
+                          .x = x,                                                                         \
+                          .out = out,                                                                     \
+                          .n = n,                                                                         \
+                          .item = item_size(dtype),                                                       \
+                          .of_normal = fastopt_kernels(dtype)->name == fastopt_kernels(dtype)->sigmoid}); \
     }
-#define BINARY(name)                                                                                          \
-    int fastopt_##name(int dtype, const void *x, const void *y, void *out, size_t n)                          \
-    {                                                                                                         \
-        return run_elementwise((elementwise){                                                                 \
+#define BINARY(name)                                                                                                \
+    int fastopt_##name(int dtype, const void *x, const void *y, void *out, size_t n)                                \
+    {                                                                                                               \
+        return run_elementwise((elementwise){                                                                       \
             .binary = fastopt_kernels(dtype)->name, .x = x, .y = y, .out = out, .n = n, .item = item_size(dtype)}); \
     }
-#define UNARY_WITH(name)                                                                                      \
-    int fastopt_##name(int dtype, const void *x, void *out, size_t n, double number)                          \
-    {                                                                                                         \
-        return run_elementwise((elementwise){                                                                 \
-            .unary_with = fastopt_kernels(dtype)->name, .number = number, .x = x, .out = out, .n = n,         \
-            .item = item_size(dtype)});                                                                       \
+#define UNARY_WITH(name)                                                                 \
+    int fastopt_##name(int dtype, const void *x, void *out, size_t n, double number)     \
+    {                                                                                    \
+        return run_elementwise((elementwise){.unary_with = fastopt_kernels(dtype)->name, \
+                                             .number = number,                           \
+                                             .x = x,                                     \
+                                             .out = out,                                 \
+                                             .n = n,                                     \
+                                             .item = item_size(dtype)});                 \
     }
-#define BINARY_WITH(name)                                                                                     \
-    int fastopt_##name(int dtype, const void *x, const void *y, void *out, size_t n, double number)           \
-    {                                                                                                         \
-        return run_elementwise((elementwise){                                                                 \
-            .binary_with = fastopt_kernels(dtype)->name, .number = number, .x = x, .y = y, .out = out, .n = n, \
-            .item = item_size(dtype)});                                                                       \
+#define BINARY_WITH(name)                                                                           \
+    int fastopt_##name(int dtype, const void *x, const void *y, void *out, size_t n, double number) \
+    {                                                                                               \
+        return run_elementwise((elementwise){.binary_with = fastopt_kernels(dtype)->name,           \
+                                             .number = number,                                      \
+                                             .x = x,                                                \
+                                             .y = y,                                                \
+                                             .out = out,                                            \
+                                             .n = n,                                                \
+                                             .item = item_size(dtype)});                            \
     }
 #include "kernels/kernels.def"
 
@@ -218,9 +229,9 @@ static void run_rowwise(rowwise t)
     for_blocks(t.rows * t.columns, (t.rows + t.rows_per_block - 1) / t.rows_per_block, rowwise_block, &t);
 }
 
-#define WITH_BIAS(name, normal)                                                                               \
-    void fastopt_##name(int dtype, void *x, const void *bias, size_t rows, size_t columns)                    \
-    {                                                                                                         \
+#define WITH_BIAS(name, normal)                                                                                    \
+    void fastopt_##name(int dtype, void *x, const void *bias, size_t rows, size_t columns)                         \
+    {                                                                                                              \
         run_rowwise((rowwise){fastopt_kernels(dtype)->name, x, bias, rows, columns, 0, item_size(dtype), normal}); \
     }
 

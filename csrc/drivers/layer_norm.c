@@ -48,12 +48,20 @@ static void add_blocks(void *task, size_t i)
     }
 }
 
-void fastopt_layer_norm(int dtype, const void *x, const void *gamma, const void *beta, void *y, void *statistics, size_t rows,
-                        size_t columns, double eps)
+void fastopt_layer_norm(int dtype, const void *x, const void *gamma, const void *beta, void *y, void *statistics,
+                        size_t rows, size_t columns, double eps)
 {
     const size_t item = item_size(dtype);
-    layer_norm_task t = {.kernels = fastopt_kernels(dtype), .x = x, .gamma = gamma, .beta = beta, .out = y,
-                         .statistics = statistics, .rows = rows, .columns = columns, .item = item, .eps = eps};
+    layer_norm_task t = {.kernels = fastopt_kernels(dtype),
+                         .x = x,
+                         .gamma = gamma,
+                         .beta = beta,
+                         .out = y,
+                         .statistics = statistics,
+                         .rows = rows,
+                         .columns = columns,
+                         .item = item,
+                         .eps = eps};
     if (columns == 0)
         return;
     t.together = rows_together(columns, 1);
@@ -65,13 +73,23 @@ size_t fastopt_layer_norm_scratch(size_t rows, size_t columns)
     return columns ? 2 * columns * blocks_of(rows, rows_together(columns, LEAST_ROWS)) : 0;
 }
 
-void fastopt_layer_norm_backward(int dtype, const void *dy, const void *x, const void *gamma, const void *statistics, void *dx,
-                                 void *dgamma, void *dbeta, double *scratch, size_t rows, size_t columns)
+void fastopt_layer_norm_backward(int dtype, const void *dy, const void *x, const void *gamma, const void *statistics,
+                                 void *dx, void *dgamma, void *dbeta, double *scratch, size_t rows, size_t columns)
 {
     const size_t item = item_size(dtype);
-    layer_norm_task t = {.kernels = fastopt_kernels(dtype), .x = x, .dy = dy, .gamma = gamma, .out = dx,
-                         .statistics = (void *)statistics, .dgamma = dgamma, .dbeta = dbeta, .sums = scratch, .rows = rows,
-                         .columns = columns, .item = item, .stream = rows * columns * item >= STREAM_FROM && dx != dy && dx != x};
+    layer_norm_task t = {.kernels = fastopt_kernels(dtype),
+                         .x = x,
+                         .dy = dy,
+                         .gamma = gamma,
+                         .out = dx,
+                         .statistics = (void *)statistics,
+                         .dgamma = dgamma,
+                         .dbeta = dbeta,
+                         .sums = scratch,
+                         .rows = rows,
+                         .columns = columns,
+                         .item = item,
+                         .stream = rows * columns * item >= STREAM_FROM && dx != dy && dx != x};
     if (columns == 0)
         return;
     t.together = rows_together(columns, LEAST_ROWS);

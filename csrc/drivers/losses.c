@@ -29,18 +29,33 @@ static double run(loss_task t, size_t elements, size_t item)
     return total;
 }
 
-#define LOSS(name)                                                                                            \
+#define LOSS(name)                                                                                                 \
     double fastopt_##name(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale) \
-    {                                                                                                         \
-        return run((loss_task){.kernel = fastopt_kernels(dtype)->name, .z = z, .y = y, .losses = losses,      \
-                               .dz = dz, .scale = scale, .n = n, .block = BLOCK}, n, item_size(dtype));       \
+    {                                                                                                              \
+        return run((loss_task){.kernel = fastopt_kernels(dtype)->name,                                             \
+                               .z = z,                                                                             \
+                               .y = y,                                                                             \
+                               .losses = losses,                                                                   \
+                               .dz = dz,                                                                           \
+                               .scale = scale,                                                                     \
+                               .n = n,                                                                             \
+                               .block = BLOCK},                                                                    \
+                   n, item_size(dtype));                                                                           \
     }
-#define LOSS_WITH(name)                                                                                       \
+#define LOSS_WITH(name)                                                                                            \
     double fastopt_##name(int dtype, const void *z, const void *y, void *losses, void *dz, size_t n, double scale, \
-                          double number)                                                                      \
-    {                                                                                                         \
-        return run((loss_task){.kernel = fastopt_kernels(dtype)->name, .z = z, .y = y, .losses = losses, .dz = dz, \
-                               .scale = scale, .number = number, .n = n, .block = BLOCK}, n, item_size(dtype)); \
+                          double number)                                                                           \
+    {                                                                                                              \
+        return run((loss_task){.kernel = fastopt_kernels(dtype)->name,                                             \
+                               .z = z,                                                                             \
+                               .y = y,                                                                             \
+                               .losses = losses,                                                                   \
+                               .dz = dz,                                                                           \
+                               .scale = scale,                                                                     \
+                               .number = number,                                                                   \
+                               .n = n,                                                                             \
+                               .block = BLOCK},                                                                    \
+                   n, item_size(dtype));                                                                           \
     }
 #include "kernels/kernels.def"
 
@@ -48,10 +63,21 @@ double fastopt_weighted_logistic_loss(int dtype, const void *z, const void *y, c
                                       void *losses, void *dz, size_t n, size_t weight_period, size_t pos_weight_period,
                                       double scale, double y_scale, double y_shift)
 {
-    return run((loss_task){.kernel = fastopt_kernels(dtype)->weighted_logistic_loss, .z = z, .y = y, .losses = losses,
-                           .dz = dz, .scale = scale, .weight = weight, .weight_period = weight_period,
-                           .pos_weight = pos_weight, .pos_weight_period = pos_weight_period, .y_scale = y_scale,
-                           .y_shift = y_shift, .n = n, .block = BLOCK}, n, item_size(dtype));
+    return run((loss_task){.kernel = fastopt_kernels(dtype)->weighted_logistic_loss,
+                           .z = z,
+                           .y = y,
+                           .losses = losses,
+                           .dz = dz,
+                           .scale = scale,
+                           .weight = weight,
+                           .weight_period = weight_period,
+                           .pos_weight = pos_weight,
+                           .pos_weight_period = pos_weight_period,
+                           .y_scale = y_scale,
+                           .y_shift = y_shift,
+                           .n = n,
+                           .block = BLOCK},
+               n, item_size(dtype));
 }
 
 int64_t fastopt_count_labels(const int64_t *labels, size_t n, size_t classes, int64_t ignore_index)
@@ -72,10 +98,20 @@ double fastopt_softmax_cross_entropy(int dtype, const void *z, const int64_t *la
 {
     const size_t block = classes < BLOCK ? BLOCK / classes : 1;
     const int narrow = classes < NARROW;
-    return run((loss_task){.kernel = fastopt_kernels(dtype)->softmax_cross_entropy[narrow], .z = z, .labels = labels,
-                           .weight = weight, .losses = losses, .dz = dz, .scale = scale, .classes = classes,
-                           .total_weight = total_weight, .smoothing = smoothing, .ignore_index = ignore_index,
-                           .n = rows, .block = smaller(block, WIDEST_BLOCK)}, rows * classes, item_size(dtype));
+    return run((loss_task){.kernel = fastopt_kernels(dtype)->softmax_cross_entropy[narrow],
+                           .z = z,
+                           .labels = labels,
+                           .weight = weight,
+                           .losses = losses,
+                           .dz = dz,
+                           .scale = scale,
+                           .classes = classes,
+                           .total_weight = total_weight,
+                           .smoothing = smoothing,
+                           .ignore_index = ignore_index,
+                           .n = rows,
+                           .block = smaller(block, WIDEST_BLOCK)},
+               rows * classes, item_size(dtype));
 }
 
 double fastopt_soft_cross_entropy(int dtype, const void *z, const void *targets, const void *weight, void *losses, void *dz,
@@ -84,7 +120,16 @@ double fastopt_soft_cross_entropy(int dtype, const void *z, const void *targets,
     const size_t block = classes < BLOCK ? BLOCK / classes : 1;
     if (targets == dz)
         return NAN;
-    return run((loss_task){.kernel = fastopt_kernels(dtype)->soft_cross_entropy, .z = z, .y = targets, .weight = weight,
-                           .losses = losses, .dz = dz, .scale = scale, .classes = classes, .smoothing = smoothing,
-                           .n = rows, .block = smaller(block, WIDEST_BLOCK)}, rows * classes, item_size(dtype));
+    return run((loss_task){.kernel = fastopt_kernels(dtype)->soft_cross_entropy,
+                           .z = z,
+                           .y = targets,
+                           .weight = weight,
+                           .losses = losses,
+                           .dz = dz,
+                           .scale = scale,
+                           .classes = classes,
+                           .smoothing = smoothing,
+                           .n = rows,
+                           .block = smaller(block, WIDEST_BLOCK)},
+               rows * classes, item_size(dtype));
 }

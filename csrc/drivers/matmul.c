@@ -119,8 +119,8 @@ static int overlap(const numpy_array *x, uintptr_t end, const numpy_array *y, ui
     return (uintptr_t)x->data < y_end && (uintptr_t)y->data < end;
 }
 
-int fastopt_matmul_arrays(const fastopt_dtypes *dtypes, uintptr_t a_head, uintptr_t b_head, uintptr_t c_head, uintptr_t bias_head,
-                          int activation)
+int fastopt_matmul_arrays(const fastopt_dtypes *dtypes, uintptr_t a_head, uintptr_t b_head, uintptr_t c_head,
+                          uintptr_t bias_head, int activation)
 {
     const numpy_array *a = (const numpy_array *)a_head, *b = (const numpy_array *)b_head;
     const numpy_array *c = (const numpy_array *)c_head, *bias = (const numpy_array *)bias_head;
@@ -142,7 +142,7 @@ int fastopt_matmul_arrays(const fastopt_dtypes *dtypes, uintptr_t a_head, uintpt
             !(bias->flags & C_CONTIGUOUS) || overlap(c, c_end, bias, (uintptr_t)bias->data + (uintptr_t)(n * item)))
             return 0;
     }
-    return fastopt_matmul(dtype, a->data, b->data, (void *)c->data, bias ? bias->data : NULL, (size_t)m, (size_t)n, (size_t)k,
-                          a->strides[0] / item, a->strides[1] / item, b->strides[0] / item, b->strides[1] / item,
+    return fastopt_matmul(dtype, a->data, b->data, (void *)c->data, bias ? bias->data : NULL, (size_t)m, (size_t)n,
+                          (size_t)k, a->strides[0] / item, a->strides[1] / item, b->strides[0] / item, b->strides[1] / item,
                           activation) == 0;
 }

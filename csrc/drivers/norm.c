@@ -42,8 +42,7 @@ static const void *coefficients_of(const norm_task *t, size_t channel)
     return (const char *)t->coefficients + channel * t->item;
 }
 
-static void apply(const norm_task *t, size_t offset, size_t channel, size_t rows, size_t stride, size_t width,
-                  size_t ahead)
+static void apply(const norm_task *t, size_t offset, size_t channel, size_t rows, size_t stride, size_t width, size_t ahead)
 {
     const int way = !t->dy ? 0 : t->training ? 1 : 2;
     t->kernels->apply[t->inner > 1][way][t->activation](
@@ -259,10 +258,10 @@ static void run(int dtype, norm_task t, double *scratch)
         run_planes(&t);
 }
 
-void fastopt_batch_norm(int dtype, const void *x, const void *gamma, const void *beta, void *running_mean,
-                        void *running_var, void *y, void *statistics, double *scratch, int64_t *tracked, int64_t *trained,
-                        size_t outer, size_t channels, size_t inner, int training, int activation, double eps,
-                        double momentum, double keep, double correction)
+void fastopt_batch_norm(int dtype, const void *x, const void *gamma, const void *beta, void *running_mean, void *running_var,
+                        void *y, void *statistics, double *scratch, int64_t *tracked, int64_t *trained, size_t outer,
+                        size_t channels, size_t inner, int training, int activation, double eps, double momentum,
+                        double keep, double correction)
 {
     if (trained)
         *trained = training;
@@ -270,19 +269,45 @@ void fastopt_batch_norm(int dtype, const void *x, const void *gamma, const void 
         momentum = 1.0 / (double)*tracked;
         keep = 1.0 - momentum;
     }
-    run(dtype, (norm_task){.x = x, .gamma = gamma, .beta = beta, .running_mean = running_mean,
-                           .running_var = running_var, .out = y, .statistics = statistics, .outer = outer,
-                           .channels = channels, .inner = inner, .training = training, .eps = eps,
-                           .momentum = momentum, .keep = keep, .correction = correction,
-                           .activation = activation}, scratch);
+    run(dtype,
+        (norm_task){.x = x,
+                    .gamma = gamma,
+                    .beta = beta,
+                    .running_mean = running_mean,
+                    .running_var = running_var,
+                    .out = y,
+                    .statistics = statistics,
+                    .outer = outer,
+                    .channels = channels,
+                    .inner = inner,
+                    .training = training,
+                    .eps = eps,
+                    .momentum = momentum,
+                    .keep = keep,
+                    .correction = correction,
+                    .activation = activation},
+        scratch);
 }
 
 void fastopt_batch_norm_backward(int dtype, const void *dy, const void *x, const void *y, const void *gamma,
-                                 const void *beta, void *statistics, void *dx, void *dgamma, void *dbeta,
-                                 double *scratch, const int64_t *trained, size_t outer, size_t channels, size_t inner,
-                                 int training, int activation)
+                                 const void *beta, void *statistics, void *dx, void *dgamma, void *dbeta, double *scratch,
+                                 const int64_t *trained, size_t outer, size_t channels, size_t inner, int training,
+                                 int activation)
 {
-    run(dtype, (norm_task){.x = x, .dy = dy, .y = y, .gamma = gamma, .beta = beta, .out = dx, .statistics = statistics,
-                           .dgamma = dgamma, .dbeta = dbeta, .outer = outer, .channels = channels, .inner = inner,
-                           .training = trained ? *trained != 0 : training, .activation = activation}, scratch);
+    run(dtype,
+        (norm_task){.x = x,
+                    .dy = dy,
+                    .y = y,
+                    .gamma = gamma,
+                    .beta = beta,
+                    .out = dx,
+                    .statistics = statistics,
+                    .dgamma = dgamma,
+                    .dbeta = dbeta,
+                    .outer = outer,
+                    .channels = channels,
+                    .inner = inner,
+                    .training = trained ? *trained != 0 : training,
+                    .activation = activation},
+        scratch);
 }

@@ -22,10 +22,9 @@ static const struct {
     const tensor_rule *of_tensor; /* of what updates a whole tensor */
 } rules[RULE_COUNT] = {
 #define RULE(name, states) {#name, states, COUNT(struct prepare) + COUNT(struct name), 0, NULL},
-#define TRUST_RULE(name, states)                                                                              \
+#define TRUST_RULE(name, states) \
     {#name, states, COUNT(struct prepare) + COUNT(struct name) + COUNT(trust), COUNT(trust), NULL},
-#define TENSOR_RULE(name, states)                                                                             \
-    {#name, states, COUNT(struct prepare) + COUNT(struct name), 0, &fastopt_##name},
+#define TENSOR_RULE(name, states) {#name, states, COUNT(struct prepare) + COUNT(struct name), 0, &fastopt_##name},
 #include "kernels/rules.def"
 #undef RULE
 #undef TRUST_RULE
@@ -172,7 +171,8 @@ static void update_range(step *s, const fastopt_tensor *tensors, size_t count, s
         found_beyond(s);
 }
 
-static int state_beyond(const fastopt_tensor *tensor, int k, const kernel_table *kernels, size_t begin, size_t n, double limit)
+static int state_beyond(const fastopt_tensor *tensor, int k, const kernel_table *kernels, size_t begin, size_t n,
+                        double limit)
 {
     const fastopt_storage *storage = tensor->storage ? &tensor->storage[k] : NULL;
     if (!storage || storage->format == FASTOPT_PLAIN)
@@ -419,15 +419,15 @@ static int has_ordinary_scalars(const fastopt_group *group)
     if (group->eps < 0)
         return 1;
     const double tiny = group->has_float ? TINY_float : TINY_double;
-    return group->scalars[group->eps] >= tiny
-           || (group->eps_root >= 0 && group->scalars[group->eps_root] >= tiny * tiny);
+    return group->scalars[group->eps] >= tiny || (group->eps_root >= 0 && group->scalars[group->eps_root] >= tiny * tiny);
 }
 
 /* Whether what is added to a parameter grows with it: by decay of the rule's own or L2, or by what is measured of the tensor. */
 static int grows_with_parameters(const fastopt_group *group)
 {
-    return rules[group->rule].trust > 0 || rules[group->rule].of_tensor || group->scalars[offsetof(struct prepare, l2) / sizeof(double)] != 0
-           || (group->decay >= 0 && group->scalars[group->decay] != 0);
+    return rules[group->rule].trust > 0 || rules[group->rule].of_tensor ||
+           group->scalars[offsetof(struct prepare, l2) / sizeof(double)] != 0 ||
+           (group->decay >= 0 && group->scalars[group->decay] != 0);
 }
 
 /* Whether a gradient, scaled, reaches the limits of the two types. */

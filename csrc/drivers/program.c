@@ -31,24 +31,24 @@
 #define CALL(name, arrays, whole, reals) fastopt_##name(i->dtype, ARRAYS_##arrays WHOLE_##whole REALS_##reals)
 
 /* Each takes its arguments from the instruction, and says whether the program goes on. */
-#define KERNEL(name, arrays, whole, reals)                                                                    \
-    static int run_##name(fastopt_instruction *i)                                                             \
-    {                                                                                                         \
-        CALL(name, arrays, whole, reals);                                                                     \
-        return 1;                                                                                             \
+#define KERNEL(name, arrays, whole, reals)        \
+    static int run_##name(fastopt_instruction *i) \
+    {                                             \
+        CALL(name, arrays, whole, reals);         \
+        return 1;                                 \
     }
-#define VALUE(name, arrays, whole, reals)                                                                     \
-    static int run_##name(fastopt_instruction *i)                                                             \
-    {                                                                                                         \
-        i->result = CALL(name, arrays, whole, reals);                                                         \
-        return 1;                                                                                             \
+#define VALUE(name, arrays, whole, reals)             \
+    static int run_##name(fastopt_instruction *i)     \
+    {                                                 \
+        i->result = CALL(name, arrays, whole, reals); \
+        return 1;                                     \
     }
-#define STEP(name, arrays, whole, reals)                                                                      \
-    static int run_##name(fastopt_instruction *i)                                                             \
-    {                                                                                                         \
-        const int answer = CALL(name, arrays, whole, reals);                                                  \
-        i->result = answer;                                                                                   \
-        return answer == 0;                                                                                   \
+#define STEP(name, arrays, whole, reals)                     \
+    static int run_##name(fastopt_instruction *i)            \
+    {                                                        \
+        const int answer = CALL(name, arrays, whole, reals); \
+        i->result = answer;                                  \
+        return answer == 0;                                  \
     }
 #include "kernels/kernels.def"
 
@@ -114,7 +114,8 @@ static double clip_factor(double norm, double limit, double eps)
     return norm + eps <= limit ? 1 : limit / (norm + eps);
 }
 
-int fastopt_step(int dtype, fastopt_plan *plan, double *sums, int clip, int unchecked, double scale, double limit, double eps)
+int fastopt_step(int dtype, fastopt_plan *plan, double *sums, int clip, int unchecked, double scale, double limit,
+                 double eps)
 {
     double norm = 0;
     (void)dtype;

@@ -41,8 +41,8 @@ void fastopt_store_tile(const tile *tile, int states, int64_t step)
         const fastopt_storage *storage = &tensor->storage[k];
         void *codes = (void *)codes_from(tensor, k, tile->begin);
         if (storage->format == FASTOPT_8BIT)
-            tile->kernels->encode_8bit(tile->states[k], codes, storage->scales + tile->begin / FASTOPT_SCALED,
-                                       storage->map, n);
+            tile->kernels->encode_8bit(tile->states[k], codes, storage->scales + tile->begin / FASTOPT_SCALED, storage->map,
+                                       n);
         else if (storage->format == FASTOPT_BFLOAT16) {
             const uint64_t draw = (uint64_t)step * (FASTOPT_STREAMS / 2) + (uint64_t)k / 2;
             if (storage->stochastic && draw != drawn)

@@ -35,7 +35,8 @@ static fastopt_torch_tensor look(const fastopt_torch_interface *of, uintptr_t ob
     return seen;
 }
 
-void fastopt_torch_look(const fastopt_torch_interface *of, const uintptr_t *objects, size_t count, fastopt_torch_tensor *seen)
+void fastopt_torch_look(const fastopt_torch_interface *of, const uintptr_t *objects, size_t count,
+                        fastopt_torch_tensor *seen)
 {
     for (size_t i = 0; i < count; i++)
         seen[i] = look(of, objects[i]);

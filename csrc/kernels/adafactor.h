@@ -13,10 +13,10 @@ struct adafactor_task {
     const kernel_table *kernels;
     int factored;
     size_t matrices, rows, columns, rows_of_chunk, chunks; /* chunks of one matrix */
-    double *column_sums, *row_sums;                         /* [matrices][chunks][columns], [matrices][rows] */
-    void *row_weights, *column_weights;                     /* [matrices][rows], [matrices][columns] */
-    double eps, step;                                       /* what multiplies the direction */
-    size_t together;                                        /* chunks or matrices that a thread takes at once */
+    double *column_sums, *row_sums;                        /* [matrices][chunks][columns], [matrices][rows] */
+    void *row_weights, *column_weights;                    /* [matrices][rows], [matrices][columns] */
+    double eps, step;                                      /* what multiplies the direction */
+    size_t together;                                       /* chunks or matrices that a thread takes at once */
     atomic_int beyond;
 };
 

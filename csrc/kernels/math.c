@@ -2,8 +2,8 @@
  * of a constant gcc makes a comparison and a selection, of a variable one maximum or minimum, which is faster. */
 #include "internal.h"
 
-const float fastopt_exp_min_float = -104; /* exp is 0 from here down ... */
-const float fastopt_exp_max_float = 89;   /* ... and inf from here up */
+const float fastopt_exp_min_float = -104;   /* exp is 0 from here down ... */
+const float fastopt_exp_max_float = 89;     /* ... and inf from here up */
 const float fastopt_sigmoid_max_float = 40; /* sigmoid is 1 from here up */
 
 const double fastopt_exp_min_double = -746;

@@ -160,8 +160,8 @@ struct TYPED(adam_amsgrad) {
     real beta1, one_minus_beta1, beta2, one_minus_beta2, before, root_after, eps_root, eps, step_size;
 };
 
-static inline real TYPED(adam_amsgrad_rule)(struct TYPED(adam_amsgrad) h, real p, real g, real *exp_avg,
-                                            real *exp_avg_sq, real *max_exp_avg_sq)
+static inline real TYPED(adam_amsgrad_rule)(struct TYPED(adam_amsgrad) h, real p, real g, real *exp_avg, real *exp_avg_sq,
+                                            real *max_exp_avg_sq)
 {
     *exp_avg = h.beta1 * *exp_avg + h.one_minus_beta1 * g;
     *exp_avg_sq = h.beta2 * *exp_avg_sq + h.one_minus_beta2 * g * g;

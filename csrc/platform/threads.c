@@ -53,17 +53,17 @@ typedef struct {
     } share[MAX_SHARES];
 } job;
 
-static mutex in_use = MUTEX_INIT;  /* held by the thread whose job the pool runs */
-static mutex state = MUTEX_INIT;   /* guards what follows */
+static mutex in_use = MUTEX_INIT; /* held by the thread whose job the pool runs */
+static mutex state = MUTEX_INIT;  /* guards what follows */
 static condition work = CONDITION_INIT, done = CONDITION_INIT;
-static job *current;            /* NULL: nothing to join */
+static job *current;             /* NULL: nothing to join */
 static unsigned long job_number; /* so that a worker joins each job once */
-static int started;             /* workers that exist */
+static int started;              /* workers that exist */
 /* Read without the lock, which two threads that look at the same moment would have to sleep for: */
-static atomic_ulong announced;    /* job_number, told after `state` is free again */
-static atomic_int working;        /* workers inside the current job */
-static atomic_int caller_sleeps;  /* until no worker is inside */
-static atomic_int wanted = 1;     /* threads, the calling one included */
+static atomic_ulong announced;   /* job_number, told after `state` is free again */
+static atomic_int working;       /* workers inside the current job */
+static atomic_int caller_sleeps; /* until no worker is inside */
+static atomic_int wanted = 1;    /* threads, the calling one included */
 
 static void claim_all(job *j, int first)
 {

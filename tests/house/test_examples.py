@@ -12,6 +12,8 @@ import fastopt as fo
 pytest.importorskip("sklearn.datasets")
 pytest.importorskip("matplotlib")
 
+SLOW = pytest.mark.slow  # a second or two each
+
 
 def test_breast_cancer(tmp_path, capsys, monkeypatch):
     from fastopt.examples import breast_cancer
@@ -30,6 +32,7 @@ def test_breast_cancer(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "breast_cancer.png").read_bytes().startswith(b"\x89PNG")
 
 
+@SLOW
 def test_initialization(tmp_path, capsys):
     from fastopt.examples import initialization
 
@@ -60,6 +63,7 @@ def test_initialization(tmp_path, capsys):
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
+@SLOW
 def test_computational_graph(tmp_path, capsys):
     from fastopt.examples import computational_graph
 
@@ -81,6 +85,7 @@ def test_computational_graph(tmp_path, capsys):
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
+@SLOW
 def test_state_formats(tmp_path, capsys):
     from fastopt.examples import state_formats
 
@@ -145,6 +150,7 @@ class TestFingerprint:
             digits.main(["--fingerprint"])
 
 
+@SLOW
 def test_siamese(tmp_path, capsys):
     from fastopt.examples import siamese
 
@@ -154,6 +160,7 @@ def test_siamese(tmp_path, capsys):
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
+@SLOW
 def test_large_batch(tmp_path, capsys):
     from fastopt.examples import large_batch
 
@@ -180,6 +187,7 @@ def test_without_its_libraries(tmp_path, example):
     assert not list(tmp_path.iterdir())
 
 
+@SLOW
 def test_lr_range_test(tmp_path, capsys, monkeypatch):
     from fastopt.examples import lr_range_test
 

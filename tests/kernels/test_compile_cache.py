@@ -9,6 +9,8 @@ from helpers import HAVE_C, run_python
 import fastopt as fo
 from fastopt._backends import _missing
 
+pytestmark = pytest.mark.slow  # 20 seconds
+
 # Of every kind of compiled function one that is compiled in little time.
 CODE = """
 import numpy as np, fastopt as fo
@@ -48,7 +50,6 @@ def test_a_second_process_compiles_nothing(tmp_path):
     assert run(tmp_path) == (0, results)
 
 
-@pytest.mark.slow
 def test_damaged_files_are_replaced(tmp_path):
     compiled, results = run(tmp_path, code=RELU)
     for n, kept in enumerate(tmp_path.rglob("*.nb?")):  # a process was killed, or the disk was full

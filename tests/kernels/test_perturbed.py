@@ -86,6 +86,7 @@ def run_tests(folder, file, select):
     return result.returncode, result.stdout
 
 
+@pytest.mark.slow
 def test_the_unchanged_core_passes(tmp_path):
     folder = build(tmp_path)
     result = run_python("-c", "import fastopt; fastopt.show_config(); print(fastopt.__file__)", package=folder)

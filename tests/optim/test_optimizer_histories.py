@@ -295,7 +295,7 @@ NO_LIMIT = {
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_some_histories(name):
-    few = settings(max_examples=15, stateful_step_count=12, derandomize=True, **NO_LIMIT)
+    few = settings(max_examples=8, stateful_step_count=12, derandomize=True, **NO_LIMIT)
     run_state_machine_as_test(lambda: Histories(name), settings=few)
 
 

@@ -86,13 +86,13 @@ NORMS = {
 }
 PRODUCT = {"a_row": 128, "a_k": 1, "b_k": 64, "b_column": 1, "activation": 0}
 VARIANTS = {"batch_norm": NORMS, "batch_norm_backward": NORMS, "matmul": {"": PRODUCT}}
-OF_NO_KERNEL = ("copy", "gather_rows", "pins_unchanged", "step")
+OF_NO_KERNEL = ("arithmetic", "copy", "gather_rows", "pins_unchanged", "step")
 # The values of numbers, by name.
 NUMBERS = {
     "scale": 1.25, "eps": 0.1, "momentum": 0.1, "keep": 0.9, "correction": 1.0, "total_weight": 10.0, "smoothing": 0.0,
     "y_scale": 1.0, "y_shift": 0.0, "ignore_index": -1, "weight_period": 1, "pos_weight_period": 1, "position": 0,
     "seed": 1, "draw": 2, "threshold": 2**31, "grad_norm": -1.0, "certain": 0, "what": 1, "counted": 0, "share": 0.1,
-    "number": 0.5,
+    "number": 0.5, "factor": 1.0, "divisor": 2.0,
 }  # fmt: skip
 
 
