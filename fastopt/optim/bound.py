@@ -57,6 +57,11 @@ class BoundStep:
             self._plan = plan
         self._bound = plan.grads
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the optimizer has not, in between, done a step of other parameters."""
+        return self.optimizer._plan is self._plan
+
     def prepare(self, grad_scale: float = 1.0) -> None:
         """Finish the scalars of the next step."""
         plan = self.optimizer._plan

@@ -152,7 +152,7 @@ class TrainingStep:
             key = x.shape, y.ndim, sample_weight is None, _backends.active, get_matmul()
             with self._lock:
                 self.model.check_arrays()
-                if self._frozen_at is not changes.frozen or self.optimizer._plan is not self._bound._plan:
+                if self._frozen_at is not changes.frozen or not self._bound.is_current:
                     self._bind()
                 of_shape = self._steps.pop(key, None)
                 if of_shape is None or not of_shape.still_fits():

@@ -117,7 +117,7 @@ def test_all_sizes_in_one_call(rule, dtype, prepare, backend, isa, threads):
     compare((rule, dtype, prepare), backend, make)
 
 
-@ONE_AND_THREE_THREADS
+@configurations((1,))
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rule", ELEMENTWISE)
 def test_each_size_by_itself(rule, dtype, backend, isa, threads):
