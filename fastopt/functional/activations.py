@@ -457,7 +457,7 @@ def gelu(x: np.ndarray, out: np.ndarray | None = None, *, approximate: str = "no
     .. math::
         \mathrm{gelu}(x) = x \, \Phi(x), \qquad \Phi(x) = \frac{1}{2} \left( 1 + \mathrm{erf}(x / \sqrt{2}) \right)
 
-    Within 4 ulp of the correctly rounded value where Φ(x) is a normal number: negative x, where 1 + erf has hardly a
+    Within 5 ulp of the correctly rounded value where Φ(x) is a normal number: negative x, where 1 + erf has hardly a
     digit left, included. NaN stays NaN, and -inf becomes NaN, as in PyTorch.
 
     Parameters
