@@ -275,6 +275,7 @@ def test_the_pages_show_the_newest_recorded_run():
         assert pages.block(page) in (None, text(run)), f"{page.name}: python -m benchmarks --record --from FILE"
 
 
+@pytest.mark.slow
 def test_charts(tmp_path):
     pytest.importorskip("matplotlib")
     from benchmarks import charts

@@ -47,6 +47,7 @@ def test_labels_are_spread():
     assert optimizer_race.spread([0.99, 0.99, 0.99], 0.1).max() <= 1
 
 
+@pytest.mark.slow
 def test_draws_a_picture(tmp_path, capsys):
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
