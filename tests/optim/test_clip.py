@@ -8,6 +8,7 @@ import pytest
 from raising import raising_at
 
 import fastopt as fo
+from fastopt.optim.bound import BoundStep
 
 CLIP = os.path.join(os.path.dirname(fo.__file__), "optim", "clip")
 ENVIRONMENT = os.path.join(os.path.dirname(fo.__file__), "_backends", "_environment")
@@ -160,3 +161,18 @@ def test_all_arrays_are_scaled_or_none():
         if not raised:
             break
     assert both == {False, True}
+
+
+@pytest.mark.parametrize("clipping", [{"clip_norm": 0.1}, {"clip_norm_per_tensor": 0.05}], ids=str)
+def test_a_bound_step_lets_nan_through_as_a_step_does(clipping, backend):
+    """A factor that is NaN is no scalar of the step: by the norm of all it reaches every array, else its own alone."""
+    grads = [np.array([1, np.nan, 2], np.float32), np.ones(2, np.float32)]
+    bound, plain = ([np.ones(3, np.float32), np.ones(2, np.float32)] for _ in range(2))
+    opt, other = fo.optim.Adam(bound, lr=0.1), fo.optim.Adam(plain, lr=0.1)
+    assert BoundStep(opt, grads, {**clipping, "on_nonfinite": "ignore"})()
+    other.step(grads, on_nonfinite="ignore", **clipping)
+    for one, two in zip(bound, plain, strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert np.isnan(bound[1]).all() == ("clip_norm" in clipping)
+    assert not BoundStep(opt, grads, {**clipping, "on_nonfinite": "skip"})()
+    assert (opt.step_count, opt.skipped_steps) == (1, 1)
