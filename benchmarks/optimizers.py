@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 import fastopt as fo
-from fastopt._backends.numpy import _of_tensor as of_tensor
+from fastopt._backends.numpy import update_of_tensor
 from fastopt._specification.rules import RULES, trust_ratio
 from fastopt.optim import __all__ as _public
+from fastopt.optim.bound import scalars_of
 
 from .measure import FASTOPT, Case, Setup, Side, Spec, Sweep, fastopt_settings
 from .peers import torch_settings
@@ -310,15 +311,13 @@ def _plain(name: str, start: list[np.ndarray], grads: list[np.ndarray]) -> Made:
 
     def call() -> None:
         nonlocal done
-        scalars = {
-            rule: each for (_, rule, *_), each in zip(opt._plan.groups, opt._scalars(done, 1.0, np.inf), strict=True)
-        }
+        scalars = scalars_of(opt, done)
         done += 1
         for arrays, g, name in zip(now, grads, rules, strict=True):
             p, *state = arrays
             rule, h = RULES[name], RULES[name].scalars(*scalars[name])
             if rule.of_tensor:
-                arrays[:] = of_tensor(rule, h, p, g, state, np.matmul)
+                arrays[:] = update_of_tensor(rule, h, p, g, state, np.matmul)
                 continue
             p, g = h.keep * p, g + h.l2 * p if h.l2 else g
             ratio = h

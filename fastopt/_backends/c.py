@@ -68,7 +68,7 @@ class Plan:
         counts: np.ndarray | None = None,
     ):
         self.counts = np.zeros(2, np.int64) if counts is None else counts
-        self._names, self._of_tensors = list(rules), list(groups)
+        self._names, self.group_of_tensor = list(rules), list(groups)
         self._arrays = list(params), list(states)
         self._tensors = ffi.new("fastopt_tensor[]", len(params))
         self._groups = ffi.new("fastopt_group[]", len(rules))
@@ -127,7 +127,7 @@ class Plan:
         self._plan.given_count = len(self._given.arrays) if HEADER else 0
         self._plan.given = self._given.table if HEADER else _NO_PINS
 
-    def _fits(self, params: Objects, grads: Objects) -> bool:
+    def fits(self, params: Objects, grads: Objects) -> bool:
         """Whether these are the arrays that are bound, and all are as they were; in a step, C looks for itself."""
         return self._plan.given != _NULL and fit(self.own, self._given, params, grads)
 
@@ -174,7 +174,7 @@ class Plan:
         grads: Objects = None,
     ) -> bool | None:
         if not HEADER:
-            if not self._fits(params, grads):
+            if not self.fits(params, grads):
                 return None
             params = grads = None
         self.prepare(scalars)
@@ -216,13 +216,13 @@ class Plan:
         """Find out what C was not certain of."""
         params, states = self._arrays
         if answer == lib.FASTOPT_BAD_SCALAR:
-            dtypes = reference._dtypes_of_groups(params, self._of_tensors, len(self._names))
+            dtypes = reference._dtypes_of_groups(params, self.group_of_tensor, len(self._names))
             with np.errstate(all="ignore"):
                 for name, values, of_group in zip(self._names, scalars, dtypes, strict=True):
                     refuse_scalars(RULES[name], values, of_group)
         factors = [1.0] * len(params) if factors is None else factors
-        scales = [scalars[group][0] * factor for group, factor in zip(self._of_tensors, factors, strict=True)]
-        arrays = params, self.grads, list(map(reference.decoded, states)), self._of_tensors
+        scales = [scalars[group][0] * factor for group, factor in zip(self.group_of_tensor, factors, strict=True)]
+        arrays = params, self.grads, list(map(reference.decoded, states)), self.group_of_tensor
         if reference._step_results(self._names, *arrays, scales, scalars) is None:
             raise Overflow
 
@@ -231,7 +231,7 @@ class Plan:
 
     def grad_square_sums(self, params: Objects = None, grads: Objects = None) -> list[float] | None:
         if not HEADER:
-            if not self._fits(params, grads):
+            if not self.fits(params, grads):
                 return None
             params = grads = None
         moved = lib.fastopt_grad_square_sums(

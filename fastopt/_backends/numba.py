@@ -160,7 +160,7 @@ class Plan(reference.Plan):
 
     @staticmethod
     def _tensor_rule(rule, exact, p, g, *states) -> tuple[np.ndarray, ...]:
-        return reference._of_tensor(rule, exact, p, g, states, _numba_matmul.product)
+        return reference.update_of_tensor(rule, exact, p, g, states, _numba_matmul.product)
 
     def _measured(self, group, h, p, g, states) -> tuple[Any, ...]:
         params, directions, moved = np.empty_like(p), np.empty_like(p), [s.copy() for s in states]
@@ -187,7 +187,7 @@ class Plan(reference.Plan):
 
     @isolated
     def grad_square_sums(self, params: reference.Objects = None, grads: reference.Objects = None) -> list[float] | None:
-        return [_sum(g, True) for g in self.grads] if self._fits(params, grads) else None
+        return [_sum(g, True) for g in self.grads] if self.fits(params, grads) else None
 
 
 BLOCK, LANES, NARROW = _order.BLOCK, _order.LANES, _order.NARROW

@@ -92,7 +92,7 @@ def _step_results(
             ratio = trust_ratio(exact._replace(trust_cap=min(exact.trust_cap, float(np.finfo(real).max))), *norms)
             h = h._replace(trust_ratio=real(ratio))
         if rule.of_tensor:
-            after = _of_tensor(rule, exact, p, g, before, np.matmul)  # fast, as only its size matters here
+            after = update_of_tensor(rule, exact, p, g, before, np.matmul)  # fast, as only its size matters here
         else:
             after = rule.update(h, *prepare(h, p, g), *moved)
         if any((np.isfinite(a) & ~np.isfinite(b)).any() for a, b in zip((p, *before), after, strict=True)):
@@ -101,7 +101,7 @@ def _step_results(
     return results
 
 
-def _of_tensor(rule, exact, p, g, states, matmul) -> tuple[np.ndarray, ...]:
+def update_of_tensor(rule, exact, p, g, states, matmul) -> tuple[np.ndarray, ...]:
     """What a rule that is given a whole tensor makes of a parameter and its states."""
     h, whole = rule.scalars(*map(p.dtype.type, exact)), Whole(p, square_sum, row_and_column_square_sums, matmul)
     return rule.update(exact, *prepare(h, p, g), *states, whole=whole)
@@ -173,7 +173,7 @@ class Plan:
         self.grads = list(map(self._view, grads))
         self._given = Pins(grads)
 
-    def _fits(self, params: Objects, grads: Objects) -> bool:
+    def fits(self, params: Objects, grads: Objects) -> bool:
         """Whether these are the arrays that are bound, and all are as they were."""
         return self._given is not None and fit(self.own, self._given, params, grads)
 
@@ -193,7 +193,7 @@ class Plan:
         None: an array is not as it was, or ``params`` or ``grads`` are not the objects that were bound. Raises
         `Overflow`, and ValueError for a scalar that is not finite in the type of its arrays.
         """
-        if not self._fits(params, grads):
+        if not self.fits(params, grads):
             return None
         for name, values, dtypes in zip(self._names, scalars, self._dtypes, strict=True):
             refuse_scalars(RULES[name], values, dtypes)
@@ -266,7 +266,7 @@ class Plan:
 
     @staticmethod
     def _tensor_rule(rule, exact, p, g, *states) -> tuple[np.ndarray, ...]:
-        return _of_tensor(rule, exact, p, g, states, _numpy_matmul.product)
+        return update_of_tensor(rule, exact, p, g, states, _numpy_matmul.product)
 
     def instruction(self) -> Instruction:
         """A step of the scalars that `prepare` is given, clipped; one that is not done ends the program."""
@@ -330,7 +330,7 @@ class Plan:
     @isolated
     def grad_square_sums(self, params: Objects = None, grads: Objects = None) -> list[float] | None:
         """The sum of the squares of every gradient; None if the arrays are not those that were bound."""
-        return [square_sum(g) for g in self.grads] if self._fits(params, grads) else None
+        return [square_sum(g) for g in self.grads] if self.fits(params, grads) else None
 
 
 @isolated

@@ -5,9 +5,9 @@ from typing import ClassVar
 import numpy as np
 
 from .. import _backends
-from .._attributes import Check
 from .._checks import a_number, one_of
 from .._specification.kernels import OF_INPUT
+from .attributes import Check
 from .layer import Layer
 from .passes import Bound, Calls, Context, run
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from .. import _backends
-from .._attributes import Check
 from .._checks import generator_of
 from .._specification.kernels import EVALUATE
 from ..functional.masking import in_training, probability
+from .attributes import Check
 from .layer import Layer
 from .passes import Bound, Calls, Context, run
 

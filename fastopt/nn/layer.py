@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from .. import _backends
-from .._attributes import Attributes, changes
 from .._checks import flag, not_masked, one_dimensional, whole
 from .._conversion import as_real_array, converted, way_to_array
 from .._moving import change_all, copy_all
 from ..functional import sigmoid, softmax
 from ..functional.products import get_matmul
+from .attributes import Attributes, changes
 from .custom import bind_custom
 from .passes import Bound, Context, OfThread, Pass, drop_oldest, kept_by
 

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import _backends
-from .._attributes import Check
 from .._checks import a_number, flag, real_dtype
 from ..functional.layer_normalization import normalized_shape_of, row_layout
+from .attributes import Check
 from .layer import Layer
 from .passes import Bound, Calls, Context, DoesNotFit, aligned, run
 

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from .. import _backends, init
-from .._attributes import Check
 from .._checks import flag, generator_of, real_dtype, whole
 from ..functional.products import bind_matmul
+from .attributes import Check
 from .layer import Layer
 from .passes import Bound, Calls, Context, DoesNotFit, aligned, run
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import _backends
-from .._attributes import Check
 from .._checks import a_number, flag, real_dtype, whole
 from ..functional.normalization import activation_number, channel_layout, gradient_needs_result, update_fraction
+from .attributes import Check
 from .layer import Layer
 from .passes import Bound, Calls, Context, DoesNotFit, aligned, run
 

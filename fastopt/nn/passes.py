@@ -14,9 +14,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from .. import _backends
-from .._attributes import changes
 from .._backends.program import Runs
 from .._pins import Pins
+from .attributes import changes
 
 Calls = list[Runs]
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from .. import _backends
-from .._attributes import Check
 from .._checks import a_number, whole
 from .activations import ReLU
+from .attributes import Check
 from .container import Container, checked_layer
 from .layer import bind
 from .linear import Linear

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .._attributes import Check
 from .activations import ReLU, Sigmoid, Tanh
+from .attributes import Check
 from .container import Container, checked_layer
 from .layer import bind, learns
 from .linear import Linear

@@ -369,21 +369,21 @@ class Optimizer:
         """Point the plan at ``grads``, and refuse arrays that were replaced, or changed in place."""
         with self._lock:
             now, given = tuple(self._arrays_now()), self._as_bound(grads)
-            if given is None or len(now) != len(self._params) or not self._plan._fits(now, given):
+            if given is None or len(now) != len(self._params) or not self._plan.fits(now, given):
                 self._rebind(now, grads)
 
     def _scalars(self, done: int, grad_scale: float, limit: float) -> list[tuple[float, ...]]:
         """All scalars of every group for the step after ``done`` steps."""
         if done >= MOST_STEPS:
             raise ValueError(f"step_count is {done}: steps are counted to 2**53")
-        of = self._finished
+        of = self.finished_scalars
         return [
             of(rule, adapts, self._at(g, done, missed), max(done - missed, 0) + 1, grad_scale, limit)
             for g, rule, adapts, missed in self._plan.groups
         ]
 
     @classmethod
-    def _finished(
+    def finished_scalars(
         cls, rule: str, adapts: bool, h: Mapping[str, Any], t: int, grad_scale: float, limit: float
     ) -> tuple[float, ...]:
         """All scalars of ``rule`` for step ``t``: the driver's, its own, and those of its trust ratio."""

@@ -25,6 +25,12 @@ def steps_of(optimizer: "Optimizer") -> np.ndarray:
     return optimizer._plan.counts[:1]
 
 
+def scalars_of(optimizer: "Optimizer", done: int) -> dict[str, tuple[float, ...]]:
+    """Of each rule all scalars of the step after so many, where there is one group of parameters."""
+    groups = optimizer._plan.groups
+    return dict(zip([rule for _, rule, *_ in groups], optimizer._scalars(done, 1.0, math.inf), strict=True))
+
+
 class BoundStep:
     """`Optimizer.step` on these gradients, with these options, as often as it is asked for.
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..optim.slices import complete_state
 from ..training.shards import Node
 from .traffic import traffic
 
@@ -104,7 +105,7 @@ class Team:
         except BaseException as error:
             self.tell(error)
             if optimizer is not None:
-                optimizer._complete_state()
+                complete_state(optimizer)
             raise
 
     def tell(self, error: BaseException) -> None:

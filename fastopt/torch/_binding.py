@@ -131,7 +131,7 @@ class Binding:
 
     def scalars(self, scale: float) -> list[tuple[float, ...]]:
         """Those of every cohort for the next step, which `done` ends."""
-        finished, of, count = [], self.kind.ours._finished, len(self.kind.numbers)
+        finished, of, count = [], self.kind.ours.finished_scalars, len(self.kind.numbers)
         for i, cohort in enumerate(self.cohorts):
             h, t = self.h[cohort.group], cohort.t
             if count:

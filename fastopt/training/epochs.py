@@ -10,6 +10,7 @@ from .._moving import surely
 from .._specification.order import in_order
 from .._specification.rules import RULES
 from ..optim import Optimizer
+from ..optim.slices import complete_state
 from .advice import warn_of_skipped
 from .average import WeightAverage
 from .callbacks import Callbacks, Run
@@ -78,7 +79,7 @@ class Epochs:
         if self._interrupted():
             run.history.interrupted = True
             run.history.stopped = f"interrupted after {run.epoch} epoch{'' if run.epoch == 1 else 's'}"
-        self.session.optimizer._complete_state()
+        complete_state(self.session.optimizer)
         self._over = True
         self._show_what_was_found()
         self.watchers.end(run)
@@ -182,7 +183,7 @@ class Epochs:
         self._meet("after an epoch")
         last = self._ending() or run.epoch == run.epochs
         if self.save is not None and (last or run.epoch % self.save_every == 0):
-            optimizer._complete_state()
+            complete_state(optimizer)
             if self.saves:
                 self.save(run)
         if self._bar is not None:

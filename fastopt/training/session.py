@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .._attributes import changes
 from .._backends.program import Runs
 from .._checks import whole
 from .._conversion import as_real_array
 from ..losses import Loss
 from ..losses.standard import as_loss
+from ..nn.attributes import changes
 from ..nn.layer import Layer
 from ..nn.passes import Pass
 from ..optim.bound import BoundStep

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from .. import _backends
-from .._attributes import changes
 from .._backends.program import Runs
 from .._checks import one_dimensional
 from .._conversion import as_real_array, converted
@@ -16,6 +15,7 @@ from ..functional.products import get_matmul
 from ..losses import Loss
 from ..losses.arrays import weights_of_rows
 from ..losses.standard import as_loss
+from ..nn.attributes import changes
 from ..nn.layer import Layer
 from ..nn.passes import Pass, drop_oldest
 from ..optim import Optimizer
