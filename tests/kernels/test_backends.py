@@ -19,6 +19,7 @@ OWN = {
     "layout",
     "row_and_column_square_sums",
     "total",
+    "update_of_tensor",
     "Instruction",
     "Moving",
     "Program",
