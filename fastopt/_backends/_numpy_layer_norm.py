@@ -2,22 +2,9 @@
 
 import numpy as np
 
-from .._specification.order import LANES, rows_of_sums
+from .._specification.order import rows_of_sums
+from ._numpy_sums import lane_sums
 from .environment import isolated
-
-
-def lane_sums(x: np.ndarray) -> np.ndarray:
-    """The sum of every row of ``x``, in double: lane by lane, then the lanes folded in halves."""
-    rows, columns = x.shape
-    steps = -(-columns // LANES)
-    padded = np.zeros((rows, steps * LANES))
-    padded[:, :columns] = x
-    lanes = np.zeros((rows, LANES))
-    for i in range(steps):
-        lanes += padded[:, i * LANES : (i + 1) * LANES]
-    while lanes.shape[1] > 1:
-        lanes = lanes[:, : lanes.shape[1] // 2] + lanes[:, lanes.shape[1] // 2 :]
-    return lanes[:, 0]
 
 
 def mean_and_deviation(first, second, shift, count, eps):

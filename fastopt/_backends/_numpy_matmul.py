@@ -6,7 +6,10 @@ from fractions import Fraction
 import numpy as np
 
 from .._specification import fma
+from .._specification.order import ACTIVATIONS as FUSED
 from .._specification.order import CHAIN
+from ._numpy_elementwise import FUNCTIONS, bias_add
+from .environment import isolated
 
 # float64 factors and summands below, and products above, with which `fma.float64` is exact
 _LARGE, _SMALL = 2.0**900, 2.0**-900
@@ -49,3 +52,18 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
             chain = multiply_add(a[:, k, None], b[None, k, :], chain)
         result = chain if begin == 0 else result + chain
     return result
+
+
+def try_matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | None, activation: int) -> bool:
+    """Only the C core does this, without asking Python for what it needs to know."""
+    return False
+
+
+@isolated
+def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | None, activation: int) -> None:
+    """out = activation(a b + bias), of matrices; ``out`` is C-contiguous and shares no memory with another."""
+    out[...] = product(a, b)
+    if bias is not None:
+        bias_add(out, bias)
+    if activation:
+        FUNCTIONS[FUSED[activation]](out, out)
