@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from .._specification.order import CHAIN
+from .._specification.order import ACTIVATIONS, CHAIN
 from ._jit import fma, kept
+from ._numba_elementwise import FUNCTIONS, bias_add
+from .environment import isolated
 from .memory import readable
 
 
@@ -33,3 +35,12 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     out = np.empty((len(a), b.shape[1]), a.dtype)
     _product(readable(a), readable(b), out)
     return out
+
+
+@isolated
+def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | None, activation: int) -> None:
+    out[...] = product(a, b)
+    if bias is not None:
+        bias_add(out, bias)
+    if activation:
+        FUNCTIONS[ACTIVATIONS[activation]](out, out)
