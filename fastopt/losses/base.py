@@ -226,3 +226,14 @@ def share(right: np.ndarray, weight: np.ndarray | None) -> float:
     weight = near_one(weight)
     total = weight.sum()
     return float((right.reshape(len(right), -1).mean(axis=1) * weight).sum() / total) if total else math.nan
+
+
+def mean_of(loss: Loss, y: np.ndarray, take: Callable[[float], None]) -> Call:
+    """Before a kernel: gives it the scale of the mean over these targets, whatever they then are."""
+
+    def find_scale() -> None:
+        counted = loss.row_weights(y)
+        total = len(y) if counted is None else counted.sum()
+        take(1.0 / total if total else 0.0)
+
+    return Call(find_scale)

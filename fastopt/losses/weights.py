@@ -57,3 +57,14 @@ def weights_for(name: str, given: Any, classes: int, counts: np.ndarray | None) 
     if given.shape != (classes,):
         raise ValueError(f"{name} has shape {given.shape}, the model has {classes} classes")
     return given
+
+
+def refuse_unknown(loss: Any, weight: Any) -> None:
+    """Refuse weights of classes that are not known yet."""
+    if weight is not None and not isinstance(weight, np.ndarray):
+        raise ValueError(f"{loss!r} is for fastopt.fit, which knows the classes and their rows: give an array")
+
+
+def shown(weight: Any) -> str:
+    """Weights in the text of a loss."""
+    return repr(weight.tolist() if isinstance(weight, np.ndarray) else weight)
