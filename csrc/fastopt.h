@@ -78,13 +78,14 @@ typedef struct {
 } fastopt_codes;
 
 /* How an array of float numbers is stored: as they are, in 16 bits, or in 8 with scales. Random bits, in place of rounding to
- * nearest, are those of the seed, the step, and the stream. */
+ * nearest, are those of the seed, the stream, and the step, of which the tensor has done `before` more than its plan counts. */
 enum { FASTOPT_PLAIN, FASTOPT_BFLOAT16, FASTOPT_8BIT };
 enum { FASTOPT_STREAMS = 8 };
 typedef struct {
     float *scales;
     const fastopt_codes *map;
     uint64_t seed;
+    int64_t before;
     int32_t format, stochastic;
 } fastopt_storage;
 

@@ -44,7 +44,7 @@ void fastopt_store_tile(const tile *tile, int states, int64_t step)
             tile->kernels->encode_8bit(tile->states[k], codes, storage->scales + tile->begin / FASTOPT_SCALED, storage->map,
                                        n);
         else if (storage->format == FASTOPT_BFLOAT16) {
-            const uint64_t draw = (uint64_t)step * (FASTOPT_STREAMS / 2) + (uint64_t)k / 2;
+            const uint64_t draw = (uint64_t)(step + storage->before) * (FASTOPT_STREAMS / 2) + (uint64_t)k / 2;
             if (storage->stochastic && draw != drawn)
                 tile->kernels->random_words(words, n, tensor->position + tile->begin, storage->seed, draw);
             drawn = draw;

@@ -52,7 +52,7 @@ def _storage(tensor: Any, states: Sequence[np.ndarray | Stored]) -> Any:
     for entry, state in zip(table, states, strict=True):
         if isinstance(state, Stored):
             entry.stochastic = state.seed is not None
-            entry.seed = state.seed or 0
+            entry.seed, entry.before = state.seed or 0, state.before
             entry.format = lib.FASTOPT_BFLOAT16 if state.scales is None else lib.FASTOPT_8BIT
             if state.scales is not None:
                 entry.scales, entry.map = ffi.from_buffer("float[]", state.scales), _codes(state.kind)

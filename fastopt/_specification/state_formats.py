@@ -119,6 +119,7 @@ class Stored(NamedTuple):
     seed: int | None  # None: round to nearest
     stream: int  # which of the random bits of a step are its own
     position: int  # of the first element among those of all tensors
+    before: int = 0  # how many steps the tensor has done more than its plan has counted; for its random bits
 
     def decoded(self) -> np.ndarray:
         """A new array of the numbers."""
@@ -138,8 +139,8 @@ class Stored(NamedTuple):
             return self._replace(codes=to_bfloat16(flat, random).reshape(self.codes.shape))
 
     def random(self, step: int) -> np.ndarray:
-        """The 16 random bits of every element in a step; two streams share the words of a draw."""
-        draw, half = step * (STREAMS // 2) + self.stream // 2, self.stream % 2
+        """The 16 random bits of every element in a step of the plan; two streams share the words of a draw."""
+        draw, half = (step + self.before) * (STREAMS // 2) + self.stream // 2, self.stream % 2
         words = random_words(self.seed or 0, draw, self.position, self.codes.size)
         return words >> np.uint32(16 * half) & np.uint32(0xFFFF)
 

@@ -23,7 +23,7 @@ from .._specification import clipping
 from .._specification.rules import RULES, Overflow, state_shape
 from .attributes import refuse_unknown, unknown
 from .clip import clip_limit
-from .encoded import arrays_in, in_fewer_bytes, saved, stored
+from .encoded import arrays_in, delayed, in_fewer_bytes, saved, stored
 from .hyperparameters import Group
 from .state import MOST_STEPS, checked_missed, checked_state
 from .tensors import (
@@ -462,7 +462,8 @@ class Optimizer:
         if (plan := self._plans.pop(key, None)) is None:
             all_rules = [(i, rule, 0) for i, group in enumerate(self._groups) for rule in self.rules(group)]
             of_plan = list(dict.fromkeys([*all_rules, *of_tensors]))
-            params, states = ([of[i] for i in given] for of in (self._plain, self._states))
+            params = [self._plain[i] for i in given]
+            states = [delayed(self._states[i], missed) for i, (*_, missed) in zip(given, of_tensors, strict=True)]
             rules, groups = [rule for _, rule, _ in of_plan], [of_plan.index(each) for each in of_tensors]
             plan = self._kind(rules, params, states, groups, self._counts)
             plan.pin([self._params[i] for i in given])

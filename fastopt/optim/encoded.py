@@ -121,6 +121,21 @@ def encoded(stored: Stored, x: np.ndarray, changed: np.ndarray) -> Stored:
     )
 
 
+def kind_of(form: str, key: str, is_like_param: bool, size: int) -> int | None:
+    """How a state of a parameter of so many elements is stored in this format; None: as it is."""
+    if form == "float32" or key not in MOMENTS or not is_like_param or (form == "8bit" and size < LEAST):
+        return None
+    if form == "bfloat16":
+        return BFLOAT16
+    return SIGNED if key in MAY_BE_NEGATIVE else UNSIGNED
+
+
+@isolated
+def encode(kind: int, x: np.ndarray) -> Stored:
+    """Numbers stored as codes in new arrays, rounded to nearest."""
+    return Stored(kind, x, None if kind == BFLOAT16 else x, None, 0, 0).moved(np.asarray(flush(x)), None)
+
+
 def in_fewer_bytes(
     state: Mapping[str, np.ndarray], param: np.ndarray, h: Mapping[str, Any], position: int
 ) -> dict[str, np.ndarray | StateArray]:
@@ -130,17 +145,16 @@ def in_fewer_bytes(
         return dict(state)
     found: dict[str, np.ndarray | StateArray] = {}
     for stream, (key, array) in enumerate(state.items()):
-        if key not in MOMENTS or array.shape != param.shape or (form == "8bit" and param.size < LEAST):
+        if (kind := kind_of(form, key, array.shape == param.shape, param.size)) is None:
             found[key] = array
             continue
         signed = key in MAY_BE_NEGATIVE
         seed = h["state_seed"] if h["state_rounding"] == "stochastic" else None
-        if form == "bfloat16":
-            codes = state_like(param, 0, param.shape, np.uint16)
-            new = Stored(BFLOAT16, codes, None, seed, stream, position)
+        if kind == BFLOAT16:
+            codes, scales = state_like(param, 0, param.shape, np.uint16), None
         else:
             codes, scales = state_like(param, 0, param.shape, np.uint8), np.zeros(-(-param.size // BLOCK), np.float32)
-            new = Stored(SIGNED if signed else UNSIGNED, codes, scales, seed, stream, position)
+        new = Stored(kind, codes, scales, seed, stream, position)
         first = encoded(new, array, np.ones(array.size, bool))
         for target, values in zip(new.arrays(), first.arrays(), strict=True):
             target[...] = values
@@ -151,6 +165,11 @@ def in_fewer_bytes(
 def stored(state: Mapping[str, Any]) -> tuple[np.ndarray | Stored, ...]:
     """As a plan takes a state."""
     return tuple(s._stored if isinstance(s, StateArray) else s for s in state.values())
+
+
+def delayed(states: tuple[np.ndarray | Stored, ...], missed: int) -> tuple[np.ndarray | Stored, ...]:
+    """The same of a tensor that has missed so many of the steps that its plan counts."""
+    return tuple(s._replace(before=-missed) if isinstance(s, Stored) else s for s in states)
 
 
 def arrays_in(state: Mapping[str, Any]) -> list[tuple[str, np.ndarray]]:

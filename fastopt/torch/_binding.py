@@ -11,6 +11,7 @@ import torch
 from torch.autograd.graph import increment_version
 
 from .._specification.rules import RULES
+from ._formats import form_of
 from ._kinds import EXACT, Kind
 from ._places import Place
 from ._plans import Tensors
@@ -23,10 +24,11 @@ Groups = Sequence[Mapping[str, Any]]
 class Cohort:
     """Tensors of one group and rule that have come equally far, and so share their scalars."""
 
-    def __init__(self, group: int, place: Place):
+    def __init__(self, group: int, place: Place, begin: int):
         self.group, self.rule, self.adapts = group, place.rule, RULES[place.rule].direction is not None
         self.reals = [np.float64 if number.dtype == torch.float64 else np.float32 for number in place.numbers]
         self.t = 1 if place.fresh else 2  # where no steps are counted: the number of the next, or any later one
+        self.own = slice(begin, begin + len(place.numbers))  # its part of the numbers of all
 
 
 class Binding:
@@ -39,6 +41,7 @@ class Binding:
         self._seen: list[dict[str, Any] | None] = [None] * len(groups)
         self.h = list(map(kind.hyperparameters, groups))
         self._rules = [kind.ours.rule(h) for h in self.h]
+        self._forms = list(map(form_of, self.h))
         self._absent: list[torch.Tensor] = []
         self._known: dict[int, Place] = {}  # those that have no gradient now, too
         self.places: list[Place] = []
@@ -46,8 +49,10 @@ class Binding:
         self._before = array("d")  # the numbers of every cohort's states, and what this step makes of them
         members: list[int] = []
         cohorts: dict[Any, int] = {}
+        end = 0
         for g, group in enumerate(groups):
             for i, param in enumerate(group["params"]):
+                position, end = end, end + param.numel()
                 place = before._known.get(id(param)) if before else None
                 if place:
                     self._known[id(param)] = place
@@ -55,18 +60,18 @@ class Binding:
                     self._absent.append(param)
                     continue
                 rule = kind.ours.rule_of_tensor(self.h[g], param.shape)
-                if not place or not place.holds(rule, param, state.get(param)):
+                if not place or not place.holds(rule, self.h[g], param, state.get(param), position):
                     name = group["param_names"][i] if "param_names" in group else f"{i} of group {g}"
                     refuse(f"parameter {name}", param)
                     if hasattr(param, "to_local"):
                         kind.refuse_part(name, self.h[g], None)
-                    place = Place(kind, rule, group, self.h[g], param, state.get(param), name)
+                    place = Place(kind, rule, group, self.h[g], param, state.get(param), name, position)
                 self._known[id(param)] = place
                 self.places.append(place)
                 values = [number.item() for number in place.numbers]
                 member = cohorts.setdefault((g, rule, place.fresh, *values), len(cohorts))
                 if member == len(self.cohorts):
-                    self.cohorts.append(Cohort(g, place))
+                    self.cohorts.append(Cohort(g, place, len(self._before)))
                     self._before.extend(values)
                 members.append(member)
         self.params = [place.param for place in self.places]
@@ -85,16 +90,16 @@ class Binding:
         named = [(f"parameter {place.name}", place.work) for place in self.places]
         named += [(f"state of parameter {place.name}", state) for place in self.places for state in place.states]
         refuse_overlap(named)
-        count, self._after = len(self.kind.numbers), self._before[:]
+        self._after = self._before[:]
         tensors = Tensors(
             objects=tuple(chain.from_iterable(self._lists)),
             params=[place.work for place in self.places],
             states=[place.states for place in self.places],
             counters=[number for place in self.places for number in place.numbers],
-            arrays=[place.flat for place in self.places],
+            arrays=[place.arrays() for place in self.places],
             rules=[cohort.rule for cohort in self.cohorts],
             groups=members,
-            places=[member * count + k for member in members for k in range(count)],
+            places=[i for member in members for i in range(len(self._before))[self.cohorts[member].own]],
             before=self._before,
             after=self._after,
         )
@@ -112,7 +117,7 @@ class Binding:
                 return False
             if not _same(group, self._seen[g]):
                 self.h[g] = self.kind.hyperparameters(group)
-                if self.kind.ours.rule(self.h[g]) != self._rules[g]:
+                if self.kind.ours.rule(self.h[g]) != self._rules[g] or form_of(self.h[g]) != self._forms[g]:
                     return False
                 options = (value for name, value in group.items() if name != "params")
                 moving = any(isinstance(v, torch.Tensor) for value in options for v in _each(value))
@@ -131,18 +136,17 @@ class Binding:
 
     def scalars(self, scale: float) -> list[tuple[float, ...]]:
         """Those of every cohort for the next step, which `done` ends."""
-        finished, of, count = [], self.kind.ours.finished_scalars, len(self.kind.numbers)
-        for i, cohort in enumerate(self.cohorts):
-            h, t = self.h[cohort.group], cohort.t
-            if count:
-                t = int(self._before[i * count]) + 1
-                if count == 1 and t <= EXACT:
-                    self._after[i] = t
-                else:
-                    own = slice(i * count, (i + 1) * count)
-                    then = self.kind.after(h, self._before[own], cohort.reals, t)
-                    self._after[own] = array("d", then)
-                    h = self.kind.known(h, self._before[own], then)
+        finished, of, counted = [], self.kind.ours.finished_scalars, bool(self.kind.numbers)
+        for cohort in self.cohorts:
+            h, own = self.h[cohort.group], cohort.own
+            t = int(self._before[own.start]) + 1 if cohort.reals else 0
+            if len(cohort.reals) == 1 and t <= EXACT:
+                self._after[own.start] = t
+            elif t:
+                then = self.kind.after(h, self._before[own], cohort.reals, t)
+                self._after[own] = array("d", then)
+                h = self.kind.known(h, self._before[own], then)
+            t = t if counted else cohort.t
             finished.append(of(cohort.rule, cohort.adapts, h, t, scale, _NO_LIMIT))
         return finished
 

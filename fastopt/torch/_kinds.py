@@ -13,12 +13,12 @@ from ..optim.averaging import rate_and_weight
 from ..optim.hyperparameters import Group
 from ..optim.momenta import mu
 from ..optim.schedule_free import ScheduleFree, to_power, warmed_up
+from ._formats import form_of
 
 EXACT = 2**24  # a step count beyond is no float32
 # What PyTorch leaves to another optimizer.
 _NOT_HERE = {"Muon": {"use_muon", "betas"}}
-# What arrays alone have: a tensor's state is tensors of its own type, which PyTorch's optimizers can load.
-_NOT_OF_TENSORS = {"state_format", "state_rounding", "state_seed"}
+_OF_FORMATS = {"state_format", "state_rounding", "state_seed"}
 # The numbers in the state. PyTorch counts no steps of SGD: the first is that which finds no buffer.
 _NUMBERS = {"SGD": (), "Muon": (), "NAdam": ("step", "mu_product"), "ASGD": ("step", "eta", "mu")}
 _OF_A_MEAN = ("step", "weight_sum", "lr_max")  # what Schedule-Free optimizers sum up
@@ -31,7 +31,6 @@ class Kind:
         self.name, self.ours = name, getattr(optim, name)
         self.theirs = getattr(torch.optim, name, None)
         parameters = list(inspect.signature(self.ours.__init__).parameters.values())[2:]
-        parameters = [p for p in parameters if p.name not in _NOT_OF_TENSORS]
         self.defaults = {p.name: p.default for p in parameters}
         shared = {} if self.theirs is None else dict(inspect.signature(self.theirs.__init__).parameters)
         known = {*shared, *_NOT_HERE.get(name, ())}
@@ -58,8 +57,8 @@ class Kind:
                 raise TypeError(
                     f"{name} must be a number, not {value!r}: schedules are torch.optim.lr_scheduler's here"
                 )
-        if unwanted := _NOT_OF_TENSORS & group.keys():
-            raise ValueError(f"{', '.join(sorted(unwanted))}: fastopt.torch keeps its state in the parameters' type")
+        if unknown := (_OF_FORMATS & group.keys()) - self.defaults.keys():
+            raise ValueError(f"{', '.join(sorted(unknown))}: {self.name} has no moments that could be stored so")
         given = {option.name for option in self.options} & group.keys()
         if self.theirs is None:
             Group(self.ours, [], h)
@@ -76,6 +75,12 @@ class Kind:
             raise ValueError(
                 f"parameter {name} is a DTensor, of which this process has a part, and {self.name}"
                 f"{' with clip_norm' if whole else ''} needs the whole: it works on plain tensors only"
+            )
+        form = form_of(h)
+        if form.name == "8bit" or form.is_random:
+            raise ValueError(
+                f"parameter {name} is a DTensor, of which this process has a part, and state_format={form.name!r}"
+                + (" needs the whole" if form.name == "8bit" else " rounds it alike only with state_rounding='nearest'")
             )
 
     def first(self, group: Mapping[str, Any], name: str) -> torch.Tensor:

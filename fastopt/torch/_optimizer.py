@@ -19,7 +19,9 @@ from .._specification.clipping import clip_factor
 from .._specification.order import in_order
 from .._specification.rules import Overflow
 from ._binding import Binding
+from ._formats import CODES, PLAIN, form_of
 from ._kinds import Kind
+from ._places import Place
 from ._state import Changes, State, as_plain
 from ._tensors import refuse
 
@@ -32,6 +34,7 @@ class Fused(torch.optim.Optimizer):
 
     _kind: ClassVar[Kind]
     _binding: Binding | None
+    param_groups: list[dict[str, Any]]
     _uncompiled_step: Callable[..., Any]
     _given: dict[str, Any]  # fastopt's options that the constructor was given
     clip_norm: float | None
@@ -82,9 +85,11 @@ class Fused(torch.optim.Optimizer):
 
     def _check(self, group: Mapping[str, Any], g: int) -> None:
         self._kind.check(group)
+        form = form_of(self._kind.hyperparameters(group))
         for i, param in enumerate(group["params"]):
             name = group["param_names"][i] if "param_names" in group else f"{i} of group {g}"
             refuse(f"parameter {name}", param)
+            form.refuse(f"parameter {name}", param)
             if hasattr(param, "to_local"):
                 self._kind.refuse_part(name, self._kind.hyperparameters(group), self.clip_norm)
 
@@ -120,20 +125,43 @@ class Fused(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As `torch.optim.Optimizer.load_state_dict`, of a state dict of PyTorch's optimizer, too; state is copied.
 
-        Options that PyTorch's optimizer does not have stay as they are if the state dict does not say them.
+        Options that PyTorch's optimizer does not have stay as they are if the state dict does not say them. A state of
+        another ``state_format`` becomes one of the optimizer's.
         """
         own = [
             {option.name: group[option.name] for option in self._kind.options if option.name in group}
             for group in self.param_groups
         ]
+        forms = [group.get("state_format", "float32") for group in self.param_groups]
+        before = self._state, self.param_groups
         super().load_state_dict(state_dict)
-        for group, options in zip(self.param_groups, own, strict=True):
-            for name, value in options.items():
-                group.setdefault(name, value)
-        for state in self._state.values():
-            for key, value in list(state.items()) if isinstance(state, dict) else ():
-                if isinstance(value, torch.Tensor):
-                    state[key] = value.clone()
+        try:
+            for group, options, form in zip(self.param_groups, own, forms, strict=True):
+                for name, value in options.items():
+                    group.setdefault(name, value)
+                if "state_format" in group:
+                    group["state_format"] = form
+            self._own_state()
+        except BaseException:
+            self._state, self.param_groups = before
+            raise
+        finally:
+            self._changes.some = True
+
+    def _own_state(self) -> None:
+        """Make copies of tensors that were loaded, in the formats that the groups ask for."""
+        end = 0
+        for group in self.param_groups:
+            h = self._kind.hyperparameters(group)
+            for i, param in enumerate(group["params"]):
+                position, end = end, end + param.numel()
+                if not isinstance(state := self._state.get(param), dict):
+                    continue
+                if any(name.endswith(CODES) for name in state) or form_of(h) != PLAIN:
+                    rule = self._kind.ours.rule_of_tensor(h, param.shape)
+                    state = Place(self._kind, rule, group, h, param, state, str(i), position).converted(state)
+                values = state.items()
+                self._state[param] = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in values}
 
     # -- the step --
 

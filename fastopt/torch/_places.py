@@ -7,6 +7,8 @@ from typing import Any
 import torch
 
 from .._specification.rules import RULES, state_shape
+from .._specification.state_formats import BFLOAT16, Stored
+from . import _formats as formats
 from ._kinds import Kind
 from ._tensors import alike, dense, flat, like, local
 
@@ -16,9 +18,23 @@ Options = Mapping[str, Any]
 class Place:
     """Made once, and kept for as long as parameter and state are the same tensors in the same memory."""
 
-    def __init__(self, kind: Kind, rule: str, group: Options, h: Options, param: torch.Tensor, found: Any, name: str):
+    def __init__(
+        self,
+        kind: Kind,
+        rule: str,
+        group: Options,
+        h: Options,
+        param: torch.Tensor,
+        found: Any,
+        name: str,
+        position: int,
+    ):
         self.kind, self.rule, self.param, self.name = kind, rule, param, name
+        self.form, self._position = formats.form_of(h), position  # of its first element among those of all
+        self.form.refuse(f"parameter {name}", param)
         self.pending: dict[str, torch.Tensor] = {}  # what begins with the step, or takes another's place
+        self._instead: dict[str, torch.Tensor] = {}  # of these, what takes another's place
+        self._stale: list[str] = []  # what goes then
         self.is_shard = hasattr(param, "to_local")
         own = local(param.detach()) if self.is_shard else param
         fits = own.is_contiguous() if RULES[rule].of_tensor else True
@@ -26,27 +42,46 @@ class Place:
         form = torch.preserve_format if fits else torch.contiguous_format
         self.work = own if self.source is None else torch.empty_like(self.source, memory_format=form)
         found = found or {}
-        self.numbers = [self._number(key, group, found.get(key)) for key in kind.numbers]
-        self.fresh = not self.numbers and all(found.get(key) is None for key in RULES[rule].states)
-        self.states = [self._state(key, h, found.get(key)) for key in RULES[rule].states]
-        self.flat = flat(self.work), list(map(flat, self.states))
+        keys = RULES[rule].states
+        self.fresh = not kind.numbers and not any(formats.names_in(found, key) for key in keys)
+        self.draws = self.form.is_random and any(self.form.kind(key, param) is not None for key in keys)
+        # of random bits every step has others; where PyTorch counts no steps, they are counted for that
+        numbers = kind.numbers or (("step",) if self.draws else ())
+        self.numbers = [self._number(key, group, found.get(key)) for key in numbers]
+        kept = [self._state(key, h, found) for key in keys]
+        self.states = [tensor for state in kept for tensor in state.tensors()]
+        self.flat = flat(self.work), [s.array(self.form, k, position) for k, s in enumerate(kept)]
         self._hold(found)
 
     def _hold(self, found: Any) -> None:
         self._found = list(found.values())
         self._look = _look(self)
 
-    def holds(self, rule: str, param: torch.Tensor, found: Any) -> bool:
+    def arrays(self) -> tuple[Any, list[Any]]:
+        """Parameter and states, as the plan of the next steps takes them."""
+        param, states = self.flat
+        done = int(self.numbers[0].item()) if self.draws else 0
+        return param, [s._replace(before=done) if isinstance(s, Stored) else s for s in states]
+
+    def holds(self, rule: str, h: Options, param: torch.Tensor, found: Any, position: int) -> bool:
         """Whether all is as it was."""
         values = (found or {}).values()
         same = rule == self.rule and param is self.param and len(values) == len(self._found)
+        same = same and formats.form_of(h) == self.form and (position == self._position or not self.draws)
         return same and all(map(is_, values, self._found)) and _look(self) == self._look
 
     def begin(self, state: Any) -> None:
         """A step was done: what was pending is the state's."""
-        state[self.param].update(self.pending)
-        self.pending, self.fresh = {}, False
-        self._hold(state[self.param])
+        own = state[self.param]
+        own.update(self.pending)
+        for name in self._stale:
+            own.pop(name, None)
+        self.pending, self._stale, self.fresh = {}, [], False
+        self._hold(own)
+
+    def converted(self, found: Any) -> dict[str, Any]:
+        """What was found, in the format that the state now has, and nothing that was not there."""
+        return {**{name: value for name, value in found.items() if name not in self._stale}, **self._instead}
 
     def _number(self, key: str, group: Options, given: Any) -> torch.Tensor:
         first = self.kind.first(group, key)
@@ -59,26 +94,49 @@ class Place:
             self.pending[key] = number
         return number
 
-    def _state(self, key: str, h: Options, given: Any) -> torch.Tensor:
-        shape, fill = state_shape(key, self.param.shape), self.kind.ours.initial_state(h, key)
-        like_param = shape == self.param.shape
-        if given is None:
-            if like_param:
-                new = torch.full_like(self.param, fill, requires_grad=False, memory_format=torch.preserve_format)
-            else:
-                new = self.param.new_full(shape, fill, requires_grad=False)
-            self.pending[key] = given = new
-        elif given.shape != shape:
-            raise ValueError(f"{key} of parameter {self.name} has shape {given.shape}, it should be {shape}")
-        own = local(given) if self.is_shard else given
+    def _state(self, key: str, h: Options, found: Any) -> formats.Kept:
+        kept = self._found_state(key, h, found)
+        named = kept.named(key)
+        new = {name: tensor for name, tensor in named.items() if found.get(name) is not tensor}
+        self.pending.update(new)
+        if there := formats.names_in(found, key):
+            self._instead.update(new)
+            self._stale += [name for name in there if name not in named]
+        return kept._replace(tensor=local(kept.tensor)) if self.is_shard else kept
+
+    def _found_state(self, key: str, h: Options, found: Any) -> formats.Kept:
+        """One state as it will stand in the optimizer's: what is found, as it is if it can be."""
+        shape, kind = state_shape(key, self.param.shape), self.form.kind(key, self.param)
+        what = f"{key} of parameter {self.name}"
+        if not formats.names_in(found, key):
+            return self._new_state(shape, kind, self.kind.ours.initial_state(h, key))
+        if coded := formats.of_8bit(found, key, shape, what):
+            if coded.kind == kind and alike(coded.tensor, self.work, torch.uint8):
+                return coded
+            given = formats.numbers_of(coded)
+        else:
+            given = found[key]
+        if given.shape != shape:
+            raise ValueError(f"{what} has shape {given.shape}, it should be {shape}")
+        own, like_param = local(given) if self.is_shard else given, shape == self.param.shape
         if not like_param:
             if not (own.dtype == self.work.dtype and own.is_contiguous() and dense(own)):
-                self.pending[key] = own = own.detach().to(self.work.dtype, copy=True).contiguous()
-        elif not alike(own, self.work):
-            if self.is_shard:
-                raise ValueError(f"{key} of parameter {self.name} is laid out otherwise than the parameter, in shards")
-            self.pending[key] = own = like(self.work, given)
-        return own
+                own = own.detach().to(self.work.dtype, copy=True).contiguous()
+            return formats.Kept(own)
+        wanted = self.work.dtype if kind is None else torch.bfloat16 if kind == BFLOAT16 else None
+        if wanted and alike(own, self.work, wanted):
+            return formats.Kept(given, kind)
+        if self.is_shard and not alike(own, self.work, own.dtype):
+            raise ValueError(f"{what} is laid out otherwise than the parameter, in shards")
+        if kind is not None:
+            return formats.stored(kind, key, given, self.work, what)
+        return formats.Kept(given.to(self.work.dtype) if self.is_shard else like(self.work, given))
+
+    def _new_state(self, shape: Any, kind: int | None, fill: float) -> formats.Kept:
+        if shape != self.param.shape:
+            return formats.Kept(self.param.new_full(shape, fill, requires_grad=False))
+        like_this = self.param if self.is_shard else self.work
+        return formats.full(kind, fill, like_this)
 
     def gradient(self) -> Any:
         """The parameter's gradient, its elements in the order of the parameter's: itself, or a copy, or None."""

@@ -43,13 +43,16 @@ def dense(tensor: torch.Tensor) -> bool:
     return True
 
 
-def alike(tensor: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether a tensor's elements lie in the same order as those of another, which is dense."""
-    if tensor.layout != torch.strided or tensor.shape != other.shape or tensor.dtype != other.dtype:
+def alike(tensor: torch.Tensor, other: torch.Tensor, dtype: torch.dtype | None = None) -> bool:
+    """Whether a tensor's elements lie in the same order as those of another, which is dense, and are of its type.
+
+    Or of another type that is to be.
+    """
+    if tensor.layout != torch.strided or tensor.shape != other.shape or tensor.dtype != (dtype or other.dtype):
         return False
     if tensor.is_contiguous() and other.is_contiguous():
         return dense(tensor)
-    return layout(tensor) == layout(other) and dense(tensor)
+    return layout(tensor)[1:] == layout(other)[1:] and dense(tensor)
 
 
 def layout(tensor: torch.Tensor) -> tuple[Any, ...]:
@@ -63,11 +66,20 @@ def like(tensor: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(tensor, requires_grad=False).copy_(values.detach())
 
 
+def in_order_of(tensor: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Values whose elements lie as those of a dense tensor do: these, or a copy."""
+    return values if alike(values, tensor) else like(tensor, values)
+
+
 def flat(tensor: torch.Tensor) -> np.ndarray:
-    """A dense tensor's elements as they lie in memory; in its own shape, if that is their order."""
+    """A dense tensor's elements as they lie in memory; in its own shape, if that is their order.
+
+    Those of bfloat16, which NumPy has not, are their 16 bits.
+    """
     tensor = tensor.detach()
-    in_order = tensor.is_contiguous()
-    return (tensor if in_order else torch.as_strided(tensor, (tensor.numel(),), (1,))).numpy()
+    if not tensor.is_contiguous():
+        tensor = torch.as_strided(tensor, (tensor.numel(),), (1,))
+    return tensor.view(torch.int16).numpy().view(np.uint16) if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 
 def refuse_overlap(named: list[tuple[str, torch.Tensor]]) -> None:

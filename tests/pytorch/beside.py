@@ -1,5 +1,7 @@
 """What the tests of fastopt.torch share: an optimizer beside PyTorch's own."""
 
+import io
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="fastopt.torch is for PyTorch, which is not here")
@@ -52,3 +54,10 @@ def steps(ours, theirs, params, others, count=50, begin=0, within=1e-12):
         theirs.step()
     for p, q in zip(params, others, strict=True):
         torch.testing.assert_close(p, q, rtol=within, atol=within)
+
+
+def through_a_file(state_dict):
+    file = io.BytesIO()
+    torch.save(state_dict, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)

@@ -30,14 +30,14 @@ def net(name):
     return torch.nn.Sequential(first, torch.nn.Tanh(), torch.nn.Linear(8, 3, bias=False)).double()
 
 
-def data():
+def data(dtype):
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(STEPS, 6, 5, dtype=torch.float64, generator=generator)
+    return torch.randn(STEPS, 6, 5, dtype=dtype, generator=generator)
 
 
 def train(model, optimizer, rank=0, processes=1):
     """The mean over processes of the gradients of each one's rows."""
-    for x in data():
+    for x in data(next(model.parameters()).dtype):
         optimizer.zero_grad()
         model(x[rank::processes]).square().mean().backward()
         optimizer.step()
@@ -45,6 +45,51 @@ def train(model, optimizer, rank=0, processes=1):
 
 def whole(model):
     return {n: p.full_tensor() if hasattr(p, "full_tensor") else p.detach() for n, p in model.named_parameters()}
+
+
+FORMATS = {"8bit": {"state_format": "8bit"}, "bfloat16": {"state_format": "bfloat16", "state_rounding": "nearest"}}
+
+
+def wide_net():
+    """With a parameter of more than 4096 elements."""
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(5, 900), torch.nn.Tanh(), torch.nn.Linear(900, 3))
+
+
+def formats(rank):
+    """States in fewer bytes: gathered from both processes, and loaded again; or refused."""
+    found = {}
+    for form, options in FORMATS.items():
+        model = wide_net()
+        optimizer = ZeroRedundancyOptimizer(model.parameters(), ft.AdamW, lr=0.05, **options)
+        train(DistributedDataParallel(model), optimizer, rank, 2)
+        for to in (0, 1):
+            optimizer.consolidate_state_dict(to=to)
+            if rank == to:
+                state_dict = optimizer.state_dict()
+        found["state", form] = {i: dict(state) for i, state in state_dict["state"].items()}
+        other = ZeroRedundancyOptimizer(model.parameters(), ft.AdamW, lr=0.05, **options)
+        other.load_state_dict(state_dict)
+        train(DistributedDataParallel(model), other, rank, 2)
+        found["zero", form] = whole(model)
+
+        model = wide_net()
+        fully_shard(model, mesh=dist.device_mesh.init_device_mesh("cpu", (2,)))
+        try:
+            optimizer = ft.AdamW(model.parameters(), lr=0.05, **options)
+        except ValueError as error:
+            found["fsdp", form] = str(error)
+            continue
+        for _ in range(2):
+            train(model, optimizer, rank, 2)
+            optimizer.load_state_dict(optimizer.state_dict())
+        assert optimizer.state[model[0].weight]["exp_avg"].to_local().dtype == torch.bfloat16
+        found["fsdp", form] = whole(model)
+    try:
+        ft.AdamW(model.parameters(), state_format="bfloat16")
+    except ValueError as error:
+        found["random"] = str(error)
+    return found
 
 
 def main(rank, folder):
@@ -75,6 +120,7 @@ def main(rank, folder):
         train(model, optimizer, rank, 2)
         results["fsdp", name] = whole(model)
         assert hasattr(optimizer.state[model[0].weight][("exp_avg", "momentum_buffer")[name == "SGD"]], "full_tensor")
+    results["formats"] = formats(rank)
     torch.save(results, Path(folder, f"{rank}.pt"))
     dist.barrier()
     os._exit(0)  # gloo's threads may still run when the interpreter takes things down, which then ends in an abort

@@ -40,3 +40,26 @@ def test_the_state_of_all_processes_can_be_gathered(results):
     state = results[0]["zero state", "AdamW"]
     assert len(state) == 3
     assert {float(of["step"]) for of in state.values()} == {one_of_two.STEPS}
+
+
+@pytest.mark.parametrize("form", one_of_two.FORMATS)
+def test_states_in_fewer_bytes(results, form):
+    model = one_of_two.wide_net()
+    optimizer = ft.AdamW(model.parameters(), lr=0.05, **one_of_two.FORMATS[form])
+    one_of_two.train(model, optimizer)
+    for found in results:
+        state = found["formats"]["state", form]
+        assert state.keys() == {0, 1, 2, 3}
+        for i, own in optimizer.state_dict()["state"].items():
+            assert [(k, v.shape, v.dtype) for k, v in state[i].items()] == [
+                (k, v.shape, v.dtype) for k, v in own.items()
+            ]
+    one_of_two.train(model, optimizer)
+    for found in results:
+        for key, expected in one_of_two.whole(model).items():
+            torch.testing.assert_close(found["formats"]["zero", form][key], expected, rtol=1e-3, atol=2e-2)
+            if form == "bfloat16":
+                torch.testing.assert_close(found["formats"]["fsdp", form][key], expected, rtol=1e-3, atol=2e-2)
+        if form == "8bit":
+            assert "state_format='8bit' needs the whole" in found["formats"]["fsdp", form]
+        assert "only with state_rounding='nearest'" in found["formats"]["random"]

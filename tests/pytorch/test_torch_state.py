@@ -1,11 +1,10 @@
 """State and its dictionaries: exchanged with PyTorch's optimizers, saved, copied, and changed by hand."""
 
 import copy
-import io
 import pickle
 
 import pytest
-from beside import BOTH, copies, ft, give_gradients, parameters, steps, torch
+from beside import BOTH, copies, ft, give_gradients, parameters, steps, through_a_file, torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import fastopt as fo
@@ -20,13 +19,6 @@ RICH = {
 
 def made(name, params, of=ft):
     return getattr(of, name)(params, **RICH.get(name, {}))
-
-
-def through_a_file(state_dict):
-    file = io.BytesIO()
-    torch.save(state_dict, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
 
 
 @pytest.mark.parametrize("name", BOTH)

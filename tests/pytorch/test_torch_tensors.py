@@ -33,19 +33,11 @@ def test_what_cannot_be_updated_is_refused_at_once(make, error, message):
         ft.AdamW([("wrong", make().requires_grad_())])
 
 
-@pytest.mark.parametrize("name", ["AdamW", "Lion"])
-def test_a_group_with_an_option_of_arrays_is_refused(name):
-    with pytest.raises(ValueError, match=r"state_format: fastopt\.torch keeps its state in the parameters' type"):
-        getattr(ft, name)([{"params": parameters(), "state_format": "8bit"}])
-
-
 @pytest.mark.parametrize(
     ("name", "options", "error", "message"),
     [
         ("AdamW", {"differentiable": True}, ValueError, "differentiable"),
         ("AdamW", {"weight_decay_mode": "direction"}, ValueError, "weight_decay_mode"),
-        ("AdamW", {"state_format": "8bit"}, TypeError, "state_format"),
-        ("Lion", {"state_format": "bfloat16"}, TypeError, "state_format"),
         ("AdamW", {"eps_root": -1.0}, ValueError, "eps_root"),
         ("AdamW", {"on_nonfinite": "warn"}, ValueError, "on_nonfinite"),
         ("AdamW", {"clip_norm": 0.0}, ValueError, "clip_norm"),
