@@ -78,11 +78,13 @@ typedef struct {
 } fastopt_codes;
 
 /* How an array of float numbers is stored: as they are, in 16 bits, or in 8 with scales. Random bits, in place of rounding to
- * nearest, are those of the seed, the stream, and the step, of which the tensor has done `before` more than its plan counts. */
+ * nearest, are those of the seed, the stream, and the step, of which the tensor has done `before` more than its plan counts.
+ * `rest`, unless it is NULL, holds what rounding to 16 bits has cut off, in 16 bits. */
 enum { FASTOPT_PLAIN, FASTOPT_BFLOAT16, FASTOPT_8BIT };
 enum { FASTOPT_STREAMS = 8 };
 typedef struct {
     float *scales;
+    uint16_t *rest;
     const fastopt_codes *map;
     uint64_t seed;
     int64_t before;
@@ -92,8 +94,9 @@ typedef struct {
 /* One tensor of an optimizer: `size` elements of param and grad, state_size of the rule's states: as many, but for those of
  * rules that are given whole tensors, which they see as matrices of rows and columns, one after the other. grad_factor
  * multiplies the group's grad_scale (clipping by the tensor's own norm; otherwise 1). trust_ratio is written by
- * the rules that have one. Unless `storage` is NULL, it says how each state is stored; the first element is number `position`
- * of all tensors'. */
+ * the rules that have one. Unless `storage` is NULL, it says how each state is stored, and behind them param, whose random
+ * bits are stream FASTOPT_OF_PARAM, and grad; the first element is number `position` of all tensors'. */
+enum { FASTOPT_OF_PARAM = FASTOPT_MAX_STATES, FASTOPT_OF_GRAD, FASTOPT_STORED };
 typedef struct {
     void *param;
     const void *grad;

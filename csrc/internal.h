@@ -75,6 +75,8 @@ typedef struct {
     /* state_formats.inc: of float numbers, in both tables */
     void (*decode_bfloat16)(const void *codes, float *x, size_t n);
     void (*encode_bfloat16)(const float *x, void *codes, size_t n, const uint32_t *words, int shift);
+    void (*join_bfloat16)(const void *codes, const void *rest, float *x, size_t n);
+    void (*split_bfloat16)(const float *x, void *codes, void *rest, size_t n);
     void (*random_words)(uint32_t *words, size_t n, uint64_t position, uint64_t seed, uint64_t draw);
     void (*decode_8bit)(const void *codes, const float *scales, const fastopt_codes *map, float *x, size_t n);
     void (*encode_8bit)(const float *x, void *codes, float *scales, const fastopt_codes *map, size_t n);

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from ._checks import not_masked
+from ._specification.state_formats import codes_of, is_bfloat16
 
 try:
     import fcntl
@@ -175,6 +176,8 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
         If there is no such file.
     ValueError
         If it is truncated, damaged, no regular file, or was not written by `save`.
+    ImportError
+        If it holds arrays of bfloat16, and ``ml_dtypes`` is not installed.
     """
     import json
     import zipfile
@@ -191,7 +194,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
                 if content["format"] != _FORMAT:
                     raise ValueError(f"its format is {content['format']!r}, not {_FORMAT!r}")
                 return _with_arrays(content["tree"], members, archive)
-        except MemoryError:
+        except (MemoryError, ImportError):
             raise
         except Exception as error:  # zipfile, json and numpy raise a dozen kinds of them for what is damaged
             raise ValueError(f"{os.fspath(path)} is not a whole file of fastopt's: {error}") from error
@@ -234,8 +237,8 @@ def _without_arrays(node: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
             name = f"/array {len(arrays)}"
         while name in arrays:  # {"a/b": ..., "a": {"b": ...}}
             name += "'"
-        arrays[name] = np.asarray(node)
-        return {"array": name}
+        arrays[name] = np.asarray(codes_of(node))
+        return {"bfloat16" if is_bfloat16(node.dtype) else "array": name}
     if isinstance(node, Mapping):
         if not all(isinstance(key, str) for key in node):
             raise TypeError(f"{name or 'the state dict'} has keys that are no strings: {list(node)}")
@@ -266,6 +269,12 @@ def _with_arrays(node: Any, members: "dict[str, ZipInfo]", archive: "ZipFile") -
     ((kind, content),) = node.items()
     if kind == "array":
         return _read(members.pop(content), archive)
+    if kind == "bfloat16":
+        try:
+            from ml_dtypes import bfloat16
+        except ImportError:
+            raise ImportError(f"{archive.filename} holds arrays of bfloat16, for which ml_dtypes is needed") from None
+        return _read(members.pop(content), archive).view(bfloat16)
     if kind == "dict":
         return {key: _with_arrays(value, members, archive) for key, value in content.items()}
     if kind == "number":

@@ -73,13 +73,20 @@ void fastopt_plan_blocks(fastopt_plan *plan)
     }
 }
 
+/* Rules that are given whole tensors are given float numbers, behind their own scratch memory. */
+static size_t scratch_of_numbers(const fastopt_tensor *tensor)
+{
+    return is_stored(tensor, FASTOPT_OF_PARAM) ? 2 * whole_lines(tensor->size * sizeof(float)) : 0;
+}
+
 size_t fastopt_plan_scratch(const fastopt_plan *plan)
 {
     size_t most = 0;
     for (size_t t = 0; t < plan->count; t++) {
         const fastopt_tensor *tensor = &plan->tensors[t];
         const tensor_rule *rule = rules[plan->groups[tensor->group].rule].of_tensor;
-        const size_t size = rule && tensor->size ? LINE + rule->scratch(tensor) : 0;
+        const size_t size =
+            rule && tensor->size ? LINE + whole_lines(rule->scratch(tensor)) + scratch_of_numbers(tensor) : 0;
         most = size > most ? size : most;
     }
     return most;
@@ -128,19 +135,34 @@ static int moves_when_measured(const fastopt_group *group)
     return group->rule == RULE_lamb;
 }
 
+/* Whether any of n elements of a parameter or gradient (FASTOPT_OF_*), times scale, reaches a limit. */
+static int numbers_beyond(const fastopt_tensor *tensor, int which, const kernel_table *kernels, size_t begin, size_t n,
+                          double scale, double limit)
+{
+    if (!is_stored(tensor, which))
+        return kernels->any_beyond(fastopt_numbers(tensor, which, kernels, begin, n, NULL), n, scale, limit);
+    float decoded[TILE];
+    int beyond = 0;
+    for (size_t i = 0; i < n; i += TILE) {
+        const size_t count = n - i < TILE ? n - i : TILE;
+        beyond |=
+            kernels->any_beyond(fastopt_numbers(tensor, which, kernels, begin + i, count, decoded), count, scale, limit);
+    }
+    return beyond;
+}
+
 static void check_range(step *s, const fastopt_tensor *tensors, size_t count, size_t begin, size_t end)
 {
     const fastopt_group *group = &s->plan->groups[tensors->group];
     for (const fastopt_tensor *tensor = tensors; tensor < tensors + count; tensor++) {
-        const char *grad = (const char *)tensor->grad + begin * item_size(tensor);
         const size_t n = (end < tensor->size ? end : tensor->size) - begin;
         const double scale = group->scalars[0] * tensor->grad_factor;
-        if (s->kernels[tensor->dtype]->any_beyond(grad, n, scale, s->limit[tensor->dtype]))
+        if (numbers_beyond(tensor, FASTOPT_OF_GRAD, s->kernels[tensor->dtype], begin, n, scale, s->limit[tensor->dtype]))
             found_beyond(s);
     }
 }
 
-/* The same for a tensor whose states are stored in fewer bytes. */
+/* The same for a tensor of which something is stored in fewer bytes. */
 static void update_stored(step *s, const fastopt_tensor *tensor, size_t begin, size_t end)
 {
     const fastopt_group *group = &s->plan->groups[tensor->group];
@@ -154,6 +176,7 @@ static void update_stored(step *s, const fastopt_tensor *tensor, size_t begin, s
             found_beyond(s);
         if (!moves_when_measured(group))
             fastopt_store_tile(&t, states, *s->plan->step_count + 1);
+        fastopt_store_param(tensor, kernels, t.param, first, t.tensor.size, *s->plan->step_count + 1);
     }
 }
 
@@ -196,9 +219,9 @@ static void look_range(step *s, const fastopt_tensor *tensors, size_t count, siz
     static const double large[] = {LARGE_float, LARGE_double}, large_square[] = {LARGE_SQUARE_float, LARGE_SQUARE_double};
     const fastopt_group *group = &s->plan->groups[tensors->group];
     for (const fastopt_tensor *tensor = tensors; tensor < tensors + count; tensor++) {
-        const size_t n = (end < tensor->size ? end : tensor->size) - begin, offset = begin * item_size(tensor);
+        const size_t n = (end < tensor->size ? end : tensor->size) - begin;
         const kernel_table *kernels = s->kernels[tensor->dtype];
-        if (kernels->any_beyond((const char *)tensor->param + offset, n, 1, large[tensor->dtype]))
+        if (numbers_beyond(tensor, FASTOPT_OF_PARAM, kernels, begin, n, 1, large[tensor->dtype]))
             found_beyond(s);
         for (int k = 0; k < rules[group->rule].states; k++) {
             const size_t size = tensor->state_size[k], from = begin < size ? begin : size; /* some are smaller than it */
@@ -216,8 +239,8 @@ typedef struct {
     size_t first_block;
 } sweep;
 
-/* Blocks begin on a cache line of the parameter: 512-bit loops lose up to a quarter off it. Of states stored in fewer bytes
- * they are whole tiles. */
+/* Blocks begin on a cache line of the parameter: 512-bit loops lose up to a quarter off it. Where something is stored in fewer
+ * bytes they are whole tiles. */
 static void visit_block(void *context, size_t i)
 {
     const sweep *s = context;
@@ -360,8 +383,55 @@ static void square_sum_block(void *context, size_t i)
     const size_t block = i;
     const fastopt_tensor *tensor = find_block(plan, &i);
     const size_t begin = i * BLOCK, n = tensor->size - begin < BLOCK ? tensor->size - begin : BLOCK;
-    const char *grad = (const char *)tensor->grad + begin * item_size(tensor);
-    plan->block_sums[block] = fastopt_kernels(tensor->dtype)->square_sum(grad, n);
+    const kernel_table *kernels = fastopt_kernels(tensor->dtype);
+    float decoded[BLOCK];
+    plan->block_sums[block] = kernels->square_sum(fastopt_numbers(tensor, FASTOPT_OF_GRAD, kernels, begin, n, decoded), n);
+}
+
+/* A tensor whose parameter is in 16 bits, and the same as numbers. */
+typedef struct {
+    const fastopt_tensor *stored;
+    const kernel_table *kernels;
+    int64_t step;
+    float *param, *grad;
+} conversion;
+
+static void decode_block(void *context, size_t i)
+{
+    const conversion *c = context;
+    const size_t begin = i * BLOCK, n = c->stored->size - begin < BLOCK ? c->stored->size - begin : BLOCK;
+    fastopt_numbers(c->stored, FASTOPT_OF_PARAM, c->kernels, begin, n, c->param + begin);
+    fastopt_numbers(c->stored, FASTOPT_OF_GRAD, c->kernels, begin, n, c->grad + begin);
+}
+
+static void encode_block(void *context, size_t i)
+{
+    const conversion *c = context;
+    const size_t begin = i * BLOCK, n = c->stored->size - begin < BLOCK ? c->stored->size - begin : BLOCK;
+    fastopt_store_param(c->stored, c->kernels, c->param + begin, begin, n, c->step);
+}
+
+/* One step of a rule that is given a whole tensor. */
+static int step_of_tensor(const fastopt_plan *plan, const fastopt_tensor *tensor, const tensor_rule *rule,
+                          const kernel_table *kernels)
+{
+    if (!is_stored(tensor, FASTOPT_OF_PARAM))
+        return rule->step(plan, tensor, kernels);
+    float *param = (float *)(scratch_of(plan) + whole_lines(rule->scratch(tensor)));
+    conversion c = {tensor, kernels, *plan->step_count + 1, param,
+                    param + whole_lines(tensor->size * sizeof *param) / sizeof *param};
+    fastopt_tensor numbers = *tensor;
+    fastopt_storage storage[FASTOPT_STORED];
+    memcpy(storage, tensor->storage, sizeof storage);
+    numbers.param = c.param;
+    if (is_stored(tensor, FASTOPT_OF_GRAD))
+        numbers.grad = c.grad;
+    storage[FASTOPT_OF_PARAM].format = storage[FASTOPT_OF_GRAD].format = FASTOPT_PLAIN;
+    numbers.storage = storage;
+    fastopt_for_each(blocks_of(tensor->size), decode_block, &c);
+    const int beyond = rule->step(plan, &numbers, kernels);
+    fastopt_for_each(blocks_of(tensor->size), encode_block, &c);
+    return beyond;
 }
 
 /* Whether the plan's arrays are as they were pinned, and the objects at these addresses, unless they are 0, the same. They
@@ -489,7 +559,7 @@ int fastopt_update(fastopt_plan *plan, uintptr_t params, uintptr_t grads, const 
     for (size_t t = 0; t < plan->count; t++) {
         const fastopt_tensor *tensor = &plan->tensors[t];
         const tensor_rule *rule = rules[plan->groups[tensor->group].rule].of_tensor;
-        if (rule && tensor->size && rule->step(plan, tensor, s.kernels[tensor->dtype]))
+        if (rule && tensor->size && step_of_tensor(plan, tensor, rule, s.kernels[tensor->dtype]))
             found_beyond(&s);
     }
     plan->ordinary = certain || atomic_load(&s.beyond) ? 0 : plan->ordinary - 1;

@@ -13,7 +13,7 @@ from .._interface import ffi, lib
 from .._pins import HEADER, ITEMS, Pins, fit
 from .._specification.kernels import KERNELS
 from .._specification.rules import RULES, SQUARES, Overflow, refuse_scalars, scalar_limits
-from .._specification.state_formats import LIMITS, MAPS, SIGNED, Stored
+from .._specification.state_formats import LIMITS, MAPS, SIGNED, Stored, codes_of
 from . import _c_kernels
 from . import numpy as reference
 from ._c_arrays import DTYPES, NULL, address
@@ -43,19 +43,22 @@ def _codes(kind: int) -> Any:
     return codes
 
 
-def _storage(tensor: Any, states: Sequence[np.ndarray | Stored]) -> Any:
-    """Tells C how the states of a tensor are stored, if not all as they are; to be kept alive."""
-    stored = [s for s in states if isinstance(s, Stored)]
+def _storage(tensor: Any, param: np.ndarray | Stored, states: Sequence[np.ndarray | Stored]) -> Any:
+    """Tells C how a tensor's arrays are stored, if not all as they are; to be kept alive."""
+    stored = [s for s in (param, *states) if isinstance(s, Stored)]
     if not stored:
         return None
-    table = ffi.new("fastopt_storage[]", len(states))
-    for entry, state in zip(table, states, strict=True):
+    table = ffi.new("fastopt_storage[]", lib.FASTOPT_STORED)
+    for i, state in ((lib.FASTOPT_OF_PARAM, param), *enumerate(states)):
         if isinstance(state, Stored):
+            entry = table[i]
             entry.stochastic = state.seed is not None
             entry.seed, entry.before = state.seed or 0, state.before
             entry.format = lib.FASTOPT_BFLOAT16 if state.scales is None else lib.FASTOPT_8BIT
             if state.scales is not None:
                 entry.scales, entry.map = ffi.from_buffer("float[]", state.scales), _codes(state.kind)
+            if state.rest is not None:
+                entry.rest = ffi.from_buffer("uint16_t[]", state.rest)
     tensor.storage, tensor.position = table, stored[0].position
     return table
 
@@ -66,7 +69,7 @@ class Plan:
     def __init__(
         self,
         rules: Sequence[str],
-        params: Sequence[np.ndarray],
+        params: Sequence[np.ndarray | Stored],
         states: Sequence[Sequence[np.ndarray | Stored]],
         groups: Sequence[int],
         counts: np.ndarray | None = None,
@@ -80,15 +83,17 @@ class Plan:
             "fastopt_plan *",
             {"tensors": self._tensors, "groups": self._groups, "count": len(params), "group_count": len(rules)},
         )
-        for tensor, param, state, group in zip(self._tensors, params, states, groups, strict=True):
+        codes = reference.codes_of_all(params)
+        for tensor, param, state, group in zip(self._tensors, codes, states, groups, strict=True):
             tensor.param = tensor.grad = address(param)
             tensor.state[0 : len(state)] = [address(s.codes if isinstance(s, Stored) else s) for s in state]
-            tensor.state_size[0 : len(state)] = [s.codes.size if isinstance(s, Stored) else s.size for s in state]
+            tensor.state_size[0 : len(state)] = [s.size for s in state]
             tensor.size, (tensor.rows, tensor.columns) = param.size, (1, 1, *param.shape)[-2:]
             tensor.trust_ratio = 1.0
-            tensor.dtype = DTYPES[param.dtype]
+            tensor.dtype = DTYPES.get(param.dtype, lib.FASTOPT_FLOAT32)
             tensor.group = group
-        self._storage = [_storage(tensor, state) for tensor, state in zip(self._tensors, states, strict=True)]
+        self._storage = list(map(_storage, self._tensors, params, states))
+        self._of_bfloat16 = [i for i, param in enumerate(params) if isinstance(param, Stored)]
         self._write = []  # per group, a function that writes its scalars
         for group, name in zip(self._groups, rules, strict=True):
             rule, fields = RULES[name], RULES[name].scalars._fields
@@ -109,8 +114,8 @@ class Plan:
         self._plan.grad_norm = NO_NORM
         self._plan.header = HEADER
         self._own_states = reference.arrays_of(states)
-        self.pin(params)
-        self.bind_all(params)
+        self.pin(codes)
+        self.bind_all(codes)
 
     def pin(self, params: Sequence[np.ndarray]) -> None:
         """Take parameters and states as they now are; gradients are to be bound after that."""
@@ -122,9 +127,13 @@ class Plan:
 
     def bind_all(self, grads: Sequence[np.ndarray]) -> None:
         self._plan.given = NULL  # until all of them are bound
-        self.grads = list(grads)
+        self.grads = read = list(grads)
         self._given = Pins(grads)
-        for tensor, grad in zip(self._tensors, grads, strict=True):
+        for i in self._of_bfloat16:
+            read[i] = grad = codes_of(read[i])
+            form = lib.FASTOPT_BFLOAT16 if grad.dtype == np.uint16 else lib.FASTOPT_PLAIN
+            self._storage[i][lib.FASTOPT_OF_GRAD].format = form
+        for tensor, grad in zip(self._tensors, read, strict=True):
             tensor.grad = address(grad)
         if HEADER:
             self._plan.own, self._plan.own_count = self.own.table, len(self.own.arrays)
@@ -226,8 +235,8 @@ class Plan:
                     refuse_scalars(RULES[name], values, of_group)
         factors = [1.0] * len(params) if factors is None else factors
         scales = [scalars[group][0] * factor for group, factor in zip(self.group_of_tensor, factors, strict=True)]
-        arrays = params, self.grads, list(map(reference.decoded, states)), self.group_of_tensor
-        if reference._step_results(self._names, *arrays, scales, scalars) is None:
+        numbers = reference.decoded(params), reference.decoded(self.grads), list(map(reference.decoded, states))
+        if reference._step_results(self._names, *numbers, self.group_of_tensor, scales, scalars) is None:
             raise Overflow
 
     def look_again(self) -> None:

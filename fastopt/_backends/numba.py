@@ -166,6 +166,7 @@ class Plan(reference.Plan):
         return all(low <= abs(s) <= high for s, low, high in zip(scalars, *scalar_limits(rule), strict=True))
 
     def _is_safe(self, p, g, states, group: int, scale: float) -> bool:
+        p, g = reference.decoded((p, g))
         large = LARGE[p.dtype]
         keys = RULES[self._names[group]].states
         limits = (large**2 if key in SQUARES else large for key in keys)
@@ -205,7 +206,7 @@ class Plan(reference.Plan):
 
     @isolated
     def grad_square_sums(self, params: reference.Objects = None, grads: reference.Objects = None) -> list[float] | None:
-        return [sums.total(g, True) for g in self.grads] if self.fits(params, grads) else None
+        return [sums.total(g, True) for g in reference.decoded(self.grads)] if self.fits(params, grads) else None
 
 
 def bind(kernel: str, arrays: Sequence[Any], scalars: Sequence[Any] = ()) -> Instruction:

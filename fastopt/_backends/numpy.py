@@ -14,7 +14,7 @@ from .._pins import Pins, fit
 from .._specification.clipping import ALL as CLIP_ALL
 from .._specification.clipping import MODERATE, norm_and_factors
 from .._specification.rules import RULES, Overflow, Whole, flush, prepare, refuse_scalars, trust_ratio
-from .._specification.state_formats import Stored
+from .._specification.state_formats import Stored, codes_of, from_bfloat16
 from . import _numpy_elementwise, _numpy_losses, _numpy_matmul
 from ._numpy_dropout import dropout, dropout_backward, dropout_forward, dropout_of_layer
 from ._numpy_elementwise import (
@@ -42,7 +42,7 @@ NO_NORM = -1.0
 Objects = tuple[Any, ...] | None
 
 
-def _dtypes_of_groups(params: Sequence[np.ndarray], groups: Sequence[int], count: int) -> list[set[Any]]:
+def _dtypes_of_groups(params: "Sequence[State]", groups: Sequence[int], count: int) -> list[set[Any]]:
     """The types of the tensors in every group."""
     return [{p.dtype for p, group in zip(params, groups, strict=True) if group == i} for i in range(count)]
 
@@ -88,17 +88,29 @@ def update_of_tensor(rule, exact, p, g, states, product) -> tuple[np.ndarray, ..
     return rule.update(exact, *prepare(h, p, g), *states, whole=whole)
 
 
-State = np.ndarray | Stored
+State = np.ndarray | Stored  # as a parameter may be, too
 
 
-def decoded(states: Sequence[State]) -> list[np.ndarray]:
-    """The numbers of a tensor's states: the arrays themselves, or new ones."""
-    return [s.decoded() if isinstance(s, Stored) else s for s in states]
+def numbers(x: State) -> np.ndarray:
+    """Those of a state, a parameter or a gradient, of which the latter may be codes: the array itself, or a new one."""
+    if isinstance(x, Stored):
+        return x.decoded()
+    return from_bfloat16(x) if x.dtype == np.uint16 else x
+
+
+def decoded(stored: Iterable[State]) -> list[np.ndarray]:
+    """The numbers of several."""
+    return list(map(numbers, stored))
 
 
 def arrays_of(states: Sequence[Sequence[State]]) -> list[np.ndarray]:
     """All arrays in which states are stored."""
     return [a for state in states for s in state for a in (s.arrays() if isinstance(s, Stored) else (s,))]
+
+
+def codes_of_all(params: Iterable[State]) -> list[np.ndarray]:
+    """What of parameters a pin can look at, and what can stand for their gradients."""
+    return [p.codes if isinstance(p, Stored) else p for p in params]
 
 
 class Plan:
@@ -107,7 +119,7 @@ class Plan:
     def __init__(
         self,
         rules: Sequence[str],
-        params: Sequence[np.ndarray],
+        params: Sequence[State],
         states: Sequence[Sequence[State]],
         groups: Sequence[int],
         counts: np.ndarray | None = None,
@@ -118,26 +130,23 @@ class Plan:
         self.trust_ratios = [1.0] * len(params)
         self._rules = [RULES[name] for name in rules]
         self._names = list(rules)
-        self._shapes = [
-            (p.shape, [(s.codes if isinstance(s, Stored) else s).shape for s in of])
-            for p, of in zip(params, states, strict=True)
-        ]
-        self._params = list(map(self._view, params))
-        self._states: list[tuple[State, ...]] = [
-            tuple(s._replace(codes=self._view(s.codes)) if isinstance(s, Stored) else self._view(s) for s in state)
-            for state in states
-        ]
+        self._shapes = [(p.shape, [s.shape for s in of]) for p, of in zip(params, states, strict=True)]
+        self._params = list(map(self._seen, params))
+        self._states = [tuple(map(self._seen, state)) for state in states]
         self._groups = list(groups)
         self._dtypes = _dtypes_of_groups(params, groups, len(rules))
         self._given: Pins | None = None
         self._own_states = arrays_of(states)
-        self.pin(params)
-        self.bind_all(params)
+        self.pin(codes_of_all(params))
+        self.bind_all(codes_of_all(params))
 
     @staticmethod
     def _view(array: np.ndarray) -> np.ndarray:
         """What to compute with."""
         return np.asarray(array)
+
+    def _seen(self, stored: State) -> State:
+        return stored.viewed(self._view) if isinstance(stored, Stored) else self._view(stored)
 
     def pin(self, params: Sequence[np.ndarray]) -> None:
         """Take parameters and states as they now are; gradients are to be bound after that."""
@@ -151,7 +160,7 @@ class Plan:
     def bind_all(self, grads: Sequence[np.ndarray]) -> None:
         """Use these gradients from now on."""
         self._given = None  # until all of them are bound
-        self.grads = list(map(self._view, grads))
+        self.grads = [self._view(codes_of(grad)) for grad in grads]
         self._given = Pins(grads)
 
     def fits(self, params: Objects, grads: Objects) -> bool:
@@ -180,47 +189,46 @@ class Plan:
             refuse_scalars(RULES[name], values, dtypes)
         factors = [1.0] * len(self._params) if factors is None else factors
         scales = [scalars[group][0] * factor for group, factor in zip(self._groups, factors, strict=True)]
-        if check_finite and any(map(any_nonfinite, self.grads, scales)):
+        gradients = decoded(self.grads)
+        if check_finite and any(map(any_nonfinite, gradients, scales)):
             return False
         if check_finite is not None:
             self._refuse_overflow(scales, scalars)
         ratios, ready = list(self.trust_ratios), []
-        whole: list[tuple[np.ndarray, np.ndarray]] = []  # arrays, and what rules of whole tensors make of them
-        stored: list[tuple[Any, Any, Any]] = []  # the changes of tensors whose states are in fewer bytes
-        for i, (p, kept, group) in enumerate(zip(self._params, self._states, self._groups, strict=True)):
+        stored: list[tuple[Any, Any, Any]] = []  # the changes of tensors of which something is in fewer bytes
+        each = zip(self._params, gradients, self._states, self._groups, strict=True)
+        for i, (param, g, kept, group) in enumerate(each):
+            p = numbers(param)
             rule, real = self._rules[group], p.dtype.type
             exact = rule.scalars(scales[i], *scalars[group][1:])
             states = decoded(kept)
             if rule.of_tensor:
-                given = self._in_shape(i, p, self.grads[i], states)
+                given = self._in_shape(i, p, g, states)
                 after = self._tensor_rule(rule, exact, *given[:2], *given[2])
-                whole.append((p, after[0]))
-                stored += self._stored(kept, map(flush, after[1:]))
+                stored += self._stored((param, *kept), (after[0], *map(flush, after[1:])))
                 continue
             h = rule.scalars(*map(real, exact))
             moved: Sequence[np.ndarray] = states
             if rule.direction is not None:
-                *sums, moved = self._measured(group, h, p, self.grads[i], states)
+                *sums, moved = self._measured(group, h, p, g, states)
                 exact = exact._replace(trust_cap=min(exact.trust_cap, float(np.finfo(real).max)))
                 ratios[i] = trust_ratio(exact, *map(math.sqrt, sums))
                 h = h._replace(trust_ratio=real(ratios[i]))
-            if not any(isinstance(s, Stored) for s in kept):
-                ready.append((group, h, p, self.grads[i], states, moved))
+            if not any(isinstance(s, Stored) for s in (param, *kept)):
+                ready.append((group, h, p, g, states, moved))
                 continue
             if rule.moves_when_measured:
                 now = [
                     s.moved(m, self._next_step()) if isinstance(s, Stored) else m
                     for s, m in zip(kept, moved, strict=True)
                 ]
-                updated, *_ = self._updated(group, h, p, self.grads[i], decoded(now))
+                updated, *_ = self._updated(group, h, p, g, decoded(now))
                 stored += zip(arrays_of([kept]), repeat(...), arrays_of([now]))
+                stored += self._stored([param], [updated])
             else:
-                updated, *moved = self._updated(group, h, p, self.grads[i], moved)
-                stored += self._stored(kept, moved)
-            stored.append((p, ..., updated))
+                stored += self._stored((param, *kept), self._updated(group, h, p, g, moved))
         counted: list[Any] = [
             *stored,
-            *((array, ..., new.reshape(array.shape)) for array, new in whole),
             (self.counts, 0, self.counts[0] + 1),
             (self.__dict__, "grad_norm", norm),
             (self.__dict__, "trust_ratios", ratios),
@@ -233,7 +241,7 @@ class Plan:
         return int(self.counts[0]) + 1
 
     def _stored(self, kept: Sequence[State], moved: Iterable[np.ndarray]) -> list[tuple[Any, Any, Any]]:
-        """What stores a tensor's states, for `change_all`."""
+        """What stores a tensor's parameter and states, for `change_all`."""
         now = [
             s.moved(m, self._next_step()) if isinstance(s, Stored) else np.reshape(m, s.shape)
             for s, m in zip(kept, moved, strict=True)
@@ -281,7 +289,8 @@ class Plan:
         self._next = scalars
 
     def _refuse_overflow(self, scales: Sequence[float], scalars: Sequence[tuple[float, ...]]) -> None:
-        each = zip(range(len(self._params)), self._params, self.grads, map(decoded, self._states), strict=True)
+        now = decoded(self._params), decoded(self.grads), map(decoded, self._states)
+        each = zip(range(len(self._params)), *now, strict=True)
         params, grads, states = zip(*starmap(self._in_shape, each), strict=True)
         if _step_results(self._names, params, grads, states, self._groups, scales, scalars) is None:
             raise Overflow
@@ -311,7 +320,7 @@ class Plan:
     @isolated
     def grad_square_sums(self, params: Objects = None, grads: Objects = None) -> list[float] | None:
         """The sum of the squares of every gradient; None if the arrays are not those that were bound."""
-        return [square_sum(g) for g in self.grads] if self.fits(params, grads) else None
+        return list(map(square_sum, decoded(self.grads))) if self.fits(params, grads) else None
 
 
 def bind(kernel: str, arrays: Sequence[Any], scalars: Sequence[Any] = ()) -> Instruction:

@@ -6,9 +6,14 @@ what is cut off, by 16 random bits of the element's own. A finite number stays f
 8 bit: blocks of 256 elements with one float32 scale each, their largest magnitude; a code is the place of a number in
 a dynamic map (Dettmers et al. 2022, "8-bit optimizers via block-wise quantization"), of which the scale is a factor. It
 is that of the nearest number, or of the smaller one of two. A block with an inf or NaN becomes NaN as a whole.
+
+Parameters and gradients of bfloat16 are decoded and encoded in the same way. A parameter may have a compensation,
+another bfloat16: what rounding to nearest has cut off from it, which is added when it is decoded (Kahan 1965, "Further
+remarks on reducing truncation errors"; Zamirai et al. 2020, "Revisiting BFloat16 training").
 ``csrc/kernels/state_formats.inc`` says the same in C.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +24,10 @@ FORMATS = ("float32", "bfloat16", "8bit")
 BFLOAT16, SIGNED, UNSIGNED = 1, 2, 3  # how an array is stored; the numbers of csrc/fastopt.h
 BLOCK = 256  # elements that share a scale
 LEAST = 4096  # tensors of fewer elements are not worth 8 bits
-STREAMS = 8  # kinds of random bits of one step: those of every state, and of the parameter
+STREAMS = 8  # kinds of random bits of one step: those of every state, ...
+PARAMETER = 4  # ... and of the parameter
+
+COMPENSATION = "kahan_comp"  # the state of a parameter of bfloat16 that is none of a rule's
 
 # The states that are moments: averages and sums of gradients and of their squares. Others keep their type.
 MOMENTS = frozenset(
@@ -87,6 +95,24 @@ def from_bfloat16(codes: np.ndarray) -> np.ndarray:
     return (codes.astype(np.uint32) << 16).view(np.float32)
 
 
+def is_bfloat16(dtype: np.dtype) -> bool:
+    """Whether this is the type that ``ml_dtypes`` has added to NumPy, which need not be installed."""
+    return dtype.name == "bfloat16" and dtype.itemsize == 2 and dtype.isnative
+
+
+def codes_of(array: np.ndarray) -> np.ndarray:
+    """An array of bfloat16 as its codes, in the same memory; another as it is."""
+    return array.view(np.uint16) if is_bfloat16(array.dtype) else array
+
+
+def split(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The codes of float32 numbers, rounded to nearest, and those of what that has cut off."""
+    codes = to_bfloat16(x, None)
+    rest = x - from_bfloat16(codes)
+    subnormal = np.abs(rest) < np.finfo(np.float32).smallest_normal
+    return codes, to_bfloat16(np.where(subnormal | ~np.isfinite(rest), np.float32(0), rest), None)
+
+
 def to_8bit(x: np.ndarray, kind: int) -> tuple[np.ndarray, np.ndarray]:
     """The codes of flat float32 numbers, and the scales of their blocks."""
     blocks = -(-x.size // BLOCK)
@@ -120,12 +146,27 @@ class Stored(NamedTuple):
     stream: int  # which of the random bits of a step are its own
     position: int  # of the first element among those of all tensors
     before: int = 0  # how many steps the tensor has done more than its plan has counted; for its random bits
+    rest: np.ndarray | None = None  # of a parameter, the codes of what rounding has cut off, if that is kept
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.float32)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.codes.shape
+
+    @property
+    def size(self) -> int:
+        return self.codes.size
 
     def decoded(self) -> np.ndarray:
         """A new array of the numbers."""
         with np.errstate(all="ignore"):
             flat = self.codes.reshape(-1)
             x = from_bfloat16(flat) if self.scales is None else from_8bit(flat, self.scales, self.kind)
+            if self.rest is not None:
+                x = x + from_bfloat16(self.rest.reshape(-1))
             return x.reshape(self.codes.shape)
 
     def moved(self, x: np.ndarray, step: int | None) -> "Stored":
@@ -135,6 +176,9 @@ class Stored(NamedTuple):
             if self.scales is not None:
                 codes, scales = to_8bit(flat, self.kind)
                 return self._replace(codes=codes.reshape(self.codes.shape), scales=scales)
+            if self.rest is not None:
+                codes, rest = split(flat)
+                return self._replace(codes=codes.reshape(self.codes.shape), rest=rest.reshape(self.codes.shape))
             random = None if self.seed is None or step is None else self.random(step)
             return self._replace(codes=to_bfloat16(flat, random).reshape(self.codes.shape))
 
@@ -146,4 +190,8 @@ class Stored(NamedTuple):
 
     def arrays(self) -> tuple[np.ndarray, ...]:
         """Those that are written to."""
-        return (self.codes,) if self.scales is None else (self.codes, self.scales)
+        return tuple(array for array in (self.codes, self.scales, self.rest) if array is not None)
+
+    def viewed(self, view: Callable[[np.ndarray], np.ndarray]) -> "Stored":
+        """The same in views of the arrays of its shape."""
+        return self._replace(codes=view(self.codes), rest=None if self.rest is None else view(self.rest))

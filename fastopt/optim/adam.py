@@ -24,7 +24,7 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    params, lr, weight_decay, weight_decay_mode, maximize, state_format, state_rounding, state_seed
+    params, lr, weight_decay, weight_decay_mode, maximize, state_format, state_rounding, param_rounding, state_seed
         As for `SGD`.
     betas : pair of floats
         The decay rates of the two averages, in [0, 1); each may be a schedule.
@@ -66,11 +66,13 @@ class Adam(Optimizer):
                  weight_decay: Number = 0.0, amsgrad: bool | str = False, *, eps_root: Number = 0.0,
                  eps_hat: bool = False, bias_correction: bool | str = True, weight_decay_mode: str = "l2",
                  maximize: bool = False, state_format: str = "float32", state_rounding: str = "stochastic",
+                 param_rounding: str = "stochastic",
                  state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
                          eps_root=eps_root, eps_hat=eps_hat, bias_correction=bias_correction,
                          weight_decay_mode=weight_decay_mode, maximize=maximize,
-                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
+                         state_format=state_format, state_rounding=state_rounding,
+                         param_rounding=param_rounding, state_seed=state_seed)  # fmt: skip
 
     checks = {"bias_correction": one_of(False, True, "exp_avg", "exp_avg_sq")}  # noqa: RUF012
 
@@ -108,7 +110,7 @@ class AdamW(Adam):
     Parameters
     ----------
     params, lr, betas, eps, amsgrad, eps_root, eps_hat, bias_correction, maximize,
-    state_format, state_rounding, state_seed
+    state_format, state_rounding, param_rounding, state_seed
         As for `Adam`.
     weight_decay : float
     weight_decay_mode : {"decoupled", "independent", "l2"}
@@ -137,11 +139,13 @@ class AdamW(Adam):
                  weight_decay: Number = 1e-2, amsgrad: bool | str = False, *, eps_root: Number = 0.0,
                  eps_hat: bool = False, bias_correction: bool | str = True, weight_decay_mode: str = "decoupled",
                  maximize: bool = False, state_format: str = "float32", state_rounding: str = "stochastic",
+                 param_rounding: str = "stochastic",
                  state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad, eps_root=eps_root, eps_hat=eps_hat,
                          bias_correction=bias_correction, weight_decay_mode=weight_decay_mode,
                          maximize=maximize,
-                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
+                         state_format=state_format, state_rounding=state_rounding,
+                         param_rounding=param_rounding, state_seed=state_seed)  # fmt: skip
 
 
 class NAdam(Optimizer):
@@ -157,7 +161,7 @@ class NAdam(Optimizer):
 
     Parameters
     ----------
-    params, lr, weight_decay, weight_decay_mode, maximize, state_format, state_rounding, state_seed
+    params, lr, weight_decay, weight_decay_mode, maximize, state_format, state_rounding, param_rounding, state_seed
         As for `SGD`.
     betas, eps, eps_root
         As for `Adam`.
@@ -192,11 +196,13 @@ class NAdam(Optimizer):
     def __init__(self, params: Params, lr: Number = 2e-3, betas: Pair = (0.9, 0.999), eps: Number = 1e-8,
                  weight_decay: Number = 0.0, momentum_decay: Number | None = 4e-3, *, mu_product: str = "float32",
                  eps_root: Number = 0.0, weight_decay_mode: str = "l2", maximize: bool = False,
-                 state_format: str = "float32", state_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
+                 state_format: str = "float32", state_rounding: str = "stochastic",
+                 param_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, momentum_decay=momentum_decay,
                          mu_product=mu_product, eps_root=eps_root, weight_decay_mode=weight_decay_mode,
                          maximize=maximize,
-                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
+                         state_format=state_format, state_rounding=state_rounding,
+                         param_rounding=param_rounding, state_seed=state_seed)  # fmt: skip
         self._momenta = OfGroups(Momenta)
 
     def _at(self, group: Group, done: int, missed: int) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ class Adagrad(Optimizer):
 
     Parameters
     ----------
-    params, lr, weight_decay, weight_decay_mode, maximize, state_format, state_rounding, state_seed
+    params, lr, weight_decay, weight_decay_mode, maximize, state_format, state_rounding, param_rounding, state_seed
         As for `SGD`.
     lr_decay : float
         :math:`\delta`.
@@ -51,11 +51,13 @@ class Adagrad(Optimizer):
     def __init__(self, params: Params, lr: Number = 1e-2, lr_decay: Number = 0.0, weight_decay: Number = 0.0,
                  initial_accumulator_value: float = 0.0, eps: Number = 1e-10, *, eps_root: Number = 0.0,
                  weight_decay_mode: str = "l2", maximize: bool = False, state_format: str = "float32",
-                 state_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
+                 state_rounding: str = "stochastic",
+                 param_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay,
                          initial_accumulator_value=initial_accumulator_value, eps=eps, eps_root=eps_root,
                          weight_decay_mode=weight_decay_mode, maximize=maximize,
-                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
+                         state_format=state_format, state_rounding=state_rounding,
+                         param_rounding=param_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def check(cls, h: Hyperparameters) -> None:
@@ -85,7 +87,7 @@ class Adadelta(Optimizer):
 
     Parameters
     ----------
-    params, lr, weight_decay, weight_decay_mode, maximize, state_format, state_rounding, state_seed
+    params, lr, weight_decay, weight_decay_mode, maximize, state_format, state_rounding, param_rounding, state_seed
         As for `SGD`.
     rho : float
         In [0, 1].
@@ -113,10 +115,12 @@ class Adadelta(Optimizer):
 
     def __init__(self, params: Params, lr: Number = 1.0, rho: Number = 0.9, eps: Number = 1e-6,
                  weight_decay: Number = 0.0, *, weight_decay_mode: str = "l2", maximize: bool = False,
-                 state_format: str = "float32", state_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
+                 state_format: str = "float32", state_rounding: str = "stochastic",
+                 param_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, rho=rho, eps=eps, weight_decay=weight_decay,
                          weight_decay_mode=weight_decay_mode, maximize=maximize,
-                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
+                         state_format=state_format, state_rounding=state_rounding,
+                         param_rounding=param_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def check(cls, h: Hyperparameters) -> None:
@@ -141,7 +145,7 @@ class RMSprop(Optimizer):
 
     Parameters
     ----------
-    params, lr, weight_decay, weight_decay_mode, maximize, state_format, state_rounding, state_seed
+    params, lr, weight_decay, weight_decay_mode, maximize, state_format, state_rounding, param_rounding, state_seed
         As for `SGD`.
     alpha : float
         In [0, 1].
@@ -184,12 +188,14 @@ class RMSprop(Optimizer):
                  weight_decay: Number = 0.0, momentum: Number = 0.0, centered: bool = False, *,
                  nesterov: bool = False, eps_root: Number = 0.0, initial_square_avg: float = 0.0,
                  lr_in_buffer: bool = False, weight_decay_mode: str = "l2", maximize: bool = False,
-                 state_format: str = "float32", state_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
+                 state_format: str = "float32", state_rounding: str = "stochastic",
+                 param_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum,
                          centered=centered, nesterov=nesterov, eps_root=eps_root,
                          initial_square_avg=initial_square_avg, lr_in_buffer=lr_in_buffer,
                          weight_decay_mode=weight_decay_mode, maximize=maximize,
-                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
+                         state_format=state_format, state_rounding=state_rounding,
+                         param_rounding=param_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def check(cls, h: Hyperparameters) -> None:

@@ -19,7 +19,7 @@ class ASGD(Optimizer):
 
     Parameters
     ----------
-    params, lr, weight_decay, weight_decay_mode, maximize
+    params, lr, weight_decay, weight_decay_mode, maximize, param_rounding, state_seed
         As for `SGD`. A learning rate that changes does so at once here; PyTorch notices it one step later.
     lambd : float
         :math:`\lambda'`.
@@ -53,9 +53,10 @@ class ASGD(Optimizer):
 
     def __init__(self, params: Params, lr: Number = 1e-2, lambd: Number = 1e-4, alpha: Number = 0.75,
                  t0: Number = 1e6, weight_decay: Number = 0.0, *, weight_decay_mode: str = "l2",
-                 maximize: bool = False):  # fmt: skip
+                 maximize: bool = False, param_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, lambd=lambd, alpha=alpha, t0=t0, weight_decay=weight_decay,
-                         weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
+                         weight_decay_mode=weight_decay_mode, maximize=maximize,
+                         param_rounding=param_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def rule(cls, h: Hyperparameters) -> str:

@@ -16,14 +16,15 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from .. import _backends
-from .._backends.numpy import NO_NORM
+from .._backends.numpy import NO_NORM, numbers
 from .._checks import a_number, positive, some
 from .._moving import change_all
 from .._specification import clipping
 from .._specification.rules import RULES, Overflow, state_shape
+from .._specification.state_formats import is_bfloat16
 from .attributes import refuse_unknown, unknown
 from .clip import clip_limit
-from .encoded import arrays_in, delayed, in_fewer_bytes, saved, stored
+from .encoded import arrays_in, delayed, in_fewer_bytes, saved, stored, stored_parameter
 from .hyperparameters import Group
 from .state import MOST_STEPS, checked_missed, checked_state
 from .tensors import (
@@ -104,7 +105,7 @@ class Optimizer:
         if not named:
             raise ValueError("there are no parameters to optimize: params is empty")
         for name, param in named:
-            check_array("parameter", name, param)
+            check_array("parameter", name, param, bfloat16=True)
             check_writeable("parameter", name, param)
         one = len(containers) == 1
         self._given = [given["params"] for given in (params if grouped else [{"params": params}])]
@@ -141,6 +142,8 @@ class Optimizer:
         made_as = [plain(array) for _, _, array in self._written]
         self._made_as = [(span(array), array.shape, array.dtype) for array in made_as]
         self._states, self._group_and_rule = states, list(zip(group_of, rules, strict=True))
+        of_params = zip(self._plain, self._state.values(), group_of, at[:-1], strict=True)
+        self._stored = [stored_parameter(param, state, groups[i], place) for param, state, i, place in of_params]
         self._kind, self._counts = _backends.active.Plan, None
         old: dict[int, Left] = {}
         if before is not None:
@@ -158,19 +161,20 @@ class Optimizer:
         self._copies = True  # whether the plan reads other gradients than the caller's: they serve for no further step
 
     def _new_state(self, param: np.ndarray, group: Group, rule: str) -> Mapping[str, np.ndarray]:
-        if param.dtype != np.float32 and group.get("state_format", "float32") != "float32":
+        if param.dtype == np.float64 and group.get("state_format", "float32") != "float32":
             raise ValueError(
                 f"state_format={group['state_format']!r} is for parameters of float32,"
                 f" and of {', '.join(group.names)} some are {param.dtype}"
             )
+        real = np.float32 if is_bfloat16(param.dtype) else param.dtype
         initial = {key: self.initial_state(group, key) for key in RULES[rule].states}
         for key, value in initial.items():
-            if value > float(np.finfo(param.dtype).max):
+            if value > float(np.finfo(real).max):
                 raise ValueError(
                     f"{key} of {', '.join(group.names)} cannot start at {value}, which is beyond {param.dtype}"
                 )
         return MappingProxyType(
-            {key: state_like(param, value, state_shape(key, param.shape)) for key, value in initial.items()}
+            {key: state_like(param, value, state_shape(key, param.shape), real) for key, value in initial.items()}
         )
 
     # -- what a subclass says --
@@ -407,7 +411,7 @@ class Optimizer:
             self._plan.counts[1] += 1
             return
         grads = zip(self._plan.tensors, self._plan.grads, strict=True)
-        names = [repr(self._names[i]) for i, grad in grads if not np.isfinite(grad).all()]
+        names = [repr(self._names[i]) for i, grad in grads if not np.isfinite(numbers(grad)).all()]
         what = f"gradients hold inf or NaN: {some(names)}" if names else if_all_finite
         raise FloatingPointError(f"step {self.step_count + 1}: {what}; nothing was updated")
 
@@ -462,8 +466,11 @@ class Optimizer:
         if (plan := self._plans.pop(key, None)) is None:
             all_rules = [(i, rule, 0) for i, group in enumerate(self._groups) for rule in self.rules(group)]
             of_plan = list(dict.fromkeys([*all_rules, *of_tensors]))
-            params = [self._plain[i] for i in given]
-            states = [delayed(self._states[i], missed) for i, (*_, missed) in zip(given, of_tensors, strict=True)]
+            params, states = [], []
+            for i, (*_, missed) in zip(given, of_tensors, strict=True):
+                param, *state = delayed((self._stored[i], *self._states[i]), missed)
+                params.append(param)
+                states.append(state)
             rules, groups = [rule for _, rule, _ in of_plan], [of_plan.index(each) for each in of_tensors]
             plan = self._kind(rules, params, states, groups, self._counts)
             plan.pin([self._params[i] for i in given])
@@ -535,7 +542,7 @@ class Optimizer:
             grad = grad.reshape(param.shape)
         if grad.shape != param.shape:
             raise ValueError(f"gradient for {name!r} has shape {grad.shape}, the parameter has {param.shape}")
-        if grad.dtype != param.dtype:
+        if grad.dtype != param.dtype and not (grad.dtype == np.float32 and is_bfloat16(param.dtype)):
             raise TypeError(f"gradient for {name!r} is {grad.dtype}, the parameter is {param.dtype}")
         if grad.base is not None:
             check_within_base("gradient for", name, grad)

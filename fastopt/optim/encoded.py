@@ -10,7 +10,19 @@ from .._backends.environment import isolated
 from .._moving import change_all
 from .._specification.rules import SIGNED as MAY_BE_NEGATIVE
 from .._specification.rules import flush
-from .._specification.state_formats import BFLOAT16, BLOCK, LEAST, MOMENTS, SIGNED, UNSIGNED, Stored
+from .._specification.state_formats import (
+    BFLOAT16,
+    BLOCK,
+    COMPENSATION,
+    LEAST,
+    MOMENTS,
+    PARAMETER,
+    SIGNED,
+    UNSIGNED,
+    Stored,
+    codes_of,
+    is_bfloat16,
+)
 from .tensors import state_like
 
 
@@ -139,10 +151,8 @@ def encode(kind: int, x: np.ndarray) -> Stored:
 def in_fewer_bytes(
     state: Mapping[str, np.ndarray], param: np.ndarray, h: Mapping[str, Any], position: int
 ) -> dict[str, np.ndarray | StateArray]:
-    """A new state, its moments in the format that the group asks for."""
+    """A new state, its moments in the format that the group asks for, and the compensation of a parameter."""
     form = h.get("state_format", "float32")
-    if form == "float32":
-        return dict(state)
     found: dict[str, np.ndarray | StateArray] = {}
     for stream, (key, array) in enumerate(state.items()):
         if (kind := kind_of(form, key, array.shape == param.shape, param.size)) is None:
@@ -159,12 +169,26 @@ def in_fewer_bytes(
         for target, values in zip(new.arrays(), first.arrays(), strict=True):
             target[...] = values
         found[key] = StateArray(new, signed)
+    if is_bfloat16(param.dtype) and h.get("param_rounding") == "kahan":
+        codes = state_like(param, 0, param.shape, np.uint16)
+        found[COMPENSATION] = StateArray(Stored(BFLOAT16, codes, None, None, PARAMETER, position), True)
     return found
 
 
 def stored(state: Mapping[str, Any]) -> tuple[np.ndarray | Stored, ...]:
     """As a plan takes a state."""
-    return tuple(s._stored if isinstance(s, StateArray) else s for s in state.values())
+    return tuple(s._stored if isinstance(s, StateArray) else s for key, s in state.items() if key != COMPENSATION)
+
+
+def stored_parameter(
+    param: np.ndarray, state: Mapping[str, Any], h: Mapping[str, Any], position: int
+) -> np.ndarray | Stored:
+    """As a plan takes a parameter."""
+    if not is_bfloat16(param.dtype):
+        return param
+    seed = h.get("state_seed", 0) if h.get("param_rounding", "stochastic") == "stochastic" else None
+    rest = state[COMPENSATION]._stored.codes if COMPENSATION in state else None
+    return Stored(BFLOAT16, codes_of(param), None, seed, PARAMETER, position, rest=rest)
 
 
 def delayed(states: tuple[np.ndarray | Stored, ...], missed: int) -> tuple[np.ndarray | Stored, ...]:

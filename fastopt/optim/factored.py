@@ -40,7 +40,7 @@ class Adafactor(Optimizer):
 
     Parameters
     ----------
-    params, lr, maximize
+    params, lr, maximize, param_rounding, state_seed
         As for `SGD`. The learning rate is relative to the parameter's size.
     beta2_decay : float
         :math:`\tau`, at most 0.
@@ -81,9 +81,11 @@ class Adafactor(Optimizer):
 
     def __init__(self, params: Params, lr: Number = 1e-2, beta2_decay: Number = -0.8,
                  eps: tuple[Number | None, Number] = (None, 1e-3), d: Number = 1.0, weight_decay: Number = 0.0, *,
-                 factored: bool = True, weight_decay_mode: str = "decoupled", maximize: bool = False):  # fmt: skip
+                 factored: bool = True, weight_decay_mode: str = "decoupled", maximize: bool = False,
+                 param_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, beta2_decay=beta2_decay, eps=eps, d=d, weight_decay=weight_decay,
-                         factored=factored, weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
+                         factored=factored, weight_decay_mode=weight_decay_mode, maximize=maximize,
+                         param_rounding=param_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def check(cls, h: Hyperparameters) -> None:

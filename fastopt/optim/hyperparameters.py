@@ -95,6 +95,7 @@ FIXED: dict[str, Callable[[str, Any], Any]] = {
     "nesterov": yes_or_no,
     "ns_coefficients": numbers(3, -math.inf, math.inf),
     "ns_steps": _iterations,
+    "param_rounding": one_of("stochastic", "kahan", "nearest"),
     "r": a_number,
     "rectify": yes_or_no,
     "state_format": one_of(*FORMATS),

@@ -22,7 +22,7 @@ class Adamax(Optimizer):
 
     Parameters
     ----------
-    params, lr, weight_decay, weight_decay_mode, maximize, state_format, state_rounding, state_seed
+    params, lr, weight_decay, weight_decay_mode, maximize, state_format, state_rounding, param_rounding, state_seed
         As for `SGD`.
     betas, eps
         As for `Adam`.
@@ -51,10 +51,12 @@ class Adamax(Optimizer):
     def __init__(self, params: Params, lr: Number = 2e-3, betas: Pair = (0.9, 0.999), eps: Number = 1e-8,
                  weight_decay: Number = 0.0, *, eps_outside: bool = False, weight_decay_mode: str = "l2",
                  maximize: bool = False, state_format: str = "float32", state_rounding: str = "stochastic",
+                 param_rounding: str = "stochastic",
                  state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, eps_outside=eps_outside,
                          weight_decay_mode=weight_decay_mode, maximize=maximize,
-                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
+                         state_format=state_format, state_rounding=state_rounding,
+                         param_rounding=param_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def check(cls, h: Hyperparameters) -> None:
@@ -87,7 +89,7 @@ class RAdam(Optimizer):
 
     Parameters
     ----------
-    params, lr, weight_decay, weight_decay_mode, maximize, state_format, state_rounding, state_seed
+    params, lr, weight_decay, weight_decay_mode, maximize, state_format, state_rounding, param_rounding, state_seed
         As for `SGD`; PyTorch's ``decoupled_weight_decay=True`` is ``weight_decay_mode="decoupled"``.
     betas, eps
         As for `Adam`.
@@ -117,10 +119,12 @@ class RAdam(Optimizer):
     def __init__(self, params: Params, lr: Number = 1e-3, betas: Pair = (0.9, 0.999), eps: Number = 1e-8,
                  weight_decay: Number = 0.0, *, eps_hat: bool = True, weight_decay_mode: str = "l2",
                  maximize: bool = False, state_format: str = "float32", state_rounding: str = "stochastic",
+                 param_rounding: str = "stochastic",
                  state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, eps_hat=eps_hat,
                          weight_decay_mode=weight_decay_mode, maximize=maximize,
-                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
+                         state_format=state_format, state_rounding=state_rounding,
+                         param_rounding=param_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def check(cls, h: Hyperparameters) -> None:
@@ -148,7 +152,7 @@ class AdaBelief(Optimizer):
 
     Parameters
     ----------
-    params, lr, maximize, state_format, state_rounding, state_seed
+    params, lr, maximize, state_format, state_rounding, param_rounding, state_seed
         As for `SGD`.
     betas : pair of floats
         As for `Adam`.
@@ -185,10 +189,12 @@ class AdaBelief(Optimizer):
     def __init__(self, params: Params, lr: Number = 1e-3, betas: Pair = (0.9, 0.999), eps: Number = 1e-16,
                  weight_decay: Number = 0.0, *, eps_root: Number = 1e-16, rectify: bool = True,
                  weight_decay_mode: str = "decoupled", maximize: bool = False, state_format: str = "float32",
-                 state_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
+                 state_rounding: str = "stochastic",
+                 param_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, eps_root=eps_root,
                          rectify=rectify, weight_decay_mode=weight_decay_mode, maximize=maximize,
-                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
+                         state_format=state_format, state_rounding=state_rounding,
+                         param_rounding=param_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def check(cls, h: Hyperparameters) -> None:
@@ -224,7 +230,7 @@ class Adan(Optimizer):
 
     Parameters
     ----------
-    params, lr, maximize, state_format, state_rounding, state_seed
+    params, lr, maximize, state_format, state_rounding, param_rounding, state_seed
         As for `SGD`.
     betas : three floats
         In [0, 1); the paper's are 1 minus these. Each may be a schedule.
@@ -266,10 +272,12 @@ class Adan(Optimizer):
     def __init__(self, params: Params, lr: Number = 1e-3, betas: Triple = (0.98, 0.92, 0.99), eps: Number = 1e-8,
                  weight_decay: Number = 0.0, *, eps_root: Number = 0.0, weight_decay_mode: str = "proximal",
                  maximize: bool = False, state_format: str = "float32", state_rounding: str = "stochastic",
+                 param_rounding: str = "stochastic",
                  state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, eps_root=eps_root,
                          weight_decay_mode=weight_decay_mode, maximize=maximize,
-                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
+                         state_format=state_format, state_rounding=state_rounding,
+                         param_rounding=param_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def check(cls, h: Hyperparameters) -> None:

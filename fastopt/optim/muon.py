@@ -38,7 +38,7 @@ class Muon(Optimizer):
 
     Parameters
     ----------
-    params, lr, maximize, state_format, state_rounding, state_seed
+    params, lr, maximize, state_format, state_rounding, param_rounding, state_seed
         As for `SGD`; arrays of two dimensions.
     weight_decay : float
     momentum : float
@@ -89,12 +89,14 @@ class Muon(Optimizer):
                  nesterov: bool = True, ns_coefficients: tuple[float, float, float] = (3.4445, -4.775, 2.0315),
                  eps: Number = 1e-7, ns_steps: int = 5, adjust_lr_fn: str | None = None, *, use_muon: bool = True,
                  betas: Pair = (0.9, 0.999), weight_decay_mode: str = "decoupled", maximize: bool = False,
-                 state_format: str = "float32", state_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
+                 state_format: str = "float32", state_rounding: str = "stochastic",
+                 param_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov,
                          ns_coefficients=ns_coefficients, eps=eps, ns_steps=ns_steps, adjust_lr_fn=adjust_lr_fn,
                          use_muon=use_muon, betas=betas, weight_decay_mode=weight_decay_mode,
                          maximize=maximize,
-                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
+                         state_format=state_format, state_rounding=state_rounding,
+                         param_rounding=param_rounding, state_seed=state_seed)  # fmt: skip
 
     def _new_state(self, param: np.ndarray, group: Group, rule: str) -> Mapping[str, Any]:
         if group["use_muon"] and param.ndim != 2:

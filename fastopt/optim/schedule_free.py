@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._backends.environment import isolated
+from .._backends.numpy import numbers
 from .._checks import one_of
 from .._moving import change_all
+from .._specification.state_formats import codes_of, to_bfloat16
 from .adam import check_eps
 from .base import Optimizer
 from .hyperparameters import Group
@@ -111,8 +113,13 @@ class ScheduleFree(Optimizer):
 @isolated
 def _means(points: Sequence[np.ndarray], starts: Sequence[np.ndarray], weights: Sequence[float]) -> list[np.ndarray]:
     """x of y, z and 1 - 1 / momentum."""
+    found = []
     with np.errstate(all="ignore"):
-        return [y + y.dtype.type(w) * (z - y) for y, z, w in zip(points, starts, weights, strict=True)]
+        for point, z, w in zip(points, starts, weights, strict=True):
+            y = numbers(codes_of(point))
+            x = y + y.dtype.type(w) * (z - y)
+            found.append(x if x.dtype == point.dtype else to_bfloat16(x, None).view(point.dtype))
+    return found
 
 
 def checked_arrays(saved: Any, names: Sequence[str], params: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
@@ -192,7 +199,7 @@ class SGDScheduleFree(ScheduleFree):
 
     Parameters
     ----------
-    params, maximize
+    params, maximize, param_rounding, state_seed
         As for `SGD`.
     lr : float or callable
         It needs no schedule, and is larger than that of `SGD`.
@@ -240,10 +247,12 @@ class SGDScheduleFree(ScheduleFree):
 
     def __init__(self, params: Params, lr: Number = 1.0, momentum: Number = 0.9, weight_decay: Number = 0.0,
                  warmup_steps: int = 0, r: float = 0.0, weight_lr_power: float = 2.0, *,
-                 weight_decay_mode: str = "direction", maximize: bool = False):  # fmt: skip
+                 weight_decay_mode: str = "direction", maximize: bool = False,
+                 param_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, warmup_steps=warmup_steps, r=r,
                          weight_lr_power=weight_lr_power, weight_decay_mode=weight_decay_mode,
-                         maximize=maximize)  # fmt: skip
+                         maximize=maximize,
+                         param_rounding=param_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def momentum(cls, h: Hyperparameters) -> Any:
@@ -269,7 +278,7 @@ class AdamWScheduleFree(ScheduleFree):
 
     Parameters
     ----------
-    params, maximize, state_format, state_rounding, state_seed
+    params, maximize, state_format, state_rounding, param_rounding, state_seed
         As for `SGD`; the moment is v.
     lr : float or callable
         It needs no schedule, and is one to ten times that of `AdamW`.
@@ -306,11 +315,13 @@ class AdamWScheduleFree(ScheduleFree):
     def __init__(self, params: Params, lr: Number = 2.5e-3, betas: Pair = (0.9, 0.999), eps: Number = 1e-8,
                  weight_decay: Number = 0.0, warmup_steps: int = 0, r: float = 0.0, weight_lr_power: float = 2.0, *,
                  weight_decay_mode: str = "direction", maximize: bool = False, state_format: str = "float32",
-                 state_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
+                 state_rounding: str = "stochastic",
+                 param_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, warmup_steps=warmup_steps,
                          r=r, weight_lr_power=weight_lr_power, weight_decay_mode=weight_decay_mode,
                          maximize=maximize,
-                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
+                         state_format=state_format, state_rounding=state_rounding,
+                         param_rounding=param_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def momentum(cls, h: Hyperparameters) -> Any:

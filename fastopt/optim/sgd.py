@@ -19,8 +19,8 @@ class SGD(Optimizer):
     Parameters
     ----------
     params : array, list or dict of arrays, or list of groups
-        What to update in place: float32 or float64, C-contiguous, writeable. A group is a dict with the arrays
-        under ``"params"`` and hyperparameters of its own beside them.
+        What to update in place: float32, float64 or the bfloat16 of ``ml_dtypes``, C-contiguous, writeable. A group
+        is a dict with the arrays under ``"params"`` and hyperparameters of its own beside them.
     lr : float or callable
         The learning rate. A callable is given the number of steps done and returns the rate of the next; so may
         any other number below be given.
@@ -42,8 +42,12 @@ class SGD(Optimizer):
         bits with a scale for every 256 elements, of tensors with at least 4096. Updates are computed in float32.
     state_rounding : {"stochastic", "nearest"}
         Of bfloat16: up or down by chance, right in the mean, so that small changes are not lost; or to nearest.
+    param_rounding : {"stochastic", "kahan", "nearest"}
+        Of parameters of bfloat16, whose updates are computed in float32, too: up or down by chance, right in the mean;
+        or to nearest, what that cuts off being kept in the state (``"kahan_comp"``, another 2 bytes) and added before
+        the next update; or to nearest, by which updates of less than a 256th or so of the parameter are lost.
     state_seed : int
-        Of the random numbers for that, which follow from it, the step and the element's place among all parameters.
+        Of the random numbers for both, which follow from it, the step and the element's place among all parameters.
 
     Raises
     ------
@@ -68,11 +72,13 @@ class SGD(Optimizer):
     def __init__(self, params: Params, lr: Number = 1e-3, momentum: Number = 0.0, dampening: Number = 0.0,
                  weight_decay: Number = 0.0, nesterov: bool = False, *, lr_in_buffer: bool = False,
                  weight_decay_mode: str = "l2", maximize: bool = False, state_format: str = "float32",
-                 state_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
+                 state_rounding: str = "stochastic",
+                 param_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
                          nesterov=nesterov, lr_in_buffer=lr_in_buffer, weight_decay_mode=weight_decay_mode,
                          maximize=maximize,
-                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
+                         state_format=state_format, state_rounding=state_rounding,
+                         param_rounding=param_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def rule(cls, h: Hyperparameters) -> str:

@@ -15,7 +15,7 @@ class Lion(Optimizer):
 
     Parameters
     ----------
-    params, lr, weight_decay, maximize, state_format, state_rounding, state_seed
+    params, lr, weight_decay, maximize, state_format, state_rounding, param_rounding, state_seed
         As for `SGD`. The learning rate is commonly a third to a tenth of that of `AdamW`, weight decay as many times
         as large.
     betas : pair of floats
@@ -45,10 +45,12 @@ class Lion(Optimizer):
 
     def __init__(self, params: Params, lr: Number = 1e-4, betas: Pair = (0.9, 0.99), weight_decay: Number = 0.0, *,
                  weight_decay_mode: str = "decoupled", maximize: bool = False, state_format: str = "float32",
-                 state_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
+                 state_rounding: str = "stochastic",
+                 param_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay,
                          weight_decay_mode=weight_decay_mode, maximize=maximize,
-                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
+                         state_format=state_format, state_rounding=state_rounding,
+                         param_rounding=param_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def rule(cls, h: Hyperparameters) -> str:
@@ -75,7 +77,7 @@ class Rprop(Optimizer):
 
     Parameters
     ----------
-    params, weight_decay, weight_decay_mode, maximize
+    params, weight_decay, weight_decay_mode, maximize, param_rounding, state_seed
         As for `SGD`. PyTorch's has no weight decay.
     lr : float or callable
         :math:`\Delta_0`; the rate of later steps matters to decoupled weight decay only.
@@ -107,9 +109,11 @@ class Rprop(Optimizer):
     """
 
     def __init__(self, params: Params, lr: Number = 1e-2, etas: Pair = (0.5, 1.2), step_sizes: Pair = (1e-6, 50.0), *,
-                 weight_decay: Number = 0.0, weight_decay_mode: str = "l2", maximize: bool = False):  # fmt: skip
+                 weight_decay: Number = 0.0, weight_decay_mode: str = "l2", maximize: bool = False,
+                 param_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, etas=etas, step_sizes=step_sizes, weight_decay=weight_decay,
-                         weight_decay_mode=weight_decay_mode, maximize=maximize)  # fmt: skip
+                         weight_decay_mode=weight_decay_mode, maximize=maximize,
+                         param_rounding=param_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def check(cls, h: Hyperparameters) -> None:

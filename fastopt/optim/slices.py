@@ -33,6 +33,7 @@ def can_be_sliced(optimizer: Optimizer) -> bool:
             for state in of
         )
         and len(optimizer._plan.tensors) == len(optimizer._plain)
+        and all(isinstance(param, np.ndarray) for param in optimizer._stored)
     )
 
 

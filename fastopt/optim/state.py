@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from .._specification.rules import SIGNED
-from .._specification.state_formats import MOMENTS
+from .._specification.state_formats import COMPENSATION, MOMENTS
 from .encoded import StateArray, checked, decoded, encoded, numbers_saved
 from .hyperparameters import FIXED, Group
 
@@ -79,8 +79,8 @@ def _checked_arrays(
         if saved_state[name].keys() != arrays.keys():
             raise ValueError(f"state of {name!r} has {list(saved_state[name])}, the optimizer {list(arrays)}")
         for key, array in arrays.items():
-            given, what, signed = saved_state[name][key], f"{key} of {name!r}", key in SIGNED
-            if isinstance(given, Mapping) and key in MOMENTS:
+            given, what, signed = saved_state[name][key], f"{key} of {name!r}", key in SIGNED or key == COMPENSATION
+            if isinstance(given, Mapping) and (key in MOMENTS or key == COMPENSATION):
                 codes = numbers_saved(what, given, array.shape, signed)
                 checked(what, given := decoded(codes), signed)
                 if isinstance(array, StateArray) and array._stored.kind == codes.kind:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .._specification.state_formats import is_bfloat16
+
 
 def named_arrays(arrays: Any, what: str) -> Iterator[tuple[str, Any]]:
     if isinstance(arrays, Mapping):
@@ -37,15 +39,16 @@ def span(x: np.ndarray) -> tuple[int, int]:
     return first, first + x.nbytes
 
 
-def check_array(what: str, name: str, array: Any, *, any_dtype: bool = False) -> None:
-    """Refuse what is not an array of float32 or float64."""
+def check_array(what: str, name: str, array: Any, *, any_dtype: bool = False, bfloat16: bool = False) -> None:
+    """Refuse what is not an array of float32 or float64 or, with ``bfloat16``, of that."""
     if not isinstance(array, np.ndarray):
         hint = " (a tensor of PyTorch shares its memory with tensor.detach().numpy())" if _of_torch(array) else ""
         raise TypeError(f"{what} {name!r} must be a numpy.ndarray, not {type(array).__name__}{hint}")
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{what} {name!r} is a masked array, whose mask would be ignored: fill it, or give its data")
-    if not any_dtype and (array := plain(array)).dtype not in (np.float32, np.float64):
-        raise TypeError(f"{what} {name!r} must be float32 or float64, not {array.dtype}")
+    dtype = plain(array).dtype
+    if not (any_dtype or dtype in (np.float32, np.float64) or (bfloat16 and is_bfloat16(dtype))):
+        raise TypeError(f"{what} {name!r} must be float32 or float64, not {dtype}")
 
 
 def _of_torch(value: Any) -> bool:
@@ -119,8 +122,9 @@ def check_disjoint(spans: list[tuple[int, int, str]]) -> None:
 def state_like(param: np.ndarray, fill: float, shape: tuple[int, ...], dtype: Any = None) -> np.ndarray:
     """A new array of ``param``'s type, or another, in phase with it: the same address modulo a cache line."""
     kind = param.dtype if dtype is None else np.dtype(dtype)
-    buffer = np.zeros(math.prod(shape) * kind.itemsize + 64, np.uint8)
+    buffer = np.zeros(math.prod(shape) * kind.itemsize + 64 + kind.itemsize, np.uint8)
     start = (span(param)[0] - span(buffer)[0]) % 64
+    start -= (span(buffer)[0] + start) % kind.itemsize  # of wider elements than the parameter's
     # behind a memoryview: whoever has the state does not have the buffer, and cannot move or free it
     state: np.ndarray = np.ndarray(shape, kind, memoryview(buffer.data), start)
     if fill:

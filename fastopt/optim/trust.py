@@ -26,7 +26,8 @@ class LARS(Optimizer):
 
     Parameters
     ----------
-    params, lr, momentum, dampening, weight_decay, nesterov, maximize, state_format, state_rounding, state_seed
+    params, lr, momentum, dampening, weight_decay, nesterov, maximize, state_format, state_rounding, param_rounding,
+    state_seed
         As for `SGD`. Biases and norm parameters commonly get a group with ``weight_decay=0, always_adapt=False``.
     trust_coefficient : float
     eps : float
@@ -72,12 +73,14 @@ class LARS(Optimizer):
                  eps: Number = 0.0, trust_clip: float | None = False, always_adapt: bool = True,
                  denominator: str = "separate", lr_in_buffer: bool = False, weight_decay_mode: str = "direction",
                  maximize: bool = False, state_format: str = "float32", state_rounding: str = "stochastic",
+                 param_rounding: str = "stochastic",
                  state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
                          nesterov=nesterov, trust_coefficient=trust_coefficient, eps=eps, trust_clip=trust_clip,
                          always_adapt=always_adapt, denominator=denominator, lr_in_buffer=lr_in_buffer,
                          weight_decay_mode=weight_decay_mode, maximize=maximize,
-                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
+                         state_format=state_format, state_rounding=state_rounding,
+                         param_rounding=param_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def rule(cls, h: Hyperparameters) -> str:
@@ -112,7 +115,7 @@ class LAMB(Optimizer):
 
     Parameters
     ----------
-    params, lr, weight_decay, maximize, state_format, state_rounding, state_seed
+    params, lr, weight_decay, maximize, state_format, state_rounding, param_rounding, state_seed
         As for `SGD`. Biases and norm parameters commonly get a group with ``weight_decay=0, always_adapt=False``.
     betas : pair of floats
     eps : float
@@ -159,12 +162,14 @@ class LAMB(Optimizer):
                  weight_decay: Number = 1e-2, *, bias_correction: bool | str = True, grad_averaging: bool = True,
                  trust_clip: float | None = 10.0, always_adapt: bool = True, eps_root: Number = 0.0,
                  weight_decay_mode: str = "direction", maximize: bool = False, state_format: str = "float32",
-                 state_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
+                 state_rounding: str = "stochastic",
+                 param_rounding: str = "stochastic", state_seed: int = 0):  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
                          bias_correction=bias_correction, grad_averaging=grad_averaging, trust_clip=trust_clip,
                          always_adapt=always_adapt, eps_root=eps_root, weight_decay_mode=weight_decay_mode,
                          maximize=maximize,
-                         state_format=state_format, state_rounding=state_rounding, state_seed=state_seed)  # fmt: skip
+                         state_format=state_format, state_rounding=state_rounding,
+                         param_rounding=param_rounding, state_seed=state_seed)  # fmt: skip
 
     @classmethod
     def check(cls, h: Hyperparameters) -> None:

@@ -31,6 +31,7 @@ class Kind:
         self.name, self.ours = name, getattr(optim, name)
         self.theirs = getattr(torch.optim, name, None)
         parameters = list(inspect.signature(self.ours.__init__).parameters.values())[2:]
+        parameters = [p for p in parameters if p.name != "param_rounding"]
         self.defaults = {p.name: p.default for p in parameters}
         shared = {} if self.theirs is None else dict(inspect.signature(self.theirs.__init__).parameters)
         known = {*shared, *_NOT_HERE.get(name, ())}

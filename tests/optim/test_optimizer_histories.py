@@ -65,6 +65,7 @@ HYPERPARAMETERS = {
     "momentum_decay": st.sampled_from([None, 4e-3, 1.0]),
     "mu_product": st.sampled_from(["float32", "float64", "beta1"]),
     "nesterov": yes_or_no,
+    "param_rounding": st.sampled_from(["stochastic", "kahan", "nearest"]),
     "r": st.sampled_from([0.0, 1.0]),
     "rectify": yes_or_no,
     "rho": fraction,

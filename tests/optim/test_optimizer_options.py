@@ -308,6 +308,7 @@ def test_every_option_is_tested():
     tried = {(optimizer, name) for optimizer, options in OPTIONS for name in options}
     everywhere = {"params", "lr", "weight_decay", "weight_decay_mode", "maximize"}
     everywhere |= {"state_format", "state_rounding", "state_seed"}  # test_state_formats.py
+    everywhere |= {"param_rounding"}  # test_bfloat16.py
     assert FORMULAS.keys() == set(OPTIMIZERS)
     for optimizer in FORMULAS:
         covered = {name for known, name in tried if known in (optimizer, "Adam" if optimizer == "AdamW" else optimizer)}
