@@ -127,7 +127,8 @@ typedef struct {
  * then whatever else is written to, `given` (NULL: there are none) the gradients and then what they are views of. An
  * object's head lies `header` bytes behind its address. With `torch`, these tensors take the place of all arrays. What a step leaves beside the tensors: step_count, one more,
  * and grad_norm. For so many steps as `ordinary` says, parameters and states are known not to be too large; 0 once they are
- * written to. */
+ * written to. The first of `queued` steps to come takes its
+ * scalars, those of all groups, from `queue`, where it leaves its grad_norm in place of the first of them. */
 typedef struct {
     fastopt_tensor *tensors;
     fastopt_group *groups;
@@ -138,6 +139,8 @@ typedef struct {
     const fastopt_torch_tensors *torch;
     size_t own_count, given_count, header;
     int64_t *step_count;
+    double *queue;
+    size_t queued;
     double grad_norm;
     int32_t ordinary, phase;
 } fastopt_plan;
@@ -217,12 +220,17 @@ int fastopt_kernel_reals(int kernel);
 size_t fastopt_run(fastopt_instruction *const *program, size_t count, const fastopt_operand *moving, size_t moving_count,
                    size_t step);
 
+/* The same for so many steps, from `step` on; the answer is how many were run to the program's end, before one that was not.
+ * After each of them the result of `valued` is added to *sum. */
+size_t fastopt_run_steps(fastopt_instruction *const *program, size_t count, const fastopt_operand *moving,
+                         size_t moving_count, size_t step, size_t steps, const fastopt_instruction *valued, double *sum);
+
 /* What ends a program: arrays that are not as they were taken, and an optimizer's step that was not done. */
 int fastopt_pins_unchanged(int dtype, const fastopt_pin *pins, size_t count);
 
 /* An optimizer's step, clipped if `clip` says so: gradients, times scale, whose norm is above limit are scaled down to it by
- * limit / (norm + eps). The scalars of the groups are prepared, scale included; sums has room for one number per tensor. With
- * `unchecked`, inf and NaN are let through. Where the answer is not FASTOPT_DONE, nothing was written. */
+ * limit / (norm + eps). The scalars, queued or those of the groups, are prepared, scale included; sums has room for one number
+ * per tensor. With `unchecked`, inf and NaN are let through. Where the answer is not FASTOPT_DONE, nothing was written. */
 int fastopt_step(int dtype, fastopt_plan *plan, double *sums, int clip, int unchecked, double scale, double limit,
                  double eps);
 

@@ -100,6 +100,17 @@ size_t fastopt_run(fastopt_instruction *const *program, size_t count, const fast
     return count;
 }
 
+size_t fastopt_run_steps(fastopt_instruction *const *program, size_t count, const fastopt_operand *moving,
+                         size_t moving_count, size_t step, size_t steps, const fastopt_instruction *valued, double *sum)
+{
+    for (size_t done = 0; done < steps; done++) {
+        if (fastopt_run(program, count, moving, moving_count, step + done) != count)
+            return done;
+        *sum += valued->result;
+    }
+    return steps;
+}
+
 int fastopt_pins_unchanged(int dtype, const fastopt_pin *pins, size_t count)
 {
     (void)dtype;
@@ -114,11 +125,24 @@ static double clip_factor(double norm, double limit, double eps)
     return norm + eps <= limit ? 1 : limit / (norm + eps);
 }
 
-int fastopt_step(int dtype, fastopt_plan *plan, double *sums, int clip, int unchecked, double scale, double limit,
-                 double eps)
+/* Where they lay, if there were any. */
+static double *take_queued_scalars(fastopt_plan *plan)
+{
+    double *queue = plan->queue;
+    if (!plan->queued)
+        return NULL;
+    plan->queued--;
+    for (size_t g = 0; g < plan->group_count; g++) {
+        const size_t scalars = (size_t)fastopt_rule_scalars(plan->groups[g].rule);
+        memcpy(plan->groups[g].scalars, plan->queue, scalars * sizeof *plan->queue);
+        plan->queue += scalars;
+    }
+    return queue;
+}
+
+static int clipped_update(fastopt_plan *plan, double *sums, int clip, int unchecked, double scale, double limit, double eps)
 {
     double norm = 0;
-    (void)dtype;
     if (clip == FASTOPT_CLIP_NONE)
         return fastopt_update(plan, 0, 0, NULL, FASTOPT_NO_NORM, !unchecked, unchecked);
     if (fastopt_grad_square_sums(plan, 0, 0, sums) != FASTOPT_DONE)
@@ -136,4 +160,15 @@ int fastopt_step(int dtype, fastopt_plan *plan, double *sums, int clip, int unch
         for (size_t t = 0; t < plan->count; t++)
             sums[t] = clip_factor(clip == FASTOPT_CLIP_ALL ? norm : sqrt(sums[t]) * fabs(scale), limit, eps);
     return fastopt_update(plan, 0, 0, sums, norm, !unchecked && norm >= MODERATE_NORM, unchecked);
+}
+
+int fastopt_step(int dtype, fastopt_plan *plan, double *sums, int clip, int unchecked, double scale, double limit,
+                 double eps)
+{
+    double *of_step = take_queued_scalars(plan);
+    const int answer = clipped_update(plan, sums, clip, unchecked, scale, limit, eps);
+    (void)dtype;
+    if (of_step)
+        *of_step = plan->grad_norm;
+    return answer;
 }

@@ -91,6 +91,7 @@ class Program:
 
     def __init__(self, runs: Sequence[Any]):
         self._kept = tuple(runs)
+        self.run_steps: Callable[..., tuple[int, float]] | None = None
         segments: list[Any] = []
         for run in runs:
             if not isinstance(run, Instruction):
@@ -100,6 +101,8 @@ class Program:
             else:
                 segments.append([run])
         self._segments = [_segment(each) if isinstance(each, list) else each for each in segments]
+        if len(segments) == 1 and isinstance(segments[0], list):
+            self.run_steps = _steps_of(segments[0])
 
     def __call__(self, step: int = 0) -> None:
         """Run all of it, as in this step."""
@@ -107,19 +110,36 @@ class Program:
             run(step)
 
 
-def _segment(instructions: list[Instruction]) -> Callable[[int], None]:
-    """A call that runs them."""
-    count = len(instructions)
+def _tables(instructions: list[Instruction]) -> tuple[Any, int, Any, int]:
+    """What C takes for a program: the instructions and the operands that move, each with their number."""
     table = ffi.new("fastopt_instruction *[]", [instruction.c for instruction in instructions])
     operands = [operand for instruction in instructions for operand in instruction.moving]
     moving = ffi.new(
         "fastopt_operand[]", [dict(zip(("instruction", "first", "bytes", "array"), o, strict=True)) for o in operands]
     )
-    run, moves = lib.fastopt_run, len(operands)
+    return table, len(instructions), moving, len(operands)
+
+
+def _segment(instructions: list[Instruction]) -> Callable[[int], None]:
+    """A call that runs them."""
+    table, count, moving, moves = _tables(instructions)
+    run = lib.fastopt_run
 
     def call(step: int = 0) -> None:
         if run(table, count, moving, moves, step) != count:
             raise Stopped
+
+    return call
+
+
+def _steps_of(instructions: list[Instruction]) -> Callable[[int, int, Instruction, float], tuple[int, float]]:
+    """A call that runs them for many steps, and adds up the results of one of them."""
+    tables = _tables(instructions)
+    total = ffi.new("double *")
+
+    def call(first: int, steps: int, valued: Instruction, begin: float) -> tuple[int, float]:
+        total[0] = begin
+        return lib.fastopt_run_steps(*tables, first, steps, valued.c, total), total[0]
 
     return call
 

@@ -3,8 +3,10 @@
 # ruff: noqa: F401  a backend has all functions by their names, wherever they are written
 
 import struct
+from array import array
 from collections.abc import Sequence
 from functools import cache, partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -176,6 +178,16 @@ class Plan:
         self._next = scalars
         for group, values in enumerate(scalars):
             self._write[group](*values)
+
+    def queue(self, steps: Sequence[Sequence[tuple[float, ...]]]) -> None:
+        """Take these scalars in the next steps of `instruction`, one after the other; others are forgotten."""
+        self._queue = array("d", chain.from_iterable(chain.from_iterable(steps)))
+        self._plan.queue, self._plan.queued = ffi.from_buffer("double[]", self._queue), len(steps)
+
+    def queued_norms(self, steps: int) -> list[float]:
+        """`grad_norm` after each of the first steps that were queued, so many of which have been done."""
+        scalars = sum(map(lib.fastopt_rule_scalars, [group.rule for group in self._groups]))
+        return self._queue[: steps * scalars : scalars].tolist()
 
     def update(
         self,

@@ -71,6 +71,10 @@ class Instruction:
 class Program:
     """Instructions and calls of Python, run one by one."""
 
+    # Where many steps can be run in one call: from which one on, how many, and to which number to add the results of
+    # which instruction; the answer is how many were run to the program's end, and that sum.
+    run_steps: Callable[[int, int, Any, float], tuple[int, float]] | None = None
+
     def __init__(self, runs: Sequence[Runs]):
         self._runs = tuple(runs)
 

@@ -380,17 +380,18 @@ class Optimizer:
         """All scalars of every group for the step after ``done`` steps."""
         if done >= MOST_STEPS:
             raise ValueError(f"step_count is {done}: steps are counted to 2**53")
-        of = self.finished_scalars
-        return [
-            of(rule, adapts, self._at(g, done, missed), max(done - missed, 0) + 1, grad_scale, limit)
-            for g, rule, adapts, missed in self._plan.groups
-        ]
+        return [group.scalars(self, done, grad_scale, limit) for group in self._plan.groups]
 
     @classmethod
     def finished_scalars(
         cls, rule: str, adapts: bool, h: Mapping[str, Any], t: int, grad_scale: float, limit: float
     ) -> tuple[float, ...]:
         """All scalars of ``rule`` for step ``t``: the driver's, its own, and those of its trust ratio."""
+        return *cls._of_driver(h, grad_scale, limit), *cls.scalars(rule, h, t), *(cls.trust(h) if adapts else ())
+
+    @classmethod
+    def _of_driver(cls, h: Mapping[str, Any], grad_scale: float, limit: float) -> tuple[float, ...]:
+        """The scalars that every rule has."""
         decay, mode = h["weight_decay"], h["weight_decay_mode"]
         l2, keep = 0.0, 1.0
         if decay:
@@ -398,9 +399,7 @@ class Optimizer:
                 l2 = decay
             elif mode in ("decoupled", "independent"):
                 keep = 1.0 - (h["lr"] * decay if mode == "decoupled" else decay)
-        trust = cls.trust(h) if adapts else ()
-        scale = -grad_scale if h["maximize"] else grad_scale
-        return scale, limit, l2, keep, *cls.scalars(rule, h, t), *trust
+        return -grad_scale if h["maximize"] else grad_scale, limit, l2, keep
 
     def _at(self, group: Group, done: int, missed: int) -> Mapping[str, Any]:
         """A group's hyperparameters after so many steps, and what else `scalars` looks at, for what missed some."""
@@ -476,7 +475,7 @@ class Optimizer:
             plan.pin([self._params[i] for i in given])
             plan.tensors = given
             plan.groups = [
-                (self._groups[i], rule, RULES[rule].direction is not None, missed) for i, rule, missed in of_plan
+                _OfPlan(self._groups[i], rule, RULES[rule].direction is not None, missed) for i, rule, missed in of_plan
             ]
         while len(self._plans) >= _KEPT_PLANS:
             del self._plans[next(iter(self._plans))]
@@ -696,6 +695,26 @@ class Optimizer:
             *(change for group, values in zip(self.groups, groups, strict=True) for change in group.taking(values)),
             *((array, ..., values) for array, values in arrays),
         ]
+
+
+class _OfPlan:
+    """A group of a plan: tensors of one rule that have missed as many steps."""
+
+    __slots__ = ("_adapts", "_known", "_missed", "_of_driver", "_trust", "group", "rule")
+
+    def __init__(self, group: Group, rule: str, adapts: bool, missed: int):
+        self.group, self.rule, self._adapts, self._missed = group, rule, adapts, missed
+        self._known: tuple[Any, float, float] = None, 0.0, 0.0
+
+    def scalars(self, of: Optimizer, done: int, grad_scale: float, limit: float) -> tuple[float, ...]:
+        """All of them, for the step after ``done`` steps; what hyperparameters alone decide is kept while they stay."""
+        missed = self._missed
+        h, (known, scale, most) = of._at(self.group, done, missed), self._known
+        if known is not h or scale != grad_scale or most != limit:
+            self._known = h, grad_scale, limit
+            self._of_driver = of._of_driver(h, grad_scale, limit)
+            self._trust = of.trust(h) if self._adapts else ()
+        return self._of_driver + of.scalars(self.rule, h, done - missed + 1 if done > missed else 1) + self._trust
 
 
 def _count(name: str, value: Any) -> int:

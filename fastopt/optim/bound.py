@@ -27,8 +27,8 @@ def steps_of(optimizer: "Optimizer") -> np.ndarray:
 
 def scalars_of(optimizer: "Optimizer", done: int) -> dict[str, tuple[float, ...]]:
     """Of each rule all scalars of the step after so many, where there is one group of parameters."""
-    groups = optimizer._plan.groups
-    return dict(zip([rule for _, rule, *_ in groups], optimizer._scalars(done, 1.0, math.inf), strict=True))
+    rules = [group.rule for group in optimizer._plan.groups]
+    return dict(zip(rules, optimizer._scalars(done, 1.0, math.inf), strict=True))
 
 
 class BoundStep:
@@ -70,6 +70,28 @@ class BoundStep:
 
     def prepare(self, grad_scale: float = 1.0) -> None:
         """Finish the scalars of the next step."""
+        self._look(grad_scale)
+        self._plan.prepare(self.optimizer._scalars(self._done(0), grad_scale, self._limit))
+
+    def prepare_steps(self, most: int, grad_scale: float = 1.0) -> int:
+        """Finish the scalars of the next steps, for a program that runs many: how many, and at most so many."""
+        self._look(grad_scale)
+        optimizer, done, scalars = self.optimizer, self._done(0), []
+        try:
+            for ahead in range(most if all(group.foreseeable for group in optimizer.groups) else 1):
+                scalars.append(optimizer._scalars(done + ahead, grad_scale, self._limit))
+        except Exception:  # a schedule's, which is to come after the steps before it
+            if not scalars:
+                raise
+        self._plan.queue(scalars)
+        return len(scalars)
+
+    def norms(self, steps: int) -> list[float]:
+        """The norms of the gradients, where clipping has computed them, of the first steps that were prepared last."""
+        norms: list[float] = self._plan.queued_norms(steps)
+        return norms if self._clip else []
+
+    def _look(self, grad_scale: float) -> None:
         plan = self.optimizer._plan
         if plan is not self._plan or plan.grads is not self._bound:  # a step on others has been done meanwhile
             self.check()
@@ -77,7 +99,6 @@ class BoundStep:
             unchecked, eps = self._options.get("on_nonfinite") == "ignore", self._options.get("clip_eps", 0.0)
             self._step.set(self._clip, unchecked, grad_scale, self._most, eps)
             self._scale = grad_scale
-        self._plan.prepare(self.optimizer._scalars(self._done(0), grad_scale, self._limit))
 
     def settle(self) -> bool:
         """After the step's instruction has ended its program: whether the step is done after all, by the long way."""

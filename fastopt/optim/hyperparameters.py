@@ -8,6 +8,7 @@ from typing import Any
 from .._checks import a_number, one_of, positive, whole
 from .._moving import change_all
 from .._specification.state_formats import FORMATS
+from ..schedules.base import Schedule
 
 
 def _fraction(name: str, value: Any) -> float:
@@ -159,6 +160,18 @@ class Group(MutableMapping[str, Any]):
         """What takes over hyperparameters that have been checked, for `change_all`."""
         scheduled = tuple(name for name, value in changed.items() if callable(value))
         return [(self.__dict__, "_values", changed), (self.__dict__, "_scheduled", scheduled)]
+
+    @property
+    def foreseeable(self) -> bool:
+        """Whether the hyperparameters of later steps can be asked for: those that change are `Schedule` objects.
+
+        A function of the user's may do more than to answer, or answer something else later.
+        """
+        if not self._scheduled:
+            return True
+        given = (self._values[name] for name in self._scheduled)
+        each = (v for value in given for v in (value if isinstance(value, tuple) else (value,)) if callable(v))
+        return all(isinstance(v, Schedule) for v in each)
 
     def at(self, step: int) -> Mapping[str, Any]:
         """The hyperparameters after ``step`` steps, schedules evaluated."""

@@ -14,11 +14,15 @@ from ..optim.slices import complete_state
 from .advice import warn_of_skipped
 from .average import WeightAverage
 from .callbacks import Callbacks, Run
-from .steps import Undo
+from .steps import Steps, Undo
 from .surroundings import Surroundings
+from .updates import Norms
 
 if TYPE_CHECKING:
     from ..parallel.team import Team
+
+
+_MOST_AT_ONCE, _SECONDS_AT_ONCE = 64, 2e-3
 
 
 class Epochs:
@@ -42,7 +46,7 @@ class Epochs:
         average: WeightAverage | None,
         watchers: Callbacks,
         run: Run,
-        norms: list[float] | None,
+        norms: Norms | None,
         on_nonfinite: str,
     ):
         self.session, self.parts, self.undo, self.average = session, parts, undo, average
@@ -56,6 +60,7 @@ class Epochs:
         self._around = Surroundings()
         self._bar: Any = None
         self._skipped_all = self._over = False
+        self._pace = _Pace()
         self._steps_of_epoch = sum(part.steps for part in parts) if isinstance(parts, list) else parts.steps
 
     def in_team(self, team: "Team") -> None:
@@ -166,8 +171,8 @@ class Epochs:
         session.end_epoch()
         measured = {"loss": total / session.sum_of_weights, "lr": lr, **session.measured()}
         if norms is not None:
-            measured["grad_norm"] = in_order(norms) / len(norms) if norms else math.nan
-            norms.clear()
+            measured["grad_norm"] = in_order(norms.values) / len(norms.values) if norms.values else math.nan
+            norms.values.clear()
         if self.on_nonfinite == "skip":
             measured["skipped_steps"] = optimizer.skipped_steps - skipped
             if measured["skipped_steps"] == run.batch and not self._skipped_all:
@@ -197,16 +202,21 @@ class Epochs:
         total, begin, steps, run.batch = 0.0, 0, 0, 0
         watched = watchers.watches_batches or bar is not None
         for part in self.parts:
-            for k in range(part.steps):
+            k = 0
+            while k < part.steps:
                 try:
-                    value = part.step(k)
+                    if part.at_once is None or watched:
+                        count, value = 1, part.step(k)
+                        total += value
+                    else:
+                        count, total = self._pace.done(part.at_once, k, part.steps - k, total)
                 except FloatingPointError as error:
                     if self.on_nonfinite != "stop":
                         raise
                     run.stop(str(error))
                     return None
-                total += value
-                steps += 1
+                steps += count
+                k += count
                 if watched:
                     run.batch = steps
                     if watchers.watches_batches:
@@ -221,13 +231,28 @@ class Epochs:
                     if bar is not None:
                         bar.update()
                     begin += part.rows
-                if self._ending() and not (part is self.parts[-1] and k == part.steps - 1):
+                if self._ending() and not (part is self.parts[-1] and k == part.steps):
                     return None
         run.batch = steps
         if self._steps_of_epoch not in (None, steps):  # only what comes by itself can
             run.stop(f"the batches ended after {steps} of {self._steps_of_epoch} steps of epoch {run.epoch + 1}")
             return None
         return total
+
+
+class _Pace:
+    """How many steps are done in one call: so many that Ctrl-C does not wait, and other threads do not, for long."""
+
+    def __init__(self) -> None:
+        self._most = 1
+
+    def done(self, at_once: Steps, k: int, left: int, total: float) -> tuple[int, float]:
+        """Some of the ``left`` steps from number k on: how many, and the sum of their losses beside ``total``."""
+        started = time.perf_counter()
+        count, total = at_once(k, min(self._most, left), total)
+        seconds_each = (time.perf_counter() - started) / count
+        self._most = max(1, min(_MOST_AT_ONCE, 2 * self._most, int(_SECONDS_AT_ONCE / max(seconds_each, 1e-9))))
+        return count, total
 
 
 def _trust_ratios(optimizer: Optimizer) -> dict[str, float]:

@@ -25,7 +25,7 @@ from .shards import Company
 from .steps import Undo
 from .stream import Stream
 from .surroundings import quietly
-from .updates import clipping_of
+from .updates import Norms, clipping_of
 
 if TYPE_CHECKING:  # NumPy loads its random module when it is first used, which takes as long as all of this library
     Generator = np.random.Generator
@@ -251,14 +251,13 @@ def fit(
             data = model, X, y, optimizer, loss, batch_size, validation, sample_weight
             session = Session(*data, accumulate, split, metrics, drop_last, company, class_weight, total_rows)
         average = None if average_of is None else WeightAverage(model.parameters(), average_of)
-        norms: list[float] | None = [] if clipping["clip_norm"] or clipping["clip_norm_per_tensor"] else None
+        norms = Norms(optimizer) if clipping["clip_norm"] or clipping["clip_norm_per_tensor"] else None
         if_not = "raise" if on_nonfinite == "stop" else on_nonfinite
         undo = Undo(model, optimizer, average)
         then = () if average is None else average.runs
-        note = None if norms is None else partial(_note_norm, optimizer, norms)
 
         def parts() -> Any:
-            return session.parts(session.update(if_not, clipping, then), undo, note)
+            return session.parts(session.update(if_not, clipping, then), undo, norms)
 
         def bind_again() -> Any:
             session.bind_again()
@@ -304,11 +303,6 @@ def fit(
         left.end_after(error)
         raise
     return left.run.history
-
-
-def _note_norm(optimizer: Optimizer, norms: list[float]) -> None:
-    if (norm := optimizer.grad_norm) is not None:  # a user's own step may not clip
-        norms.append(norm)
 
 
 def _tqdm(progress: bool | None) -> Any:

@@ -320,7 +320,7 @@ def _losses_before(session: Session, parts: Any, steps: int) -> list[float]:
     if session.validates:
         return [session.validate()["val_loss"]] * steps
     begin = 0
-    for step, count, rows in parts:
+    for step, count, rows, _ in parts:
         for k in range(count):
             if len(losses) == steps:
                 return losses
@@ -336,7 +336,7 @@ def _losses_of_steps(session: Session, parts: Any, generator: Any, lrs: np.ndarr
     while True:
         session.check_arrays()
         begin = 0
-        for step, count, rows in parts:
+        for step, count, rows, _ in parts:
             for k in range(count):
                 rate = next(rates, None)
                 if rate is None:

@@ -32,8 +32,8 @@ from .held import rows_held
 from .metrics import Metrics
 from .shards import Company, Shards, bound_to_parts, parts_in_shards
 from .splits import check_split, split
-from .steps import Part, Record, Undo, Update, parts_of_an_epoch
-from .updates import Clipping, gradients_for, update_of
+from .steps import Part, Undo, Update, parts_of_an_epoch
+from .updates import Clipping, Norms, gradients_for, update_of
 
 
 class Session:
@@ -184,7 +184,7 @@ class Session:
         self._bound = bound
         return update
 
-    def parts(self, update: Update, undo: Undo, record: Record | None = None) -> list[Part]:
+    def parts(self, update: Update, undo: Undo, norms: Norms | None = None) -> list[Part]:
         """An epoch."""
         if self._shards is not None:
             return parts_in_shards(
@@ -194,7 +194,7 @@ class Session:
                 self.batches,
                 self.criterion,
                 update,
-                record,
+                norms,
                 self._accumulate,
                 self._keeps_outputs,
             )
@@ -203,7 +203,7 @@ class Session:
             self.batches,
             self.criterion,
             update,
-            record,
+            norms,
             self._accumulate,
             self._grads,
             self.stepped,

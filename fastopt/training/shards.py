@@ -24,8 +24,8 @@ from ..optim import Optimizer
 from ..optim.bound import BoundStep
 from ..optim.tensors import span
 from .data import Batches
-from .steps import Computation, Part, Record, Undo
-from .updates import Clipping, Update
+from .steps import Computation, Part, Undo
+from .updates import Clipping, Norms, Update
 
 Arrays = dict[str, np.ndarray]
 Result = TypeVar("Result")
@@ -437,7 +437,7 @@ def parts_in_shards(
     batches: Batches,
     criterion: Loss,
     update: Update,
-    record: Record | None,
+    norms: Norms | None,
     accumulate: int,
     keeps: bool,
 ) -> list[Part]:
@@ -475,8 +475,8 @@ def parts_in_shards(
         done = update(1.0 if scaled or not total else 1.0 / total)
         if not done:
             undo.refused()
-        elif record is not None:
-            record()
+        elif norms is not None:
+            norms()
         return value
 
     parts = []

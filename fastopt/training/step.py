@@ -22,8 +22,8 @@ from ..optim import Optimizer
 from .company import company_of, description_of
 from .data import fingerprint
 from .shards import Leaf, Shards, bound_to_parts, cuts
-from .steps import Record, StepProgram, Undo
-from .updates import clipping_of, gradients_for, update_of
+from .steps import StepProgram, Undo
+from .updates import Norms, clipping_of, gradients_for, update_of
 
 _REAL = (np.dtype(np.float32), np.dtype(np.float64))
 _KEPT, _KEPT_BYTES = 8, 64 * 2**20  # of the shapes that batches have had
@@ -105,7 +105,7 @@ class TrainingStep:
 
     # what comes after a step, in a run of `fit`
     _then: Sequence[Runs] = ()
-    _note: Record | None = None
+    _norms: Norms | None = None
 
     def _bind(self) -> None:
         """The optimizer's step, on gradients of what is not frozen now."""
@@ -171,7 +171,7 @@ class TrainingStep:
     ) -> Callable[[int], float]:
         """A step on what stands in these arrays; it is done wholly or not at all."""
         undo = self._undo
-        program = StepProgram(bound, criterion, target, weight, scale, undo, self._update, self._note)
+        program = StepProgram(bound, criterion, target, weight, scale, undo, self._update, self._norms)
         program.assemble(undo.keeping, [])
         return undo.guard(program)
 

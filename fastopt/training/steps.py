@@ -1,7 +1,7 @@
 """The training step: bound once to the buffers of the model, as a program that is then only repeated."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -15,22 +15,25 @@ from ..optim import Optimizer
 from ..optim.bound import BoundStep, steps_of
 from .average import WeightAverage
 from .data import Batches, Gather
-from .updates import Update
+from .updates import Norms, Update
 
 Step = Callable[[int], float]  # the step of this number: the sum of the losses
-Record = Callable[[], None]  # what is to be done after every step that the optimizer has done
+# From which number on, at most how many, and a sum to go on with: how many were done, and the sum with their losses.
+Steps = Callable[[int, int, float], tuple[int, float]]
 Arrays = dict[str, np.ndarray]
+Result = TypeVar("Result")
 
 
 _NOT_KEPT = -1
 
 
 class Part(NamedTuple):
-    """A part of an epoch: so many steps, each on so many rows."""
+    """A part of an epoch: so many steps, each on so many rows; many of which can be done at once, or not."""
 
     step: Step
     steps: int
     rows: int
+    at_once: Steps | None = None
 
 
 class Undo:
@@ -53,15 +56,19 @@ class Undo:
         self.keeping: list[Runs] = [_backends.active.bind("copy", pair) for pair in kept]
         self.keep = _backends.active.Program(self.keeping)  # the same, where a step is no single program
 
-    def guard(self, step: Step) -> Step:
-        """``step``, undone or completed if it raises."""
-        optimizer, average, kept_at = self._optimizer, self._average, self._kept_at
+    def begin(self) -> None:
+        """Note that a step begins, which is to be completed if the optimizer does its part."""
+        if self._average is not None:
+            self._open = self._optimizer.step_count, self._average.steps
 
-        def guarded(k: int) -> float:
-            if average is not None:
-                self._open = optimizer.step_count, average.steps
+    def guard(self, step: Callable[..., Result]) -> Callable[..., Result]:
+        """``step``, or many of them in one call, of which the last is undone or completed if it raises."""
+        optimizer, kept_at = self._optimizer, self._kept_at
+
+        def guarded(*arguments: Any) -> Result:
+            self.begin()
             try:
-                value = step(k)
+                value = step(*arguments)
                 kept_at[0] = _NOT_KEPT
                 self._open = None
                 return value
@@ -97,7 +104,7 @@ class StepProgram:
 
     The gradients, of ``scale`` times the sum of the losses, are then the model's. With ``update``, the optimizer's step
     follows, in the same program where nothing of it is code of the user's; ``undo`` puts right what a step that is left
-    out has changed, and ``record`` is called after all others.
+    out has changed, and ``norms`` are told of all others.
     """
 
     def __init__(
@@ -109,11 +116,11 @@ class StepProgram:
         scale: float | None,
         undo: Undo,
         update: Update | None,
-        record: Record | None,
+        norms: Norms | None,
     ):
         backward = bound.backward(input_gradient=False)
         loss = criterion.calls(bound.y, target, bound.dy, weight, scale)
-        self._bound, self._undo, self._update, self._record, self._loss = bound, undo, update, record, loss[-1]
+        self._bound, self._undo, self._update, self._norms, self._loss = bound, undo, update, norms, loss[-1]
         self._runs = [*bound.forward, *loss, *backward]
         self._unchanged: Runs | None = None  # what ends the program where the data is not as it was
         self._step: BoundStep | None = None
@@ -124,6 +131,28 @@ class StepProgram:
         """Make the program, with what fills the inputs and what looks at the outputs."""
         step = [] if self._step is None else self._step.instructions
         self._program = _backends.active.Program([*before, *self._runs, *after, *step])
+
+    @property
+    def runs_many(self) -> bool:
+        """Whether many steps can be done in one call: no Python has to be run between them."""
+        return self._step is not None and self._program.run_steps is not None
+
+    def many(self, k: int, most: int, total: float) -> tuple[int, float]:
+        """Steps from number k on, at most so many: how many were done, and the sum of their losses and ``total``."""
+        step, run_steps = self._step, self._program.run_steps
+        assert step is not None
+        assert run_steps is not None
+        self._bound.prepare()
+        with step.lock:
+            count = step.prepare_steps(most)
+            done, total = run_steps(k, count, self._loss, total)
+            if self._norms is not None:
+                self._norms.values += step.norms(done)
+            if done == count:
+                return count, total
+            step.prepare_steps(0)
+            self._undo.begin()
+            return done + 1, total + self._ended(k + done, 1.0)
 
     def __call__(self, k: int = 0, grad_scale: float = 1.0) -> float:
         """The sum of the losses of batch number k; ``grad_scale`` is the step's."""
@@ -140,16 +169,24 @@ class StepProgram:
                 step.prepare(grad_scale)
                 try:
                     self._program(k)
-                    done = True
                 except Stopped:
-                    if self._unchanged is not None and self._unchanged.result:
-                        return self.again(k, grad_scale)
-                    done = step.settle()
-            value = self._loss.result
+                    return self._ended(k, grad_scale)
+                value, done = self._loss.result, True
+        return self._complete(value, done)
+
+    def _ended(self, k: int, grad_scale: float) -> float:
+        """Step number k, whose program was ended: again if the data was not as it was, or settled by the optimizer."""
+        if self._unchanged is not None and self._unchanged.result:
+            return self.again(k, grad_scale)
+        assert self._step is not None
+        done = self._step.settle()
+        return self._complete(self._loss.result, done)
+
+    def _complete(self, value: float, done: bool) -> float:
         if not done:
             self._undo.refused()
-        elif self._record is not None:
-            self._record()
+        elif self._norms is not None:
+            self._norms()
         return value
 
     def again(self, k: int, grad_scale: float) -> float:
@@ -174,7 +211,7 @@ class Computation(StepProgram):
         end: int,
         undo: Undo,
         update: Update | None,
-        record: Record | None,
+        norms: Norms | None,
         before: Sequence[Runs],
         after: Sequence[Runs],
         keep_outputs: bool,
@@ -188,7 +225,7 @@ class Computation(StepProgram):
         bind, weights = _backends.active.bind, batches.weights
         target = batches.targets[:rows].copy()
         weight = None if weights is None else np.ones(rows, weights.dtype)
-        super().__init__(bound, criterion, target, weight, scale, undo, update, record)
+        super().__init__(bound, criterion, target, weight, scale, undo, update, norms)
         self._copies: list[Runs] = [bind("copy", (self._steps(batches.targets), target))]
         if weights is not None:
             self._copies.append(bind("copy", (self._steps(weights), weight)))
@@ -224,13 +261,13 @@ def parts_of_an_epoch(
     batches: Batches,
     criterion: Loss,
     update: Update,
-    record: Record | None,
+    norms: Norms | None,
     accumulate: int,
     grads: Arrays,
     sums: Arrays,
     keeps: bool,
 ) -> list[Part]:
-    """An epoch of steps on ``accumulate`` batches each, the last one on what is left; ``record`` is called after each.
+    """An epoch of steps on ``accumulate`` batches each, the last one on what is left; ``norms`` are told of each.
 
     With ``accumulate`` of 1, ``update`` is to use ``grads``, the model's own; else ``sums``, where they are added up.
     With ``keeps``, the outputs of the epoch are kept.
@@ -243,12 +280,12 @@ def parts_of_an_epoch(
         for bound, (begin, end) in zip(batches.passes, ends, strict=True):
             scale = None if varies else 1.0 / (len(bound.x) * criterion.per_row(bound.y))
             one = Computation(
-                *(bound, batches, criterion, scale, begin, end, undo, update, record, undo.keeping, ()), keeps
+                *(bound, batches, criterion, scale, begin, end, undo, update, norms, undo.keeping, ()), keeps
             )
-            parts.append(Part(undo.guard(one), one.count, one.rows))
+            parts.append(Part(undo.guard(one), one.count, one.rows, undo.guard(one.many) if one.runs_many else None))
         return parts
 
-    group = _Group(undo, batches, criterion, update, record, grads, sums, keeps)
+    group = _Group(undo, batches, criterion, update, norms, grads, sums, keeps)
     each = [(i, k) for i, (begin, end) in enumerate(ends) for k in range((end - begin) // len(batches.passes[i].x))]
     rows = size * accumulate
     grouped = whole - whole % rows
@@ -269,13 +306,13 @@ class _Group:
         batches: Batches,
         criterion: Loss,
         update: Update,
-        record: Record | None,
+        norms: Norms | None,
         grads: Arrays,
         sums: Arrays,
         keeps: bool,
     ):
         self._undo, self._batches, self._criterion, self._keeps = undo, batches, criterion, keeps
-        self._update, self._record = update, record
+        self._update, self._norms = update, norms
         bind, pairs = _backends.active.bind, [(grad, sums[name]) for name, grad in grads.items() if grad is not None]
         self._copies = [bind("copy", (grad, total)) for grad, total in pairs]
         self._sums = [bind("add", (total, grad, total)) for grad, total in pairs]
@@ -289,7 +326,7 @@ class _Group:
             self._computations[key] = Computation(
                 *(batches.passes[i], batches, self._criterion, 1.0, begin, end, self._undo),
                 self._update if last else None,
-                self._record if last else None,
+                self._norms if last else None,
                 self._undo.keeping if first else (),
                 self._copies if first else self._sums,
                 self._keeps,

@@ -16,8 +16,8 @@ from .data import Data
 from .metrics import Metrics
 from .session import checked_validation, named
 from .step import TrainingStep
-from .steps import Part, Record, Undo
-from .updates import Clipping
+from .steps import Part, Undo
+from .updates import Clipping, Norms
 
 _NONE = object()
 
@@ -113,8 +113,8 @@ class Stream:
         """The step, after which ``then`` is run."""
         return _Step(self.model, self.optimizer, self.criterion, on_nonfinite, clipping, then)
 
-    def parts(self, step: TrainingStep, undo: Undo, note: Record | None) -> "Batches":
-        step._undo, step._note = undo, note
+    def parts(self, step: TrainingStep, undo: Undo, norms: Norms | None) -> "Batches":
+        step._undo, step._norms = undo, norms
         self.step = step
         return Batches(self)
 

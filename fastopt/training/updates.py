@@ -14,6 +14,19 @@ Clipping = Mapping[str, float | None]
 Update = Callable[[float], bool]  # with what scales the gradients: whether the optimizer did its step
 
 
+class Norms:
+    """The norms of the gradients of an epoch's steps."""
+
+    def __init__(self, optimizer: Optimizer):
+        self.values: list[float] = []
+        self._optimizer = optimizer
+
+    def __call__(self) -> None:
+        """Take that of the step just done."""
+        if (norm := self._optimizer.grad_norm) is not None:  # a user's own step may not clip
+            self.values.append(norm)
+
+
 def clipping_of(
     clip_norm: float | None, clip_norm_per_tensor: float | None, clip_value: float | None, clip_eps: float
 ) -> dict[str, float | None]:
