@@ -172,7 +172,7 @@ class StepProgram:
                 except Stopped:
                     return self._ended(k, grad_scale)
                 value, done = self._loss.result, True
-        return self._complete(value, done)
+        return value if done and self._norms is None else self._complete(value, done)
 
     def _ended(self, k: int, grad_scale: float) -> float:
         """Step number k, whose program was ended: again if the data was not as it was, or settled by the optimizer."""
