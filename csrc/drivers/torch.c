@@ -3,7 +3,7 @@
  * Gradients are other tensors in every step. To ask Python for what there is to know of each takes longer than a step of a
  * small network, so they are looked at here, through PyTorch's own C interface. fastopt/torch/_interface.py tries it before it
  * relies on it, and keeps the objects alive. */
-#include "internal.h"
+#include "drivers/storage.h"
 
 /* Lengths and strides as one number. */
 static uint64_t mixed(uint64_t layout, int64_t number)
@@ -74,7 +74,9 @@ int fastopt_torch_fit(fastopt_plan *plan, const uintptr_t *params, const uintptr
         if (!counts_from(&tensors->counters[i]))
             return 0;
     for (size_t i = 0; grads && i < plan->count; i++) {
-        const size_t size = plan->tensors[i].dtype == FASTOPT_FLOAT32 ? sizeof(float) : sizeof(double);
+        const fastopt_tensor *tensor = &plan->tensors[i];
+        const size_t of_numbers = tensor->dtype == FASTOPT_FLOAT32 ? sizeof(float) : sizeof(double);
+        const size_t size = is_stored(tensor, FASTOPT_OF_GRAD) ? sizeof(uint16_t) : of_numbers;
         if (!is_tensor(of, grads[i]))
             return 0;
         const fastopt_torch_tensor grad = look(of, grads[i]);

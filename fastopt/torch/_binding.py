@@ -64,7 +64,7 @@ class Binding:
                     name = group["param_names"][i] if "param_names" in group else f"{i} of group {g}"
                     refuse(f"parameter {name}", param)
                     if hasattr(param, "to_local"):
-                        kind.refuse_part(name, self.h[g], None)
+                        kind.refuse_part(name, param, self.h[g], None)
                     place = Place(kind, rule, group, self.h[g], param, state.get(param), name, position)
                 self._known[id(param)] = place
                 self.places.append(place)
@@ -78,7 +78,7 @@ class Binding:
         self.count = sum(self._lengths)  # of all parameters
         self._shadows = [place for place in self.places if place.source is not None]
         self.shards = [place for place in self.places if place.is_shard]
-        self._begun = not any(place.pending for place in self.places)
+        self._begun = not any(place.pending or place.stale for place in self.places)
         # of those whose elements lie otherwise, and once did, copies are taken
         self._awkward = {i for i, place in enumerate(self.places) if place.gradient() is not place.param.grad}
         if before:

@@ -14,7 +14,7 @@ On tensors of PyTorch; the formula is that of `fastopt.optim.{name}`.
 Parameters
 ----------
 params : iterable of tensors, of pairs of a name and a tensor, or of groups
-    What has gradients: float32 or float64, on the CPU.
+    What has gradients: float32, float64 or bfloat16, on the CPU.
 {given}
     As for `{where}.{name}`.{options}
 on_nonfinite : {{"ignore", "raise", "skip"}}

@@ -9,10 +9,10 @@ import torch
 
 from .._specification.rules import SIGNED as MAY_BE_NEGATIVE
 from .._specification.rules import state_shape
-from .._specification.state_formats import BLOCK, LEAST, Stored
+from .._specification.state_formats import BFLOAT16, BLOCK, LEAST, PARAMETER, Stored
 from ..optim.encoded import decoded, encode, kind_of
 from ..optim.hyperparameters import FIXED
-from ._tensors import dense, flat, in_order_of, local
+from ._tensors import dense, flat, in_order_of, local, real_of
 
 CODES, _SCALES = "_codes", "_scales"  # behind the names of states of 8 bits
 Found = Mapping[str, Any]
@@ -24,10 +24,15 @@ class Form(NamedTuple):
     name: str = "float32"
     rounding: str = "stochastic"
     seed: int = 0
+    of_param: str = "stochastic"  # how a parameter of bfloat16 is rounded
 
     @property
     def is_random(self) -> bool:
+        """Whether states are rounded so."""
         return self.name == "bfloat16" and self.rounding == "stochastic"
+
+    def rounds_by_chance(self, param: torch.Tensor) -> bool:
+        return param.dtype == torch.bfloat16 and self.of_param == "stochastic"
 
     def kind(self, key: str, param: torch.Tensor) -> int | None:
         """How this state of a parameter is stored; None: as numbers of the parameter's type."""
@@ -35,11 +40,11 @@ class Form(NamedTuple):
 
     def refuse(self, what: str, param: torch.Tensor) -> None:
         """Raise ValueError for a parameter whose state cannot be stored so."""
-        if self.name != "float32" and param.dtype != torch.float32:
+        if self.name != "float32" and param.dtype == torch.float64:
             raise ValueError(f"state_format={self.name!r} is for parameters of float32, and {what} is {param.dtype}")
 
 
-PLAIN, _OPTIONS = Form(), ("state_format", "state_rounding", "state_seed")
+PLAIN, _OPTIONS = Form(), ("state_format", "state_rounding", "state_seed", "param_rounding")
 
 
 def form_of(h: Mapping[str, Any]) -> Form:
@@ -75,6 +80,15 @@ class Kept(NamedTuple):
         return Stored(self.kind, numbers, scales, form.seed if form.is_random else None, stream, position)
 
 
+def parameter(work: torch.Tensor, rest: torch.Tensor | None, form: Form, position: int) -> np.ndarray | Stored:
+    """A parameter as a plan takes it, and what rounding to bfloat16 has cut off."""
+    numbers = flat(work)
+    if work.dtype != torch.bfloat16:
+        return numbers
+    seed = form.seed if form.rounds_by_chance(work) else None
+    return Stored(BFLOAT16, numbers, None, seed, PARAMETER, position, rest=None if rest is None else flat(rest))
+
+
 def names_in(found: Found, key: str) -> list[str]:
     """Under which names there is something of a state."""
     return [name for name in (key, key + CODES, key + _SCALES) if found.get(name) is not None]
@@ -83,7 +97,7 @@ def names_in(found: Found, key: str) -> list[str]:
 def full(kind: int | None, value: float, param: torch.Tensor) -> Kept:
     """A new state, all of whose numbers are the same."""
     if kind is None:
-        return Kept(_new(param, param.dtype, value))
+        return Kept(_new(param, real_of(param), value))
     one = encode(kind, np.full(BLOCK, value, np.float32))
     if one.scales is None:
         return Kept(_new(param, torch.bfloat16, decoded(one)[0].item()), kind)

@@ -18,7 +18,7 @@ from ._formats import form_of
 EXACT = 2**24  # a step count beyond is no float32
 # What PyTorch leaves to another optimizer.
 _NOT_HERE = {"Muon": {"use_muon", "betas"}}
-_OF_FORMATS = {"state_format", "state_rounding", "state_seed"}
+_OF_FORMATS = {"state_format", "state_rounding"}
 # The numbers in the state. PyTorch counts no steps of SGD: the first is that which finds no buffer.
 _NUMBERS = {"SGD": (), "Muon": (), "NAdam": ("step", "mu_product"), "ASGD": ("step", "eta", "mu")}
 _OF_A_MEAN = ("step", "weight_sum", "lr_max")  # what Schedule-Free optimizers sum up
@@ -31,7 +31,6 @@ class Kind:
         self.name, self.ours = name, getattr(optim, name)
         self.theirs = getattr(torch.optim, name, None)
         parameters = list(inspect.signature(self.ours.__init__).parameters.values())[2:]
-        parameters = [p for p in parameters if p.name != "param_rounding"]
         self.defaults = {p.name: p.default for p in parameters}
         shared = {} if self.theirs is None else dict(inspect.signature(self.theirs.__init__).parameters)
         known = {*shared, *_NOT_HERE.get(name, ())}
@@ -69,7 +68,7 @@ class Kind:
                 usual.checked(name, h[name])
         self.ours.rule(h)
 
-    def refuse_part(self, name: str, h: Mapping[str, Any], clip_norm: float | None) -> None:
+    def refuse_part(self, name: str, param: Any, h: Mapping[str, Any], clip_norm: float | None) -> None:
         """Raise ValueError if it takes more than a part of a parameter to update that part."""
         whole = elementwise(self.ours.rule(h))
         if not whole or clip_norm is not None:
@@ -78,6 +77,11 @@ class Kind:
                 f"{' with clip_norm' if whole else ''} needs the whole: it works on plain tensors only"
             )
         form = form_of(h)
+        if form.rounds_by_chance(param):
+            raise ValueError(
+                f"parameter {name} is a DTensor of bfloat16, of which this process has a part, and is rounded alike"
+                " only with param_rounding='kahan' or 'nearest'"
+            )
         if form.name == "8bit" or form.is_random:
             raise ValueError(
                 f"parameter {name} is a DTensor, of which this process has a part, and state_format={form.name!r}"

@@ -73,8 +73,8 @@ class Fused(torch.optim.Optimizer):
         Raises
         ------
         TypeError, ValueError
-            If a parameter is sparse, complex, of a type other than float32 and float64 or not on the CPU, or a
-            hyperparameter is out of range; nothing has been added then.
+            If a parameter is sparse, complex, of a type other than float32, float64 and bfloat16 or not on the CPU, or
+            a hyperparameter is out of range; nothing has been added then.
         """
         if isinstance(param_group, dict):
             param_group = {**self._given, **param_group}
@@ -91,7 +91,7 @@ class Fused(torch.optim.Optimizer):
             refuse(f"parameter {name}", param)
             form.refuse(f"parameter {name}", param)
             if hasattr(param, "to_local"):
-                self._kind.refuse_part(name, self._kind.hyperparameters(group), self.clip_norm)
+                self._kind.refuse_part(name, param, self._kind.hyperparameters(group), self.clip_norm)
 
     @property
     def state(self) -> State:
@@ -134,8 +134,14 @@ class Fused(torch.optim.Optimizer):
         ]
         forms = [group.get("state_format", "float32") for group in self.param_groups]
         before = self._state, self.param_groups
-        super().load_state_dict(state_dict)
+        read: list[Any] = []  # what hooks of the user's have made of it
+        handle = self.register_load_state_dict_pre_hook(lambda _, last: read.append(last))
         try:
+            super().load_state_dict(state_dict)
+        finally:
+            handle.remove()
+        try:
+            self._undo_casts(read[-1])
             for group, options, form in zip(self.param_groups, own, forms, strict=True):
                 for name, value in options.items():
                     group.setdefault(name, value)
@@ -147,6 +153,14 @@ class Fused(torch.optim.Optimizer):
             raise
         finally:
             self._changes.some = True
+
+    def _undo_casts(self, state_dict: Mapping[str, Any]) -> None:
+        """Loading makes states the parameter's type: of bfloat16 nothing else would be left of them."""
+        for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
+            for param, number in zip(group["params"], saved["params"], strict=True):
+                if param.dtype == torch.bfloat16 and isinstance(state := self._state.get(param), dict):
+                    given = state_dict["state"][number].items()
+                    state.update((key, value) for key, value in given if isinstance(value, torch.Tensor))
 
     def _own_state(self) -> None:
         """Make copies of tensors that were loaded, in the formats that the groups ask for."""
@@ -244,7 +258,7 @@ class Fused(torch.optim.Optimizer):
         check = None if self.on_nonfinite == "ignore" else True
         if clip_norm is not None:
             for place in binding.shards:
-                self._kind.refuse_part(place.name, binding.h[0], clip_norm)
+                self._kind.refuse_part(place.name, place.param, binding.h[0], clip_norm)
             sums = plan.grad_square_sums(params, grads)
             if sums is None:
                 return None

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from .._specification.rules import RULES, state_shape
-from .._specification.state_formats import BFLOAT16, Stored
+from .._specification.state_formats import BFLOAT16, COMPENSATION, Stored
 from . import _formats as formats
 from ._kinds import Kind
-from ._tensors import alike, dense, flat, like, local
+from ._tensors import alike, dense, like, local, real_of
 
 Options = Mapping[str, Any]
 
@@ -34,7 +34,7 @@ class Place:
         self.form.refuse(f"parameter {name}", param)
         self.pending: dict[str, torch.Tensor] = {}  # what begins with the step, or takes another's place
         self._instead: dict[str, torch.Tensor] = {}  # of these, what takes another's place
-        self._stale: list[str] = []  # what goes then
+        self.stale: list[str] = []  # what goes then
         self.is_shard = hasattr(param, "to_local")
         own = local(param.detach()) if self.is_shard else param
         fits = own.is_contiguous() if RULES[rule].of_tensor else True
@@ -44,13 +44,18 @@ class Place:
         found = found or {}
         keys = RULES[rule].states
         self.fresh = not kind.numbers and not any(formats.names_in(found, key) for key in keys)
-        self.draws = self.form.is_random and any(self.form.kind(key, param) is not None for key in keys)
+        self.draws = self.form.rounds_by_chance(param) or (
+            self.form.is_random and any(self.form.kind(key, param) is not None for key in keys)
+        )
         # of random bits every step has others; where PyTorch counts no steps, they are counted for that
         numbers = kind.numbers or (("step",) if self.draws else ())
         self.numbers = [self._number(key, group, found.get(key)) for key in numbers]
         kept = [self._state(key, h, found) for key in keys]
         self.states = [tensor for state in kept for tensor in state.tensors()]
-        self.flat = flat(self.work), [s.array(self.form, k, position) for k, s in enumerate(kept)]
+        rest = self._compensation(found)
+        self.states += [] if rest is None else [rest]
+        param_array = formats.parameter(self.work, rest, self.form, position)
+        self.flat = param_array, [s.array(self.form, k, position) for k, s in enumerate(kept)]
         self._hold(found)
 
     def _hold(self, found: Any) -> None:
@@ -61,7 +66,8 @@ class Place:
         """Parameter and states, as the plan of the next steps takes them."""
         param, states = self.flat
         done = int(self.numbers[0].item()) if self.draws else 0
-        return param, [s._replace(before=done) if isinstance(s, Stored) else s for s in states]
+        param, *states = (s._replace(before=done) if isinstance(s, Stored) else s for s in (param, *states))
+        return param, states
 
     def holds(self, rule: str, h: Options, param: torch.Tensor, found: Any, position: int) -> bool:
         """Whether all is as it was."""
@@ -74,14 +80,14 @@ class Place:
         """A step was done: what was pending is the state's."""
         own = state[self.param]
         own.update(self.pending)
-        for name in self._stale:
+        for name in self.stale:
             own.pop(name, None)
-        self.pending, self._stale, self.fresh = {}, [], False
+        self.pending, self.stale, self.fresh = {}, [], False
         self._hold(own)
 
     def converted(self, found: Any) -> dict[str, Any]:
         """What was found, in the format that the state now has, and nothing that was not there."""
-        return {**{name: value for name, value in found.items() if name not in self._stale}, **self._instead}
+        return {**{name: value for name, value in found.items() if name not in self.stale}, **self._instead}
 
     def _number(self, key: str, group: Options, given: Any) -> torch.Tensor:
         first = self.kind.first(group, key)
@@ -94,6 +100,28 @@ class Place:
             self.pending[key] = number
         return number
 
+    def _compensation(self, found: Any) -> torch.Tensor | None:
+        """What rounding to nearest has cut off from the parameter, if that is to be kept."""
+        given = found.get(COMPENSATION)
+        if self.param.dtype != torch.bfloat16 or self.form.of_param != "kahan":
+            self.stale += [] if given is None else [COMPENSATION]
+            return None
+        if given is None:
+            rest = torch.zeros_like(self.param if self.is_shard else self.work, requires_grad=False)
+        elif given.shape != self.param.shape:
+            raise ValueError(
+                f"{COMPENSATION} of parameter {self.name} has shape {given.shape}, it should be {self.param.shape}"
+            )
+        elif alike(local(given), self.work):
+            rest = given
+        else:
+            rest = like(self.work, given)
+        if rest is not given:
+            self.pending[COMPENSATION] = rest
+            if given is not None:
+                self._instead[COMPENSATION] = rest
+        return local(rest)
+
     def _state(self, key: str, h: Options, found: Any) -> formats.Kept:
         kept = self._found_state(key, h, found)
         named = kept.named(key)
@@ -101,7 +129,7 @@ class Place:
         self.pending.update(new)
         if there := formats.names_in(found, key):
             self._instead.update(new)
-            self._stale += [name for name in there if name not in named]
+            self.stale += [name for name in there if name not in named]
         return kept._replace(tensor=local(kept.tensor)) if self.is_shard else kept
 
     def _found_state(self, key: str, h: Options, found: Any) -> formats.Kept:
@@ -120,21 +148,22 @@ class Place:
             raise ValueError(f"{what} has shape {given.shape}, it should be {shape}")
         own, like_param = local(given) if self.is_shard else given, shape == self.param.shape
         if not like_param:
-            if not (own.dtype == self.work.dtype and own.is_contiguous() and dense(own)):
-                own = own.detach().to(self.work.dtype, copy=True).contiguous()
+            if not (own.dtype == real_of(self.work) and own.is_contiguous() and dense(own)):
+                own = own.detach().to(real_of(self.work), copy=True).contiguous()
             return formats.Kept(own)
-        wanted = self.work.dtype if kind is None else torch.bfloat16 if kind == BFLOAT16 else None
+        wanted = real_of(self.work) if kind is None else torch.bfloat16 if kind == BFLOAT16 else None
         if wanted and alike(own, self.work, wanted):
             return formats.Kept(given, kind)
         if self.is_shard and not alike(own, self.work, own.dtype):
             raise ValueError(f"{what} is laid out otherwise than the parameter, in shards")
         if kind is not None:
             return formats.stored(kind, key, given, self.work, what)
-        return formats.Kept(given.to(self.work.dtype) if self.is_shard else like(self.work, given))
+        real = real_of(self.work)
+        return formats.Kept(given.to(real) if self.is_shard else like(self.work, given, real))
 
     def _new_state(self, shape: Any, kind: int | None, fill: float) -> formats.Kept:
         if shape != self.param.shape:
-            return formats.Kept(self.param.new_full(shape, fill, requires_grad=False))
+            return formats.Kept(self.param.new_full(shape, fill, dtype=real_of(self.param), requires_grad=False))
         like_this = self.param if self.is_shard else self.work
         return formats.full(kind, fill, like_this)
 

@@ -4,10 +4,10 @@ from array import array
 from operator import is_
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from .. import _backends
+from .._backends.numpy import State, codes_of_all
 from ._interface import INTERFACE, look
 from ._tensors import dense, flat, layout
 
@@ -19,7 +19,7 @@ class Tensors(NamedTuple):
     params: list[torch.Tensor]
     states: list[list[torch.Tensor]]
     counters: list[torch.Tensor]  # numbers in tensors that each step sets ...
-    arrays: list[tuple[np.ndarray, list[np.ndarray]]]  # parameters and states as NumPy has them
+    arrays: list[tuple[State, list[State]]]  # parameters and states as a plan takes them
     rules: list[str]
     groups: list[int]
     places: list[int]  # ... and where in `before` and `after` each has its own
@@ -47,7 +47,8 @@ class Portable:
     now: Any  # the gradients of this step, which the core's plan wants to know
 
     def __init__(self, tensors: Tensors, plan: Any):
-        self._tensors, self._plan, self._params = tensors, plan, [param for param, _ in tensors.arrays]
+        self._tensors, self._plan = tensors, plan
+        self._params = codes_of_all(param for param, _ in tensors.arrays)
         self._seen = list(map(_look, tensors.written))
         self.steps = plan.counts.item  # of 0: how many have been done
 

@@ -1,4 +1,4 @@
-"""Tensors as the kernels need them: on the CPU, of float32 or float64, their elements in one piece."""
+"""Tensors as the kernels need them: on the CPU, of float32, float64 or bfloat16, their elements in one piece."""
 
 from itertools import pairwise
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-DTYPES = (torch.float32, torch.float64)
+DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
@@ -22,11 +22,18 @@ def refuse(what: str, tensor: torch.Tensor) -> None:
         raise ValueError(f"{what} is on the device {tensor.device}: fastopt.torch works on the CPU")
     if tensor.dtype not in DTYPES:
         kind = "complex, " if tensor.is_complex() else ""
-        raise TypeError(f"{what} is {kind}{tensor.dtype}: fastopt.torch updates torch.float32 and torch.float64")
+        raise TypeError(
+            f"{what} is {kind}{tensor.dtype}: fastopt.torch updates torch.float32, torch.float64 and torch.bfloat16"
+        )
     if any(stride == 0 and n > 1 for stride, n in zip(tensor.stride(), tensor.shape, strict=True)):
         raise ValueError(
             f"{what} is expanded: several of its elements are one in memory, and cannot be updated in place"
         )
+
+
+def real_of(tensor: torch.Tensor) -> torch.dtype:
+    """In which type a parameter is updated, and of which its state is."""
+    return torch.float32 if tensor.dtype == torch.bfloat16 else tensor.dtype
 
 
 def dense(tensor: torch.Tensor) -> bool:
@@ -61,14 +68,14 @@ def layout(tensor: torch.Tensor) -> tuple[Any, ...]:
     return tensor.dtype, tensor.shape, [stride for stride, length in strides if length != 1]
 
 
-def like(tensor: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """A copy of values whose elements lie as those of a dense tensor do."""
-    return torch.empty_like(tensor, requires_grad=False).copy_(values.detach())
+def like(tensor: torch.Tensor, values: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """A copy of values whose elements lie as those of a dense tensor do, of its type, or another."""
+    return torch.empty_like(tensor, dtype=dtype, requires_grad=False).copy_(values.detach())
 
 
 def in_order_of(tensor: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """Values whose elements lie as those of a dense tensor do: these, or a copy."""
-    return values if alike(values, tensor) else like(tensor, values)
+    return values if alike(values, tensor, values.dtype) else like(tensor, values, values.dtype)
 
 
 def flat(tensor: torch.Tensor) -> np.ndarray:

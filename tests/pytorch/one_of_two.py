@@ -92,9 +92,26 @@ def formats(rank):
     return found
 
 
+def of_bfloat16(rank):
+    """Parameters of bfloat16 in parts: refused, where chance has a hand in them, or updated."""
+    model = wide_net().bfloat16()
+    fully_shard(model, mesh=dist.device_mesh.init_device_mesh("cpu", (2,)))
+    try:
+        ft.AdamW(model.parameters())
+    except ValueError as error:
+        refused = str(error)
+    optimizer = ft.AdamW(model.parameters(), lr=0.01, param_rounding="kahan")
+    for _ in range(2):
+        train(model, optimizer, rank, 2)
+        optimizer.load_state_dict(optimizer.state_dict())
+    state = optimizer.state[model[0].weight]
+    return refused, whole(model), [state[key].to_local().dtype for key in ("exp_avg", "kahan_comp")]
+
+
 def main(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     results = {}
+    results["of bfloat16"] = of_bfloat16(rank)
     for name, options in OPTIONS.items():
         model = net(name)
         train(DistributedDataParallel(model), getattr(ft, name)(model.parameters(), **options), rank, 2)

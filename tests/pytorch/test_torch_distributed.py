@@ -63,3 +63,16 @@ def test_states_in_fewer_bytes(results, form):
         if form == "8bit":
             assert "state_format='8bit' needs the whole" in found["formats"]["fsdp", form]
         assert "only with state_rounding='nearest'" in found["formats"]["random"]
+
+
+def test_parameters_of_bfloat16_in_parts(results):
+    model = one_of_two.wide_net().bfloat16()
+    optimizer = ft.AdamW(model.parameters(), lr=0.01, param_rounding="kahan")
+    for _ in range(2):
+        one_of_two.train(model, optimizer)
+    for found in results:
+        refused, params, types = found["of bfloat16"]
+        assert "only with param_rounding='kahan' or 'nearest'" in refused
+        assert types == [torch.float32, torch.bfloat16]
+        for key, expected in one_of_two.whole(model).items():
+            assert (params[key] - expected).abs().mean() < 0.01  # gradients are averaged in bfloat16

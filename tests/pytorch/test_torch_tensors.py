@@ -15,7 +15,7 @@ import fastopt as fo
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: torch.zeros(3, dtype=torch.bfloat16), TypeError, r"parameter 0 of group 0 is torch\.bfloat16"),
+        (lambda: torch.zeros(3, dtype=torch.float16), TypeError, r"parameter 0 of group 0 is torch\.float16"),
         (lambda: torch.zeros(3, dtype=torch.complex64), TypeError, r"complex, torch\.complex64"),
         (lambda: torch.eye(3).to_sparse(), TypeError, "sparse"),
         (lambda: torch.zeros(3, device="meta"), ValueError, "device meta"),
