@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Callable, Sequence
 from functools import cache, partial
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -87,40 +88,43 @@ class Instruction:
 
 
 class Program:
-    """Instructions and calls of Python: what lies between two of the latter is one call into C."""
+    """Instructions and calls of Python: what lies between two of the latter is one call into C.
+
+    What C takes for that is made when it is first run: of many programs only a larger one is, of which they are a part.
+    """
 
     def __init__(self, runs: Sequence[Any]):
-        self._kept = tuple(runs)
-        self.run_steps: Callable[..., tuple[int, float]] | None = None
-        segments: list[Any] = []
-        for run in runs:
-            if not isinstance(run, Instruction):
-                segments.append(run)
-            elif segments and isinstance(segments[-1], list):
-                segments[-1].append(run)
-            else:
-                segments.append([run])
-        self._segments = [_segment(each) if isinstance(each, list) else each for each in segments]
-        if len(segments) == 1 and isinstance(segments[0], list):
-            self.run_steps = _steps_of(segments[0])
+        self._runs = tuple(runs)
+        self._segments: list[Any] | None = None
+        self._steps: Callable[..., tuple[int, float]] | None = None
 
     def __call__(self, step: int = 0) -> None:
         """Run all of it, as in this step."""
+        if self._segments is None:
+            segments: list[Any] = []
+            for in_c, runs in groupby(self._runs, lambda run: isinstance(run, Instruction)):
+                segments += [_segment(list(runs))] if in_c else runs
+            self._segments = segments
         for run in self._segments:
             run(step)
 
+    @property
+    def run_steps(self) -> Callable[..., tuple[int, float]] | None:
+        """Many steps in one call, where all are instructions; see `fastopt._backends.program.Program`."""
+        if self._steps is None and all(isinstance(run, Instruction) for run in self._runs):
+            self._steps = _steps_of(self._runs)
+        return self._steps
 
-def _tables(instructions: list[Instruction]) -> tuple[Any, int, Any, int]:
+
+def _tables(instructions: Sequence[Instruction]) -> tuple[Any, int, Any, int]:
     """What C takes for a program: the instructions and the operands that move, each with their number."""
     table = ffi.new("fastopt_instruction *[]", [instruction.c for instruction in instructions])
     operands = [operand for instruction in instructions for operand in instruction.moving]
-    moving = ffi.new(
-        "fastopt_operand[]", [dict(zip(("instruction", "first", "bytes", "array"), o, strict=True)) for o in operands]
-    )
+    moving = ffi.new("fastopt_operand[]", operands)
     return table, len(instructions), moving, len(operands)
 
 
-def _segment(instructions: list[Instruction]) -> Callable[[int], None]:
+def _segment(instructions: Sequence[Instruction]) -> Callable[[int], None]:
     """A call that runs them."""
     table, count, moving, moves = _tables(instructions)
     run = lib.fastopt_run
@@ -132,7 +136,7 @@ def _segment(instructions: list[Instruction]) -> Callable[[int], None]:
     return call
 
 
-def _steps_of(instructions: list[Instruction]) -> Callable[[int, int, Instruction, float], tuple[int, float]]:
+def _steps_of(instructions: Sequence[Instruction]) -> Callable[[int, int, Instruction, float], tuple[int, float]]:
     """A call that runs them for many steps, and adds up the results of one of them."""
     tables = _tables(instructions)
     total = ffi.new("double *")

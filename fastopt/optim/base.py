@@ -474,9 +474,7 @@ class Optimizer:
             plan = self._kind(rules, params, states, groups, self._counts)
             plan.pin([self._params[i] for i in given])
             plan.tensors = given
-            plan.groups = [
-                _OfPlan(self._groups[i], rule, RULES[rule].direction is not None, missed) for i, rule, missed in of_plan
-            ]
+            plan.groups = [_OfPlan(type(self), self._groups[i], rule, missed) for i, rule, missed in of_plan]
         while len(self._plans) >= _KEPT_PLANS:
             del self._plans[next(iter(self._plans))]
         self._plans[key] = plan
@@ -700,16 +698,19 @@ class Optimizer:
 class _OfPlan:
     """A group of a plan: tensors of one rule that have missed as many steps."""
 
-    __slots__ = ("_adapts", "_known", "_missed", "_of_driver", "_trust", "group", "rule")
+    __slots__ = ("_adapts", "_known", "_missed", "_more", "_of_driver", "_trust", "group", "rule")
 
-    def __init__(self, group: Group, rule: str, adapts: bool, missed: int):
-        self.group, self.rule, self._adapts, self._missed = group, rule, adapts, missed
+    def __init__(self, of: type[Optimizer], group: Group, rule: str, missed: int):
+        self.group, self.rule, self._missed = group, rule, missed
+        self._adapts = RULES[rule].direction is not None
+        self._more = of._at is not Optimizer._at  # whether the scalars follow from more than hyperparameters
         self._known: tuple[Any, float, float] = None, 0.0, 0.0
 
     def scalars(self, of: Optimizer, done: int, grad_scale: float, limit: float) -> tuple[float, ...]:
         """All of them, for the step after ``done`` steps; what hyperparameters alone decide is kept while they stay."""
         missed = self._missed
-        h, (known, scale, most) = of._at(self.group, done, missed), self._known
+        h = of._at(self.group, done, missed) if self._more else self.group.at(done)
+        known, scale, most = self._known
         if known is not h or scale != grad_scale or most != limit:
             self._known = h, grad_scale, limit
             self._of_driver = of._of_driver(h, grad_scale, limit)
