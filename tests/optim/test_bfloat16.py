@@ -154,6 +154,26 @@ def test_a_step_beside_pytorchs():
     np.testing.assert_allclose(w.astype(np.float32), theirs.detach().float().numpy(), rtol=2**-7, atol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["float32", "8bit"])
+def test_50_steps_beside_float32(form):
+    """The criteria of bitsandbytes' own tests for parameters of bfloat16, where float32 goes on from each result."""
+    rng = np.random.default_rng(0)
+    fewer = (0.1 * rng.standard_normal((1024, 1024), np.float32)).astype(bfloat16)
+    exact = fewer.astype(np.float32)
+    opt, of_fewer = fo.optim.Adam(exact), fo.optim.Adam(fewer, state_format=form, param_rounding="nearest")
+    for _ in range(50):
+        g = (np.float32(0.01) * rng.standard_normal(exact.shape, np.float32)).astype(bfloat16)
+        opt.step(g.astype(np.float32))
+        of_fewer.step(g)
+        error = np.abs(exact - fewer.astype(np.float32))
+        assert error.mean() <= 1.7e-4
+        assert (error / (np.abs(exact) + np.float32(1e-9))).mean() <= 1.6e-3
+        for key, state in opt.state["0"].items():
+            state[...] = np.asarray(of_fewer.state["0"][key])
+        exact[...] = fewer
+
+
 # ---- what a step promises ------------------------------------------------------------------------------------------
 
 

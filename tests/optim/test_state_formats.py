@@ -333,33 +333,59 @@ def test_fit_and_a_training_step_go_on_the_same(form):
 # ---- truth -----------------------------------------------------------------------------------------
 
 
+# How far 50 steps may lead from those of float32, as a share of the way: measured, and a half more.
+DRIFT = {"8bit": 0.03, "bfloat16": 0.007}
+OF_BITSANDBYTES = {
+    "Adam": {"lr": 1e-3}, "Lion": {"lr": 1e-4, "betas": (0.9, 0.99)}, "RMSprop": {"lr": 1e-2, "alpha": 0.9},
+    "SGD": {"lr": 1e-2, "momentum": 0.9},
+}  # fmt: skip
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("columns", [32, 1024, 4097])
+@pytest.mark.parametrize(
+    ("name", "columns"), [*((name, 32) for name in OF_BITSANDBYTES), ("Adam", 1024), ("Adam", 4097)]
+)
 @pytest.mark.parametrize("form", FORMATS)
-def test_50_steps_beside_float32(form, columns):
-    """The criteria of bitsandbytes' own tests: of the parameters, not of single ones, after every step."""
+def test_50_steps_beside_float32(form, name, columns):
+    """The criteria of bitsandbytes' own tests: after every step, float32 goes on from what the codes stand for.
+
+    Those are met exactly, as a step is computed in float32. Beside a run in float32 of its own, which theirs leave out
+    because "the parameters diverge quickly", what bfloat16 does to Adam stays within the same bound for all 50 steps.
+    """
     rng = np.random.default_rng(0)
-    start = (0.1 * rng.standard_normal((1024, columns))).astype(np.float32)
-    exact, fewer = start.copy(), start.copy()
-    opt, of_fewer = fo.optim.Adam(exact, lr=1e-3), fo.optim.Adam(fewer, lr=1e-3, state_format=form)
-    errors, relative = [], []
-    for _ in range(50):
-        g = (0.01 * rng.standard_normal(start.shape)).astype(np.float32)
-        opt.step(g)
-        of_fewer.step(g)
+    start = (0.1 * rng.standard_normal((1024, columns), np.float32)).astype(np.float32)
+    exact, fewer, apart = start.copy(), start.copy(), start.copy()
+    options = OF_BITSANDBYTES[name]
+    opt, of_apart = (getattr(fo.optim, name)(x, **options) for x in (exact, apart))
+    of_fewer = getattr(fo.optim, name)(fewer, state_format=form, **options)
+    for i in range(50):
+        g = np.float32(0.01) * rng.standard_normal(start.shape, np.float32)
+        for each in (opt, of_fewer, of_apart):
+            each.step(g)
         error = np.abs(exact - fewer)
-        errors.append(error.mean())
-        relative.append((error / (np.abs(exact) + 1e-9)).mean())
-        fewer[...] = exact  # as there: the errors of one step
-        of_fewer.load_state_dict(opt.state_dict())
-    assert np.mean(errors) < 6e-5
-    assert np.mean(relative) < 6e-4
+        assert error.mean() < 6e-5
+        assert (error / (np.abs(exact) + np.float32(1e-9))).mean() < 6e-4
+        for key, state in opt.state["0"].items():
+            now = of_fewer.state["0"][key].copy()
+            assert (~np.isclose(state, now, atol=3e-3, rtol=1e-3)).sum() < 20
+            state[...] = now
+        exact[...] = fewer
+        if i % 10 == 9:
+            saved = of_fewer.state_dict()
+            of_fewer = getattr(fo.optim, name)(fewer, state_format=form, **options)
+            of_fewer.load_state_dict(saved)
+    drift = np.abs(fewer - apart).mean()
+    assert drift < DRIFT[form] * np.abs(apart - start).mean()
+    if (form, name) == ("bfloat16", "Adam"):
+        assert drift < 6e-5
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("data", ["digits", "breast cancer"])
-def test_training_reaches_the_same_accuracy(data):
-    """Within the spread of the seeds, over five of them."""
+@pytest.mark.parametrize(
+    ("data", "hidden", "epochs", "seeds"), [("digits", 256, 6, 5), ("breast cancer", 256, 6, 5), ("digits", 1400, 4, 3)]
+)
+def test_training_reaches_the_same_accuracy(data, hidden, epochs, seeds):
+    """Within the spread of the seeds; the last network has 2 million parameters."""
     from sklearn.datasets import load_breast_cancer
 
     from fastopt.examples import state_formats
@@ -370,7 +396,7 @@ def test_training_reaches_the_same_accuracy(data):
         X = fo.Standardizer().fit_transform(X.astype(np.float32))
         loaded = X[::2], y[::2], X[1::2], y[1::2]
     found = {
-        form: [state_formats.train(form, loaded, 256, 6, seed).accuracy for seed in range(5)]
+        form: [state_formats.train(form, loaded, hidden, epochs, seed).accuracy for seed in range(seeds)]
         for form in state_formats.FORMATS
     }
     spread = max(found["float32"]) - min(found["float32"])
