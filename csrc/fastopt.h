@@ -75,6 +75,11 @@ typedef struct {
     float numbers[256];
     uint32_t buckets[FASTOPT_BUCKETS];
     int32_t zero; /* the code of 0: 127 where there are signs, else 0 */
+    /* The same by lines, one for each decade, by the last bits of an exponent: of factor * code + offset to numbers (negative
+     * from it down); and from magnitudes to 2^16 times places, up to `most`. Bits of a magnitude above the border to the next decade
+     * reach, with to_next, the next exponent, whose line is theirs. */
+    float factor, offset, slopes[16], starts[16], per_size[32], from[32], most[32];
+    uint32_t to_next[32];
 } fastopt_codes;
 
 /* How an array of float numbers is stored: as they are, in 16 bits, or in 8 with scales. Random bits, in place of rounding to

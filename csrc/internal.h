@@ -58,6 +58,10 @@ typedef struct {
     /* elements begin <= i < end, so far as there are, of each of `count` tensors of one group; whether a parameter is large */
     int (*update[RULE_COUNT])(const fastopt_tensor *tensors, size_t count, const fastopt_group *group, size_t begin,
                               size_t end);
+    /* of a tensor all of whose states are stored in the format of that number (else NULL): begin and end are multiples of
+     * FASTOPT_SCALED, and `step` is the number of the step that stores them */
+    int (*update_stored[RULE_COUNT][FASTOPT_8BIT + 1])(const fastopt_tensor *tensor, const fastopt_group *group,
+                                                       size_t begin, size_t end, int64_t step);
     /* for rules with a trust ratio (else NULL): the squares of the parameter and of the direction are added to lanes; of whole
      * multiples of LANES elements, but at the end of a block */
     void (*measure[RULE_COUNT])(const fastopt_tensor *tensor, const fastopt_group *group, size_t begin, size_t end,

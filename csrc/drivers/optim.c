@@ -162,14 +162,32 @@ static void check_range(step *s, const fastopt_tensor *tensors, size_t count, si
     }
 }
 
+/* The format of all states, if nothing else is stored in fewer bytes; or FASTOPT_PLAIN. */
+static int format_of_states(const fastopt_tensor *tensor, int states)
+{
+    if (is_stored(tensor, FASTOPT_OF_PARAM) || is_stored(tensor, FASTOPT_OF_GRAD))
+        return FASTOPT_PLAIN;
+    for (int k = 1; k < states; k++)
+        if (tensor->storage[k].format != tensor->storage[0].format)
+            return FASTOPT_PLAIN;
+    return tensor->storage[0].format;
+}
+
 /* The same for a tensor of which something is stored in fewer bytes. */
 static void update_stored(step *s, const fastopt_tensor *tensor, size_t begin, size_t end)
 {
     const fastopt_group *group = &s->plan->groups[tensor->group];
     const kernel_table *kernels = s->kernels[tensor->dtype];
     const int states = rules[group->rule].states;
-    const size_t until = end < tensor->size ? end : tensor->size;
+    const size_t until = end < tensor->size ? end : tensor->size, whole = until / FASTOPT_SCALED * FASTOPT_SCALED;
+    const int format = format_of_states(tensor, states);
     tile t;
+    if (whole > begin && kernels->update_stored[group->rule][format]) {
+        if (kernels->update_stored[group->rule][format](tensor, group, begin, whole,
+                                                        *s->plan->step_count + 1 + tensor->storage->before))
+            found_beyond(s);
+        begin = whole;
+    }
     for (size_t first = begin; first < until; first += TILE) {
         fastopt_load_tile(&t, tensor, kernels, states, first, until - first < TILE ? until : first + TILE);
         if (kernels->update[group->rule](&t.tensor, 1, group, 0, SIZE_MAX))

@@ -26,7 +26,7 @@ static inline int is_stored(const fastopt_tensor *tensor, int which)
     return tensor->storage && tensor->storage[which].format != FASTOPT_PLAIN;
 }
 
-/* Elements begin <= i < end of a tensor, at most TILE; begin is a multiple of TILE. */
+/* Elements begin <= i < end of a tensor, at most TILE; begin is a multiple of FASTOPT_SCALED. */
 void fastopt_load_tile(tile *tile, const fastopt_tensor *tensor, const kernel_table *kernels, int states, size_t begin,
                        size_t end);
 

@@ -5,7 +5,7 @@
 import struct
 from array import array
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -15,10 +15,11 @@ from .._interface import ffi, lib
 from .._pins import HEADER, ITEMS, Pins, fit
 from .._specification.kernels import KERNELS
 from .._specification.rules import RULES, SQUARES, Overflow, refuse_scalars, scalar_limits
-from .._specification.state_formats import LIMITS, MAPS, SIGNED, Stored, codes_of
+from .._specification.state_formats import Stored, codes_of
 from . import _c_kernels
 from . import numpy as reference
 from ._c_arrays import DTYPES, NULL, address
+from ._c_codes import codes
 from ._c_kernels import any_nonfinite, batch_norm_scratch, count_labels, layer_norm_scratch, square_sum, try_matmul
 from ._c_program import Instruction, Program, bind, bind_average, bind_gather
 from .numpy import NO_NORM, store_sum
@@ -29,20 +30,6 @@ globals().update((name, getattr(_c_kernels, name)) for name in KERNELS)
 _update, _MOVED = lib.fastopt_update, lib.FASTOPT_MOVED
 _NO_PINS = ffi.new("fastopt_pin *")
 Objects = tuple[Any, ...] | None
-
-
-@cache
-def _codes(kind: int) -> Any:
-    """The map of 8 bits of this kind, as C has it."""
-    limits = LIMITS[kind].view(np.uint32)
-    of_limit, low = (limits >> 16).astype(np.int64) - lib.FASTOPT_FIRST_BUCKET, limits & 0xFFFF
-    upper = np.full(lib.FASTOPT_BUCKETS, 0xFFFF, np.uint32)
-    upper[of_limit] = low  # each in a bucket of its own
-    below = np.searchsorted(of_limit, np.arange(lib.FASTOPT_BUCKETS), side="left").astype(np.uint32)
-    codes = ffi.new("fastopt_codes *", {"zero": 127 if kind == SIGNED else 0})
-    np.frombuffer(ffi.buffer(codes.numbers), np.float32)[:] = MAPS[kind]
-    np.frombuffer(ffi.buffer(codes.buckets), np.uint32)[:] = below << 16 | upper
-    return codes
 
 
 def _storage(tensor: Any, param: np.ndarray | Stored, states: Sequence[np.ndarray | Stored]) -> Any:
@@ -58,7 +45,7 @@ def _storage(tensor: Any, param: np.ndarray | Stored, states: Sequence[np.ndarra
             entry.seed, entry.before = state.seed or 0, state.before
             entry.format = lib.FASTOPT_BFLOAT16 if state.scales is None else lib.FASTOPT_8BIT
             if state.scales is not None:
-                entry.scales, entry.map = ffi.from_buffer("float[]", state.scales), _codes(state.kind)
+                entry.scales, entry.map = ffi.from_buffer("float[]", state.scales), codes(state.kind)
             if state.rest is not None:
                 entry.rest = ffi.from_buffer("uint16_t[]", state.rest)
     tensor.storage, tensor.position = table, stored[0].position

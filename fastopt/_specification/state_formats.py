@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .philox import COUNTERS, GROUP, LOW, SHIFT, halves, philox4x32
+from .philox import halves, philox4x32
 
 FORMATS = ("float32", "bfloat16", "8bit")
 BFLOAT16, SIGNED, UNSIGNED = 1, 2, 3  # how an array is stored; the numbers of csrc/fastopt.h
@@ -38,16 +38,36 @@ MOMENTS = frozenset(
 )  # fmt: skip
 
 
-def magnitudes(first: int) -> np.ndarray:
-    """The magnitudes of a dynamic map: 0, then of each of seven decades twice as many as of the last, then 1.
+class Line(NamedTuple):
+    """The magnitudes of a decade: slope * (place + shift) + start, computed in one rounding."""
+
+    first: int  # the place of the first
+    parts: int
+    slope: np.float32
+    start: np.float32
+
+
+def decades(first: int) -> list[Line]:
+    """Those of a dynamic map: of each of seven decades twice as many magnitudes as of the last, before them 0, then 1.
 
     Those of a decade are the middles of ``first``, 2 ``first``, ... equal parts of it.
     """
-    found = [0.0]
+    lines, place = [Line(0, 1, np.float32(0), np.float32(0))], 1
     for decade in range(7):
-        parts = first << decade
-        found += [(0.1 + 0.9 * (2 * i + 1) / (2 * parts)) * 10.0 ** (decade - 6) for i in range(parts)]
-    return np.array([*found, 1.0]).astype(np.float32)
+        parts, size = first << decade, 10.0 ** (decade - 6)
+        slope, start = 0.9 * size / parts, size * (0.1 - 0.9 + 0.45 / parts)
+        lines.append(Line(place, parts, np.float32(slope), np.float32(start)))
+        place += parts
+    return [*lines, Line(place, 1, np.float32(0), np.float32(1))]
+
+
+def magnitudes(first: int) -> np.ndarray:
+    """All of them, from 0 to 1; ``place + first - 1`` is a power of two where a decade begins."""
+    found = []
+    for line in decades(first):
+        x = np.arange(line.first, line.first + line.parts) + (first - 1.0)
+        found.append(x * float(line.slope) + float(line.start))  # exact in double, or to 2**-53
+    return np.concatenate(found).astype(np.float32)
 
 
 def _limits(numbers: np.ndarray) -> np.ndarray:
@@ -70,14 +90,16 @@ _LARGEST = np.uint32(0x7F7F)
 
 
 def random_words(seed: int, draw: int, position: int, size: int) -> np.ndarray:
-    """A random word of 32 bits for each of ``size`` elements from ``position`` on: those of dropout."""
-    first, end = position // GROUP, -(-(position + size) // GROUP)
-    counter = np.arange(first * COUNTERS, end * COUNTERS, dtype=np.uint64)
-    of_counters = philox4x32(counter & LOW, counter >> SHIFT, *halves(draw), *halves(seed))
-    words = np.stack([np.broadcast_to(word, counter.shape) for word in of_counters]).astype(np.uint32)
-    in_order = words.reshape(4, end - first, COUNTERS).transpose(1, 0, 2).reshape(-1)
-    skip = position - first * GROUP
-    return in_order[skip : skip + size]
+    """A random word of 32 bits for each of ``size`` elements from number ``position`` on, which counts modulo 2**32.
+
+    Of the element's number by two multiplications, those of lowbias32 (C. Wellons, "Prospecting for hash functions",
+    2018), and of two keys, which Philox makes of seed and draw.
+    """
+    key, other, *_ = (np.uint32(word) for word in philox4x32(*halves(draw), np.uint64(0), np.uint64(0), *halves(seed)))
+    x = (np.uint32(position & 0xFFFFFFFF) + np.arange(size, dtype=np.uint32)) * np.uint32(0x9E3779B9) + key
+    x = (x ^ x >> np.uint32(15) ^ other) * np.uint32(0x21F0AAAD)
+    x = (x ^ x >> np.uint32(15)) * np.uint32(0x735A2D97)
+    return x ^ x >> np.uint32(15)
 
 
 def to_bfloat16(x: np.ndarray, random: np.ndarray | None) -> np.ndarray:

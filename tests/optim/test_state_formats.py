@@ -8,7 +8,7 @@ from helpers import BACKENDS, bits
 from variants import C_VARIANTS, VARIANTS, assert_all_agree, misaligned
 
 import fastopt as fo
-from fastopt._specification.state_formats import MAPS, SIGNED, UNSIGNED
+from fastopt._specification.state_formats import LIMITS, MAPS, SIGNED, UNSIGNED, random_words, to_8bit
 
 FORMATS = ["bfloat16", "8bit"]
 # Every optimizer whose rule has a moment, and what makes it have one.
@@ -91,6 +91,42 @@ def test_codes_of_8_bits_are_the_nearest(key, kind):
     scales = np.abs(x.reshape(-1, 256)).max(axis=1).repeat(256).astype(np.float64)
     nearest = np.abs(numbers[:, None] - x / scales).min(axis=0)
     assert (np.abs(state.copy() / scales - x / scales) <= nearest * (1 + 1e-6) + 1e-14).all()
+
+
+@pytest.mark.parametrize(("name", "kind"), [("SGD", SIGNED), ("Adamax", UNSIGNED)])
+def test_a_step_stores_the_codes_of_the_specification_up_to_the_limits(name, kind):
+    """The numbers around every limit, too, where a set's own arithmetic could be wrong."""
+    near = LIMITS[kind].view(np.uint32)[:, None] + np.arange(-25, 26, dtype=np.int32).view(np.uint32)
+    near = near.reshape(-1).view(np.float32)
+    rng = np.random.default_rng(0)
+    x = np.concatenate([near[(near > 0) & (near <= 1)], np.exp(rng.uniform(-20, 0, 2000)).astype(np.float32)])
+    x = np.insert(x[: x.size // 255 * 255].reshape(-1, 255), 0, 1, axis=1)
+    x = (x if name == "Adamax" else x * rng.choice([-1, 1], x.shape)).astype(np.float32).reshape(-1)
+    options = {"momentum": 0.5} if name == "SGD" else {"eps": 1e-30}
+
+    def codes():
+        opt = getattr(fo.optim, name)(np.zeros_like(x), lr=0.0, state_format="8bit", **options)
+        opt.step(x)
+        saved = opt.state_dict()["state"]["0"]
+        return (saved["momentum_buffer" if name == "SGD" else "exp_inf"]["codes"],)
+
+    assert_all_agree(codes, VARIANTS)
+    assert codes()[0].tobytes() == to_8bit(x, kind)[0].tobytes()
+
+
+def test_random_bits_of_neighbours_streams_and_steps_are_independent():
+    """Of every bit, of pairs at all distances to 40, of both halves, and of two steps: within 5 standard errors."""
+    size = 1 << 16
+    words = [random_words(7, draw, 2**32 - 1000, size) for draw in (4, 5, 8)]
+    signs = [1.0 - 2.0 * (w[:, None] >> np.arange(32, dtype=np.uint32) & 1) for w in words]  # of every bit
+    found = [s.mean(axis=0) for s in signs]
+    found += [(signs[0][distance:] * signs[0][:-distance]).mean(axis=0) for distance in range(1, 41)]
+    found += [(signs[0][:, :16] * signs[0][:, 16:]).mean(axis=0)]
+    found += [(signs[0] * other).mean(axis=0) for other in signs[1:]]
+    assert np.abs(np.concatenate(found)).max() < 5 / np.sqrt(size - 40)
+    below = [(w >> 16 < 0.1 * 2**16) - 0.1 for w in words]
+    for a, b in ((below[0][1:], below[0][:-1]), (below[0], below[1]), (below[0], below[2])):
+        assert abs((a * b).mean()) < 5 * 0.09 / np.sqrt(size - 1)
 
 
 def test_the_map_is_that_of_the_literature():
