@@ -1,4 +1,4 @@
-"""The maps of 8 bits as C has them: as tables, and as lines, which fit into registers (`fastopt_codes` in fastopt.h)."""
+"""The maps of 8 bits as C has them: tables, and lines, which fit into registers (`fastopt_codes` in fastopt.h)."""
 
 from functools import cache
 from typing import Any
