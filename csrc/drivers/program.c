@@ -3,52 +3,52 @@
 #include <math.h>
 #include <string.h>
 
-#define ARRAYS_1 i->array[0]
-#define ARRAYS_2 ARRAYS_1, i->array[1]
-#define ARRAYS_3 ARRAYS_2, i->array[2]
-#define ARRAYS_4 ARRAYS_3, i->array[3]
-#define ARRAYS_5 ARRAYS_4, i->array[4]
-#define ARRAYS_6 ARRAYS_5, i->array[5]
-#define ARRAYS_7 ARRAYS_6, i->array[6]
-#define ARRAYS_8 ARRAYS_7, i->array[7]
-#define ARRAYS_9 ARRAYS_8, i->array[8]
-#define ARRAYS_10 ARRAYS_9, i->array[9]
-#define ARRAYS_11 ARRAYS_10, i->array[10]
-#define WHOLE_1 , i->whole[0]
-#define WHOLE_2 WHOLE_1, i->whole[1]
-#define WHOLE_3 WHOLE_2, i->whole[2]
-#define WHOLE_4 WHOLE_3, i->whole[3]
-#define WHOLE_5 WHOLE_4, i->whole[4]
-#define WHOLE_6 WHOLE_5, i->whole[5]
-#define WHOLE_7 WHOLE_6, i->whole[6]
-#define WHOLE_8 WHOLE_7, i->whole[7]
-#define WHOLE_13 WHOLE_8, i->whole[8], i->whole[9], i->whole[10], i->whole[11], i->whole[12]
-#define REALS_0
-#define REALS_1 , i->real[0]
-#define REALS_2 REALS_1, i->real[1]
-#define REALS_3 REALS_2, i->real[2]
-#define REALS_4 REALS_3, i->real[3]
-#define CALL(name, arrays, whole, reals) fastopt_##name(i->dtype, ARRAYS_##arrays WHOLE_##whole REALS_##reals)
+#define ARRAYS_1(i) (i)->array[0]
+#define ARRAYS_2(i) ARRAYS_1(i), (i)->array[1]
+#define ARRAYS_3(i) ARRAYS_2(i), (i)->array[2]
+#define ARRAYS_4(i) ARRAYS_3(i), (i)->array[3]
+#define ARRAYS_5(i) ARRAYS_4(i), (i)->array[4]
+#define ARRAYS_6(i) ARRAYS_5(i), (i)->array[5]
+#define ARRAYS_7(i) ARRAYS_6(i), (i)->array[6]
+#define ARRAYS_8(i) ARRAYS_7(i), (i)->array[7]
+#define ARRAYS_9(i) ARRAYS_8(i), (i)->array[8]
+#define ARRAYS_10(i) ARRAYS_9(i), (i)->array[9]
+#define ARRAYS_11(i) ARRAYS_10(i), (i)->array[10]
+#define WHOLE_1(i) , (i)->whole[0]
+#define WHOLE_2(i) WHOLE_1(i), (i)->whole[1]
+#define WHOLE_3(i) WHOLE_2(i), (i)->whole[2]
+#define WHOLE_4(i) WHOLE_3(i), (i)->whole[3]
+#define WHOLE_5(i) WHOLE_4(i), (i)->whole[4]
+#define WHOLE_6(i) WHOLE_5(i), (i)->whole[5]
+#define WHOLE_7(i) WHOLE_6(i), (i)->whole[6]
+#define WHOLE_8(i) WHOLE_7(i), (i)->whole[7]
+#define WHOLE_13(i) WHOLE_8(i), (i)->whole[8], (i)->whole[9], (i)->whole[10], (i)->whole[11], (i)->whole[12]
+#define REALS_0(i)
+#define REALS_1(i) , (i)->real[0]
+#define REALS_2(i) REALS_1(i), (i)->real[1]
+#define REALS_3(i) REALS_2(i), (i)->real[2]
+#define REALS_4(i) REALS_3(i), (i)->real[3]
+#define CALL(i, name, arrays, whole, reals) fastopt_##name((i)->dtype, ARRAYS_##arrays(i) WHOLE_##whole(i) REALS_##reals(i))
 
 /* Each takes its arguments from the instruction, and says whether the program goes on. */
 #define KERNEL(name, arrays, whole, reals)        \
     static int run_##name(fastopt_instruction *i) \
     {                                             \
-        CALL(name, arrays, whole, reals);         \
+        CALL(i, name, arrays, whole, reals);      \
         return 1;                                 \
     }
-#define VALUE(name, arrays, whole, reals)             \
-    static int run_##name(fastopt_instruction *i)     \
-    {                                                 \
-        i->result = CALL(name, arrays, whole, reals); \
-        return 1;                                     \
+#define VALUE(name, arrays, whole, reals)                \
+    static int run_##name(fastopt_instruction *i)        \
+    {                                                    \
+        i->result = CALL(i, name, arrays, whole, reals); \
+        return 1;                                        \
     }
-#define STEP(name, arrays, whole, reals)                     \
-    static int run_##name(fastopt_instruction *i)            \
-    {                                                        \
-        const int answer = CALL(name, arrays, whole, reals); \
-        i->result = answer;                                  \
-        return answer == 0;                                  \
+#define STEP(name, arrays, whole, reals)                        \
+    static int run_##name(fastopt_instruction *i)               \
+    {                                                           \
+        const int answer = CALL(i, name, arrays, whole, reals); \
+        i->result = answer;                                     \
+        return answer == 0;                                     \
     }
 #include "kernels/kernels.def"
 
