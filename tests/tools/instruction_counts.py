@@ -183,7 +183,7 @@ def executed(case, shape):
         ):  # the arrays that are bound; all else as usual
             integers.append(0)
         elif name == "dtype":
-            integers.append(c._DTYPE[np.dtype(case.dtype)])
+            integers.append(c.DTYPES[np.dtype(case.dtype)])
         elif "*" in kind:
             integers.append(array())
             if "int64_t" in kind:
