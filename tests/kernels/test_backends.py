@@ -14,8 +14,10 @@ SHARED = ".order", ".environment", "._jit"
 OWN = {
     "dropout_of_layer",
     "arrays_of",
+    "codes_of_all",
     "decoded",
     "layout",
+    "numbers",
     "row_and_column_square_sums",
     "update_of_tensor",
     "Instruction",
