@@ -102,8 +102,9 @@ class Program:
         """Run all of it, as in this step."""
         if self._segments is None:
             segments: list[Any] = []
-            for in_c, runs in groupby(self._runs, lambda run: isinstance(run, Instruction)):
-                segments += [_segment(list(runs))] if in_c else runs
+            for in_c, group in groupby(self._runs, lambda run: isinstance(run, Instruction)):
+                runs = list(group)
+                segments += [_segment(runs)] if in_c else runs
             self._segments = segments
         for run in self._segments:
             run(step)
