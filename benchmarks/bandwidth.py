@@ -1,5 +1,7 @@
 """What this machine's memory can do: bare loops that read and write what a kernel has to, and compute nothing.
 
+(One also takes the roots and divides, as Adam has to: in the cache that is what it waits for.)
+
 A case names its sweeps over memory; these are timed in the same rounds as the kernel, over the same arrays, with the
 same number of threads. Where a result is written that need not be read, there are two ways, plain stores (which first
 read the line they overwrite) and non-temporal ones (which do not, and leave the result out of the cache): the bound is
@@ -79,6 +81,18 @@ def _update4(times, zero, p, g, a, b, c):
             p[i] = p[i] + zero * a[i]
 
 
+@numba.njit(
+    nogil=True, error_model="numpy"
+)  # else a test for 0 in front of the division keeps the loop from being vectorised
+def _adam(times, zero, p, g, a, b):
+    one = zero + np.float32(1)
+    for _ in range(times):
+        for i in range(p.size):
+            a[i] = a[i] + zero * g[i]
+            b[i] = b[i] + zero * g[i]
+            p[i] = p[i] + zero * a[i] / (np.sqrt(b[i]) + one)
+
+
 @loop
 def _map1(times, zero, x, out):
     for _ in range(times):
@@ -142,6 +156,7 @@ def _stream(times, zero, x, y, out):
 PLAIN = {
     ("read", 1): _read,
     **{("update", i + 1): update for i, update in enumerate((_update0, _update1, _update2, _update3, _update4))},
+    ("Adam", 4): _adam,
     ("map", 2): _map1,
     ("map", 3): _map2,
     ("map", 4): _map3,

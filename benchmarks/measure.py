@@ -26,8 +26,8 @@ FASTOPT = "fastopt"
 
 
 class Sweep(NamedTuple):
-    """One pass: ``"read"`` reads all arrays; ``"update"`` reads the second and reads and writes the others; ``"map"``
-    reads all but the last and writes that."""
+    """One pass: ``"read"`` reads all arrays; ``"update"`` reads the second and reads and writes the others, and so does
+    ``"Adam"``, with its root and its division; ``"map"`` reads all but the last and writes that."""
 
     kind: str
     arrays: Sequence[np.ndarray]
@@ -35,7 +35,7 @@ class Sweep(NamedTuple):
     @property
     def bytes_moved(self) -> int:
         count = len(self.arrays)
-        return self.arrays[0].nbytes * (2 * count - (count > 1) if self.kind == "update" else count)
+        return self.arrays[0].nbytes * (2 * count - (count > 1) if self.kind in ("update", "Adam") else count)
 
 
 def _nothing() -> None:

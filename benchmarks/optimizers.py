@@ -44,6 +44,7 @@ AGAIN: dict[str, Callable[..., Sequence[np.ndarray]]] = {
     "lamb": lambda p, g, *s: (p, *s),
 }
 STAYS_IN_CACHE = 2**20  # elements
+BARE_LOOP, IN_CACHE = "bare loop", 2 * 10**5
 
 
 def optimizers() -> list[str]:
@@ -200,9 +201,12 @@ def _bounds(opt: fo.optim.Optimizer, params: list[np.ndarray], grads: list[np.nd
         if again and p.size > STAYS_IN_CACHE:
             sweeps.append(Sweep("read", again(p, g, *state.values())))
         sweeps.append(Sweep("update", [p, g, *(s for s in state.values() if s.shape == p.shape)]))
-    if sum(p.size for p in params) < 10**4:
-        return {"bandwidth": sweeps} if len(params) == 1 else {}
-    return {"bandwidth": sweeps, "bandwidth with check": [*(Sweep("read", [g]) for g in grads), *sweeps]}
+    size = sum(p.size for p in params)
+    bare = {BARE_LOOP: [Sweep("Adam", sweep.arrays) for sweep in sweeps]} if type(opt) is fo.optim.Adam else {}
+    if size < 10**4:
+        return {"bandwidth": sweeps, **bare} if len(params) == 1 else bare
+    checked = [*(Sweep("read", [g]) for g in grads), *sweeps]
+    return {"bandwidth": sweeps, "bandwidth with check": checked, **(bare if size < IN_CACHE else {})}
 
 
 # ---- the peers: name, what makes a step, the parameters, and how it may be set -------------------------------------

@@ -10,9 +10,11 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from . import in_sklearn, products
+from .optimizers import BARE_LOOP
 
 PRODUCTS = "matrix products only"
 GFLOPS = "GFLOP/s a core"
+LOOP_AND_CALL = "the bare loop and 3 µs"
 NUMPY = "numpy"  # the faster of the two ways
 TRAINING = "30-100-1 sigmoid, batch 32"
 BERT = "BERT-base, 194 tensors"
@@ -64,6 +66,10 @@ TARGETS = [
     Target("Adam, one array of 10⁵", "torch", 1.7, _adam(10**5)),
     Target("Adam, the 6 tensors of an MLP", "torch", 5.0, ("Adam, 6 tensors of an MLP",)),
     Target("Adam, 64 tensors of 8", "torch", 55.0, ("Adam, 64 tensors of 8",)),
+    *(
+        Target(case, LOOP_AND_CALL, 1 / 1.25, (case,))
+        for case in (*_adam(10**5), "Adam, 6 tensors of an MLP", "Adam, 64 tensors of 8")
+    ),
     Target("Adam, AdamW, 10⁷ to 10⁸ parameters", _CHECKED, 0.92, _LARGE),
     Target("the same, unchecked", "torch", 1.0, _LARGE, side=_UNCHECKED),
     Target("the same, unchecked", "deepspeed", 1.0, _LARGE, side=_UNCHECKED),
@@ -108,6 +114,9 @@ def value(record: dict[str, Any], against: str, side: str = "fastopt") -> float 
         return ours
     if against == GFLOPS:
         return _operations(record["name"]) / ours / record["threads"] / 1e9 if "threads" in record else None
+    if against == LOOP_AND_CALL:
+        loop = record.get("bounds", {}).get(BARE_LOOP)
+        return loop and loop["seconds"][0] / max(ours - 3e-6, 1e-9)
     if against in record.get("bounds", {}):
         return record["bounds"][against]["share"][0]
     names = [name for name in record["sides"] if name.split(",")[0] == against]
