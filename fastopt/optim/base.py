@@ -698,24 +698,24 @@ class Optimizer:
 class _OfPlan:
     """A group of a plan: tensors of one rule that have missed as many steps."""
 
-    __slots__ = ("_adapts", "_known", "_missed", "_more", "_of_driver", "_trust", "group", "rule")
+    __slots__ = ("_adapts", "_known", "_missed", "_more", "group", "rule")
 
     def __init__(self, of: type[Optimizer], group: Group, rule: str, missed: int):
         self.group, self.rule, self._missed = group, rule, missed
         self._adapts = RULES[rule].direction is not None
         self._more = of._at is not Optimizer._at  # whether the scalars follow from more than hyperparameters
-        self._known: tuple[Any, float, float] = None, 0.0, 0.0
+        self._known: tuple[Any, float, float, tuple[float, ...], tuple[float, ...]] = None, 0.0, 0.0, (), ()
 
     def scalars(self, of: Optimizer, done: int, grad_scale: float, limit: float) -> tuple[float, ...]:
         """All of them, for the step after ``done`` steps; what hyperparameters alone decide is kept while they stay."""
         missed = self._missed
         h = of._at(self.group, done, missed) if self._more else self.group.at(done)
-        known, scale, most = self._known
+        known, scale, most, of_driver, trust = self._known
         if known is not h or scale != grad_scale or most != limit:
-            self._known = h, grad_scale, limit
-            self._of_driver = of._of_driver(h, grad_scale, limit)
-            self._trust = of.trust(h) if self._adapts else ()
-        return self._of_driver + of.scalars(self.rule, h, done - missed + 1 if done > missed else 1) + self._trust
+            of_driver = of._of_driver(h, grad_scale, limit)
+            trust = of.trust(h) if self._adapts else ()
+            self._known = h, grad_scale, limit, of_driver, trust
+        return of_driver + of.scalars(self.rule, h, done - missed + 1 if done > missed else 1) + trust
 
 
 def _count(name: str, value: Any) -> int:

@@ -39,6 +39,7 @@ def all_or_nothing(made, act, every=1):
         assert now in (before, after), k
         seen.add(now == after)
         act(opt)  # usable after it
+        assert now == after or content(opt, params) == after, k
         if not raised:
             return seen
         k += every
