@@ -27,13 +27,14 @@ int fastopt_pins_hold(const fastopt_pin *pins, size_t count);
 /* ---- tensors of PyTorch -------------------------------------------------------------------------- */
 
 /* Functions of PyTorch's C interface, which answer 0 or an error, and where in a Python object there is what they take for a
- * tensor, and its type; `type` is that of a plain tensor. */
+ * tensor, and its type; `type` is that of a plain tensor. `change` tells autograd that a tensor was changed; it may be NULL. */
 typedef struct {
     int32_t (*data)(void *tensor, void **data);
     int32_t (*dtype)(void *tensor, int32_t *dtype);
     int32_t (*dimensions)(void *tensor, int64_t *dimensions);
     int32_t (*lengths)(void *tensor, int64_t **lengths);
     int32_t (*strides)(void *tensor, int64_t **strides);
+    void (*change)(void *tensor);
     size_t cell, type_at;
     uintptr_t type;
 } fastopt_torch_interface;
@@ -54,13 +55,14 @@ typedef struct {
 } fastopt_torch_counter;
 
 /* All that a step works on: the objects that the optimizer's groups hold, and what was seen of the plan's parameters, then of
- * all else that is written to. */
+ * all else that is written to. With `tells`, a step tells autograd of the former. */
 typedef struct {
     const fastopt_torch_interface *of;
     const uintptr_t *params;
     const fastopt_torch_tensor *seen;
     const fastopt_torch_counter *counters;
     size_t param_count, count, counter_count;
+    int32_t tells;
 } fastopt_torch_tensors;
 
 void fastopt_torch_look(const fastopt_torch_interface *of, const uintptr_t *objects, size_t count,

@@ -89,6 +89,9 @@ int fastopt_torch_fit(fastopt_plan *plan, const uintptr_t *params, const uintptr
 
 void fastopt_torch_count(const fastopt_plan *plan)
 {
+    const fastopt_torch_interface *of = plan->torch->of;
+    for (size_t i = 0; plan->torch->tells && i < plan->count; i++)
+        of->change((void *)(plan->torch->seen[i].object + of->cell));
     for (size_t i = 0; i < plan->torch->counter_count; i++) {
         const fastopt_torch_counter *counter = &plan->torch->counters[i];
         *counter->before = *counter->after;

@@ -78,6 +78,7 @@ class Binding:
         self.count = sum(self._lengths)  # of all parameters
         self._shadows = [place for place in self.places if place.source is not None]
         self.shards = [place for place in self.places if place.is_shard]
+        self._told_apart = bool(self._shadows or self.shards)  # what the plan writes to are other tensors
         self._begun = not any(place.pending or place.stale for place in self.places)
         # of those whose elements lie otherwise, and once did, copies are taken
         self._awkward = {i for i, place in enumerate(self.places) if place.gradient() is not place.param.grad}
@@ -128,7 +129,7 @@ class Binding:
 
     def tensors(self, groups: Groups) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """The parameters of all groups, and the gradients of those that are bound, for `plan` to look at."""
-        params = tuple(chain.from_iterable(map(_params, groups)))
+        params = tuple(groups[0]["params"] if len(groups) == 1 else chain.from_iterable(map(_params, groups)))
         grads = tuple(map(_grad, self.params))
         if self._awkward:
             grads = tuple(self.places[i].gradient() if i in self._awkward else grad for i, grad in enumerate(grads))
@@ -166,7 +167,8 @@ class Binding:
             for place in self.places:
                 place.begin(state)
             self._begun = True
-        increment_version(self.params)
+        if not self.plan.tells or self._told_apart:
+            increment_version(self.params)
 
 
 def _each(values: Any) -> Any:

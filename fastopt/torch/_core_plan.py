@@ -32,6 +32,9 @@ class CorePlan(Plan):
         self._torch.of, self._torch.params, self._torch.seen = INTERFACE, self._objects, seen
         self._torch.counters, self._torch.counter_count = self._counters, len(tensors.counters)
         self._torch.param_count, self._torch.count = len(tensors.objects), len(seen)
+        # those made in inference mode know of no changes, and cannot be told
+        self.tells = INTERFACE.change != ffi.NULL and not any(param.is_inference() for param in tensors.params)
+        self._torch.tells = self.tells
         self._plan.torch = self._torch
 
     @property

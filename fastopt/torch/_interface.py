@@ -16,6 +16,8 @@ _FUNCTIONS = {
     "lengths": "get_sizes",
     "strides": "get_strides",
 }
+# autograd's own, which C can call as it is: by a pointer to a tensor, without an answer
+_CHANGE = "_ZN5torch8autograd4impl12bump_versionERKN2at6TensorE"
 _LIBRARY = {"win32": "torch_cpu.dll", "darwin": "libtorch_cpu.dylib"}.get(sys.platform, "libtorch_cpu.so")
 
 
@@ -47,7 +49,15 @@ def _interface() -> Any:
     for name, where in address.items():
         setattr(interface, name, ffi.cast(ffi.typeof(getattr(interface, name)), where))
     interface.cell, interface.type_at, interface.type = cells[0], type_at, id(torch.Tensor)
-    return interface if all(_is_seen(interface, t) for t in tensors) else None
+    if not all(_is_seen(interface, t) for t in tensors):
+        return None
+    if change := getattr(library, _CHANGE, None):
+        interface.change = ffi.cast(ffi.typeof(interface.change), ctypes.cast(change, ctypes.c_void_p).value)
+        before = base._version
+        interface.change(ffi.cast("void *", id(base) + interface.cell))
+        if base._version != before + 1:
+            interface.change = ffi.NULL
+    return interface
 
 
 def _is_seen(interface: Any, tensor: torch.Tensor) -> bool:

@@ -210,7 +210,10 @@ class Fused(torch.optim.Optimizer):
         ):
             args = () if closure is None else (closure,)
             return _observed_step(self, *args, **({} if clip_norm is None else {"clip_norm": clip_norm}))
-        return _step(self, closure, clip_norm=clip_norm)
+        if closure is not None:
+            return _step(self, closure, clip_norm=clip_norm)
+        self._advance(clip_norm)
+        return None
 
     step.hooked = True  # type: ignore[attr-defined]
 

@@ -45,6 +45,7 @@ class Portable:
     """Any backend's plan, and the same looks in Python."""
 
     now: Any  # the gradients of this step, which the core's plan wants to know
+    tells = False  # whether it tells autograd that parameters were changed
 
     def __init__(self, tensors: Tensors, plan: Any):
         self._tensors, self._plan = tensors, plan

@@ -34,7 +34,7 @@ def change_source(csrc, change):
 def build(folder, flags, change=None):
     """The package, installed in a folder of ``folder``, its core compiled with more flags."""
     source, site = folder / "source", folder / "site"
-    ignored = shutil.ignore_patterns("_core*", "__pycache__", "*.egg-info")
+    ignored = shutil.ignore_patterns("_core.*", "__pycache__", "*.egg-info")
     for name in ("csrc", "fastopt"):
         shutil.copytree(ROOT / name, source / name, ignore=ignored)
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "CHANGELOG.md"):
@@ -43,7 +43,7 @@ def build(folder, flags, change=None):
         change_source(source / "csrc", change)
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(source)]
     subprocess.run(command, check=True, env={**os.environ, "CFLAGS": flags, "LDFLAGS": flags})
-    if not list(site.glob("fastopt/_core*")):
+    if not list(site.glob("fastopt/_core.*")):
         sys.exit(f"the core could not be built with {flags}")
     return site
 
