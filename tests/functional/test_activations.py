@@ -48,7 +48,7 @@ def test_every_activation_has_its_truth_and_its_layer():
 @pytest.mark.parametrize("name", NAMES)
 def test_accuracy_in_float32(name):
     """On a sample; test_float32_sweeps.py looks at all of them."""
-    x = every_float32(1009)
+    x = every_float32(4099)
     with np.errstate(all="ignore"):
         exact = TRUTH[name].exact(x.astype(np.float64))
         check(name, x, ulp_errors(getattr(fo, name)(x), exact))
@@ -70,7 +70,8 @@ def test_accuracy_in_float64(name, count):
 
 
 def umath_rows(name):
-    path = Path(np.__file__).parent / "_core" / "tests" / "data" / f"umath-validation-set-{name}.csv"
+    core = Path(np.__file__).parent / ("_core" if hasattr(np, "_core") else "core")
+    path = core / "tests" / "data" / f"umath-validation-set-{name}.csv"
     if not path.exists():
         pytest.skip("this NumPy comes without its tests")
     with path.open(encoding="utf-8") as file:
@@ -81,9 +82,9 @@ def umath_rows(name):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("name", "tolerance"), [("exp", 2), ("log1p", 3), ("tanh", 4)])
+@pytest.mark.parametrize(("name", "tolerance"), [("exp", 1), ("log1p", 3), ("tanh", 4)])
 def test_numpys_own_hard_arguments(name, tolerance, dtype):
-    """Its results are themselves off by up to 0.63 ulp: one more than ours may be."""
+    """Its results are themselves off by up to 0.63 ulp: of log1p and tanh, one more than ours may be."""
     pairs = [(x, y) for t, x, y in umath_rows(name) if t is dtype and (name != "log1p" or 0 <= x <= 1)]
     x, expected = np.array(pairs, dtype).T.copy()
     result = np.empty_like(x)

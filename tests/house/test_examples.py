@@ -97,6 +97,7 @@ def test_state_formats(tmp_path, capsys):
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow  # 8 seconds, most of them the peer's
 def test_digits(tmp_path, capsys):
     from fastopt.examples import digits
 

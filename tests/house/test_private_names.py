@@ -33,8 +33,8 @@ def is_private(name: object) -> bool:
     return isinstance(name, str) and name.startswith("_") and name.strip("_") != "" and not name.endswith("__")
 
 
-def defined(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+def defined(nodes: list[ast.AST]) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             yield node.name
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -47,9 +47,9 @@ def defined(tree: ast.AST) -> Iterator[str]:
             yield from (each.value for each in ast.walk(node.value) if isinstance(each, ast.Constant))
 
 
-def used(tree: ast.AST) -> Iterator[tuple[int, str, str]]:
+def used(nodes: list[ast.AST]) -> Iterator[tuple[int, str, str]]:
     """The line, the name, and what has it: the last word before the point."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.ImportFrom):
             yield from ((node.lineno, each.name, "") for each in node.names)
         elif isinstance(node, ast.Attribute):
@@ -67,15 +67,15 @@ def word(value: ast.AST) -> str:
     return name.strip("_").rpartition("_")[2]
 
 
-def crossings(trees: dict[Path, ast.AST]) -> list[str]:
-    rooms = defaultdict(set)
-    for file, tree in trees.items():
-        for name in filter(is_private, defined(tree)):
+def crossings(texts: dict[Path, str]) -> list[str]:
+    nodes, rooms = {file: list(ast.walk(ast.parse(text))) for file, text in texts.items()}, defaultdict(set)
+    for file, of_file in nodes.items():
+        for name in filter(is_private, defined(of_file)):
             rooms[name].add(room(file))
-    modules = {file.stem for file in trees} | {part for file in trees for part in file.parts}
+    modules = {file.stem for file in texts} | {part for file in texts for part in file.parts}
     found = []
-    for file, tree in trees.items():
-        for line, name, of in used(tree):
+    for file, of_file in nodes.items():
+        for line, name, of in used(of_file):
             if not is_private(name) or name in modules or (file.as_posix(), name) in OF_OTHERS:
                 continue
             owner = OWNERS.get(of, room(file))
@@ -88,7 +88,7 @@ def crossings(trees: dict[Path, ast.AST]) -> list[str]:
 def test_no_private_name_of_a_room_is_used_in_another():
     folders = [HERE, *(folder for folder in [HERE.parent / "benchmarks"] if (folder / "targets.py").exists())]
     files = [file for folder in folders for file in folder.rglob("*.py")]
-    assert crossings({file.relative_to(HERE.parent): ast.parse(file.read_bytes()) for file in files}) == []
+    assert crossings({file.relative_to(HERE.parent): file.read_text(encoding="utf-8") for file in files}) == []
 
 
 def test_a_private_name_of_another_room_is_seen():
@@ -107,6 +107,6 @@ def test_a_private_name_of_another_room_is_seen():
             ]
         ),
     }
-    found = crossings({Path(file): ast.parse(text) for file, text in texts.items()})
+    found = crossings({Path(file): text for file, text in texts.items()})
     names = ["_groups", "_groups", "_plan", "_kind", "_kind"]
     assert found == [f"fastopt/parallel/uses.py:{i}: {name} is private to optim" for i, name in enumerate(names, 1)]

@@ -1,8 +1,5 @@
 """The functions: how accurate they are, and that their bits are the same in every configuration."""
 
-import csv
-from pathlib import Path
-
 import mpmath
 import numpy as np
 import pytest
@@ -36,34 +33,21 @@ def ulps(found, expected):
 
 # ---- accuracy in float32 --------------------------------------------------------------------------
 
-# The true value in double, whose own error of an ulp or two there is nothing in float32; limit in ulp. On all of them:
-# test_float32_sweeps.py.
-FLOAT32 = {
-    "exp": (np.exp, 1),
-    "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), 2),
-}
 
+def test_float32_accuracy_of_exp():
+    """Every 4099th float32, and every 61st of those where it is neither 0, 1 nor inf, against double's.
 
-def sweep(name, patterns):
-    """The worst error in ulp over float32 given by their bit patterns, and the argument where it occurs."""
-    x = patterns.view(np.float32)
-    y = np.empty_like(x)
-    getattr(_backends.active, name)(x, y)
-    with np.errstate(all="ignore"):
-        expected = FLOAT32[name][0](x.astype(np.float64)).astype(np.float32)
-    error = ulps(y, expected)
-    worst = int(np.argmax(error))
-    return int(error[worst]), float(x[worst])
-
-
-@pytest.mark.parametrize("name", FLOAT32)
-def test_float32_accuracy_on_a_sample(name):
-    """Every 4099th float32, and every 61st of those where the function is neither 0, 1 nor inf."""
+    On all of them: test_float32_sweeps.py. What is made of it, such as sigmoid: test_activations.py.
+    """
     few = np.arange(0, EVERY_FLOAT32, 4099, dtype=np.uint32)
     middle = np.arange(0x3C000000, 0x42E00000, 61, dtype=np.uint32)  # from 0.0078 to 112
     for patterns in (few, middle, middle | np.uint32(0x80000000)):
-        worst, argument = sweep(name, patterns)
-        assert worst <= FLOAT32[name][1], f"{name}({argument!r}) is off by {worst} ulp"
+        x = patterns.view(np.float32)
+        y = np.empty_like(x)
+        _backends.active.exp(x, y)
+        with np.errstate(all="ignore"):
+            error = ulps(y, np.exp(x.astype(np.float64)).astype(np.float32))
+        assert error.max() <= 1, x[np.argmax(error)]
 
 
 def test_float32_accuracy_of_log1p_unit():
@@ -80,7 +64,6 @@ def test_float32_accuracy_of_log1p_unit():
 # The function at high precision, its limit in ulp, and where it is looked at.
 FLOAT64 = {
     "exp": (mpmath.exp, 1, (-746.0, 710.0)),
-    "sigmoid": (lambda x: 1 / (1 + mpmath.exp(-x)), 2, (-746.0, 40.0)),
     "log1p_unit": (mpmath.log1p, 2, (0.0, 1.0)),
 }
 
@@ -113,29 +96,6 @@ def test_float64_accuracy(name, rng):
     error = ulps(y, expected)
     worst = np.argmax(error)
     assert error[worst] <= limit, f"{name}({x[worst]!r}) is off by {error[worst]} ulp"
-
-
-def validation_set():
-    """The rows of the hard arguments for exp that NumPy's wheel brings, if it does."""
-    core = Path(np.__file__).parent / ("_core" if hasattr(np, "_core") else "core")
-    path = core / "tests" / "data" / "umath-validation-set-exp.csv"
-    if not path.exists():
-        return []
-    lines = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
-    return list(csv.DictReader(lines))
-
-
-@pytest.mark.skipif(not validation_set(), reason="this NumPy came without umath-validation-set-exp.csv")
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_exp_on_numpys_validation_set(dtype):
-    rows = [row for row in validation_set() if row["dtype"] == f"np.{dtype.__name__}"]
-    integer = np.uint32 if dtype == np.float32 else np.uint64
-    x, expected = (np.array([int(row[c], 16) for row in rows], integer).view(dtype) for c in ("input", "output"))
-    y = np.empty_like(x)
-    _backends.active.exp(x, y)
-    error = ulps(y, expected)
-    assert len(x) > 100
-    assert error.max() <= 1, x[np.argmax(error)]
 
 
 # ---- special values -------------------------------------------------------------------------------

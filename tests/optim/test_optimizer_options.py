@@ -15,6 +15,7 @@ import recent_formulas
 from helpers import OPTIMIZERS
 
 import fastopt as fo
+from fastopt._specification.rules import RULES
 
 SHAPES = [(4, 3), (5,), (2, 2, 2), (1,)]
 STEPS = 12
@@ -309,7 +310,9 @@ def test_every_option_is_tested():
     everywhere = {"params", "lr", "weight_decay", "weight_decay_mode", "maximize"}
     everywhere |= {"state_format", "state_rounding", "state_seed"}  # test_state_formats.py
     everywhere |= {"param_rounding"}  # test_bfloat16.py
-    assert FORMULAS.keys() == set(OPTIMIZERS)
+    assert FORMULAS.keys() == set(OPTIMIZERS) == {optimizer for optimizer, _ in OPTIONS}
+    made = (getattr(fo.optim, optimizer)(np.ones(2), **options) for optimizer, options in OPTIONS)
+    assert {rule for opt in made for rule in opt.rules(opt.groups[0])} == set(RULES) - {"muon"}
     for optimizer in FORMULAS:
         covered = {name for known, name in tried if known in (optimizer, "Adam" if optimizer == "AdamW" else optimizer)}
         assert inspect.signature(getattr(fo.optim, optimizer)).parameters.keys() - everywhere <= covered, optimizer

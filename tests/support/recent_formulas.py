@@ -153,18 +153,3 @@ OPTIONS = [
 ]
 MEASURED_BEFORE_DECAY = {"Adafactor"}  # what a formula that sees the parameter after decay cannot say
 OWN_MODE = {"Adan": "proximal", "SGDScheduleFree": "direction", "AdamWScheduleFree": "direction"}
-
-
-def plain(name):
-    """The formula as test_optimizers.py calls it, of an optimizer without its decay."""
-
-    def update(h, p, g, state, t):
-        own = {key: value for key, value in h.items() if key not in ("weight_decay_mode", "maximize")}
-        if h.get("weight_decay_mode", OWN_MODE.get(name)) != OWN_MODE.get(name, "none"):
-            own.pop("weight_decay", None)
-        return FORMULAS[name](p, g, state, t, **own)
-
-    return update
-
-
-PLAIN = [(name, plain(name), {"lr": 0.1, **options}) for name, options in dict(reversed(OPTIONS)).items()]
