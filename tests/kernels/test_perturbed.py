@@ -25,14 +25,14 @@ SUMS, BITS = "square_sums and c-baseline-1", "bits and c-baseline-1"
 PERTURBATIONS = {
     "beta1 for beta2": ("rules.h", "h.beta2 * *exp_avg_sq", "h.beta1 * *exp_avg_sq", RULES, IN_ONE_CALL),
     "eps inside the root": (
-        "rules.h", "correction2 + h.eps_root) + h.eps)", "correction2 + h.eps_root + h.eps))",
+        "rules.h", "h.eps_root) * h.root_correction2 + h.eps)", "h.eps_root + h.eps) * h.root_correction2)",
         OPTIMIZERS, "recorded and c-Adam-",
     ),
     "two scalars change places": (
         "rules.h", "beta1, one_minus_beta1, beta2", "beta2, one_minus_beta1, beta1", RULES, IN_ONE_CALL,
     ),
     "clipping at one end": ("rules.h", "g = g > h.clip_value ? h.clip_value : g;", "", RULES, EACH_SIZE),
-    "no weight decay": ("rules.h", "return g + h.l2 * p;", "return g;", OPTIMIZERS, "driver_treats and SGD and l2"),
+    "no weight decay": ("rules.h", "return TYPED(plus)(g, h.l2, p);", "return g;", OPTIMIZERS, "driver_treats and SGD and l2"),
     "no tail": ("optim.inc", "for (size_t i = 0; i < n;", "for (size_t i = 0; i < n / 8 * 8;", RULES, EACH_SIZE),
     "elements left out": ("optim.c", "end = (i + 1) * BLOCK + ahead", "end = (i + 1) * BLOCK", RULES, IN_ONE_CALL),
     "blocks done twice": (
@@ -41,7 +41,7 @@ PERTURBATIONS = {
     "order of the lanes": ("reduce.inc", "lane[l] += lane[l + half]", "lane[l] += lane[2 * half - 1 - l]", RULES, SUMS),
     "the last block's sum": ("optim.c", "i < first + blocks_of", "i + 1 < first + blocks_of", RULES, SUMS),
     "another block": ("internal.h", "BLOCK = 8192", "BLOCK = 4096", FUNCTIONS, f"logistic_loss_{BITS}"),
-    "infinite gradients": ("reduce.inc", "(bits & exponent) + carry", "0 * bits", RULES, "not_finite"),
+    "infinite gradients": ("reduce.inc", "(bits & (integer)-1 >> 1) + carry", "0 * bits", RULES, "not_finite"),
     "a coefficient of exp": ("math.inc", "0x1.5558f2p-5f", "0x1.5559f2p-5f", FUNCTIONS, f"elementwise_{BITS}"),
     "a less accurate exp": ("math.inc", "LN2_LOW 0x1.7f7d1cp-20f", "LN2_LOW 0.0f", FUNCTIONS, "accuracy"),
     "the sign of the slope": ("loss.inc", "z < 0 ? -slope : slope", "slope", FUNCTIONS, "derivative"),
@@ -84,6 +84,15 @@ def run_tests(folder, file, select):
     print(result.stdout[-2000:], result.stderr[-2000:])
     assert "no tests ran" not in result.stdout
     return result.returncode, result.stdout
+
+
+def test_what_is_changed_stands_in_the_sources():
+    gone = [
+        name
+        for name, (file, old, *_) in PERTURBATIONS.items()
+        if not any(old in path.read_text(encoding="utf-8") for path in CSRC.rglob(file))
+    ]
+    assert gone == []
 
 
 @pytest.mark.slow
