@@ -31,7 +31,7 @@ def test_every_example_has_a_row():
 
 def test_every_option_is_in_its_row():
     shared = {"params", "lr", "weight_decay", "weight_decay_mode", "maximize"}
-    shared |= {"state_format", "state_rounding", "state_seed"}
+    shared |= {"state_format", "state_rounding", "state_seed", "param_rounding"}
     for name, listed in re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", OPTIMIZERS, re.MULTILINE):
         if like := re.fullmatch(r"as `(\w+)`", listed):
             listed = re.search(rf"^\| `{like[1]}` \|.*\| ([^|]*) \|$", OPTIMIZERS, re.MULTILINE)[1]
