@@ -32,7 +32,9 @@ PERTURBATIONS = {
         "rules.h", "beta1, one_minus_beta1, beta2", "beta2, one_minus_beta1, beta1", RULES, IN_ONE_CALL,
     ),
     "clipping at one end": ("rules.h", "g = g > h.clip_value ? h.clip_value : g;", "", RULES, EACH_SIZE),
-    "no weight decay": ("rules.h", "return TYPED(plus)(g, h.l2, p);", "return g;", OPTIMIZERS, "driver_treats and SGD and l2"),
+    "no weight decay": (
+        "rules.h", "return TYPED(plus)(g, h.l2, p);", "return g;", OPTIMIZERS, "driver_treats and SGD and l2",
+    ),
     "no tail": ("optim.inc", "for (size_t i = 0; i < n;", "for (size_t i = 0; i < n / 8 * 8;", RULES, EACH_SIZE),
     "elements left out": ("optim.c", "end = (i + 1) * BLOCK + ahead", "end = (i + 1) * BLOCK", RULES, IN_ONE_CALL),
     "blocks done twice": (

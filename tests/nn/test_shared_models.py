@@ -1,49 +1,18 @@
 """One model in several threads, and in several runs at once: each has a mode, and buffers, of its own."""
 
 import gc
-import sys
 import threading
 import weakref
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from fitting import problem
 from raising import raising_at
+from together import in_threads
 
 import fastopt as fo
 from fastopt import nn
 from fastopt.nn.passes import current
-
-
-@contextmanager
-def frequent_switches():
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(interval)
-
-
-def in_threads(*functions):
-    """Run each in a thread of its own, all at once; raises what any of them raised."""
-    errors = []
-
-    def caught(function):
-        try:
-            function()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=caught, args=[function]) for function in functions]
-    with frequent_switches():
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    if errors:
-        raise errors[0]
 
 
 class Noisy:

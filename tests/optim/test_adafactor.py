@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import CONFIGURATIONS, DTYPES, bits, use
+from helpers import CONFIGURATIONS, DTYPES, assert_equal_everywhere, bits
 
 import fastopt as fo
 
@@ -34,29 +34,18 @@ def trained(
     [{}, {"factored": False, "maximize": True}, {"weight_decay": 0.1, "weight_decay_mode": "l2", "eps": (0.5, 2.0)}],
 )
 def test_the_same_bits_everywhere(dtype, options):
-    use("numpy")
-    expected = trained(SHAPES, dtype, **options)
-    for configuration in CONFIGURATIONS:
-        use(*configuration)
-        assert trained(SHAPES, dtype, **options) == expected, configuration
+    assert_equal_everywhere(lambda: trained(SHAPES, dtype, **options))
 
 
 def test_the_same_bits_on_many_threads():
-    use("numba")
-    expected = trained(LARGE, np.float32, steps=1)
-    for configuration in CONFIGURATIONS:
-        use(*configuration)
-        assert trained(LARGE, np.float32, steps=1) == expected, configuration
+    assert_equal_everywhere(lambda: trained(LARGE, np.float32, steps=1), "numba")
 
 
 @pytest.mark.parametrize("fill", [np.nan, np.inf, 1e-42, 0.0])
 def test_unusual_gradients_give_the_same_bits(fill):
     """What is not finite, and let through; subnormal numbers; rows and columns of zeros."""
-    use("numpy")
-    expected = trained(SHAPES, np.float32, fill=fill, step_options=({},))
-    for configuration in CONFIGURATIONS[:2] + CONFIGURATIONS[-1:]:
-        use(*configuration)
-        assert trained(SHAPES, np.float32, fill=fill, step_options=({},)) == expected, configuration
+    some = CONFIGURATIONS[:2] + CONFIGURATIONS[-1:]
+    assert_equal_everywhere(lambda: trained(SHAPES, np.float32, fill=fill, step_options=({},)), configurations=some)
 
 
 def test_the_states_are_those_of_rows_and_columns(backend):
@@ -149,8 +138,4 @@ def test_one_fit_in_c_and_numpy():
         fo.fit(model, x, y, optimizer=opt, epochs=2, batch_size=16, rng=0)
         return model.fingerprint()
 
-    use("numpy")
-    expected = fingerprint()
-    for configuration in (c for c in CONFIGURATIONS if c[0] == "c"):
-        use(*configuration)
-        assert fingerprint() == expected, configuration
+    assert_equal_everywhere(fingerprint, configurations=[c for c in CONFIGURATIONS if c[0] == "c"])

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import CONFIGURATIONS, DTYPES, bits, use
+from helpers import DTYPES, assert_equal_everywhere, bits
 
 import fastopt as fo
 from fastopt.optim.muon import diverges
@@ -23,20 +23,12 @@ def trained(shapes, dtype, steps=2, **options):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("options", [{}, {"nesterov": False, "adjust_lr_fn": "match_rms_adamw", "maximize": True}])
 def test_the_same_bits_everywhere(dtype, options):
-    use("numpy")
-    expected = trained(SHAPES, dtype, **options)
-    for configuration in CONFIGURATIONS:
-        use(*configuration)
-        assert trained(SHAPES, dtype, **options) == expected, configuration
+    assert_equal_everywhere(lambda: trained(SHAPES, dtype, **options))
 
 
 def test_the_same_bits_on_many_threads():
     """Of matrices whose elements and products are shared out."""
-    use("numba")
-    expected = trained([(150, 260), (230, 150)], np.float32, steps=1)
-    for configuration in CONFIGURATIONS:
-        use(*configuration)
-        assert trained([(150, 260), (230, 150)], np.float32, steps=1) == expected, configuration
+    assert_equal_everywhere(lambda: trained([(150, 260), (230, 150)], np.float32, steps=1), "numba")
 
 
 def test_what_is_no_matrix(backend):

@@ -1,13 +1,11 @@
 """A step is done wholly or not at all: at whatever instruction something is raised, and whatever threads do."""
 
-import sys
-import threading
-
 import numpy as np
 import pytest
 from helpers import OPTIMIZERS
 from raising import raising_at
 from recorded import make
+from together import in_threads
 
 import fastopt as fo
 
@@ -108,7 +106,7 @@ def test_raising_within_loading(backend):
 @pytest.mark.parametrize("strided", [False, True])
 def test_threads_step_one_after_the_other(backend, strided):
     """Also on gradients that are copied for a step, so that one thread's copy is not freed under another."""
-    interval, each, threads = sys.getswitchinterval(), 50, 4
+    each, threads = 50, 4
     p, reference = np.zeros(40), np.zeros(40)
     opt = fo.optim.SGD(p, lr=0.5, momentum=0.5)
 
@@ -116,15 +114,7 @@ def test_threads_step_one_after_the_other(backend, strided):
         for _ in range(each):
             opt.step(np.ones(80)[::2] if strided else np.ones(40), clip_norm_per_tensor=1.0)
 
-    sys.setswitchinterval(1e-5)
-    try:
-        running = [threading.Thread(target=steps) for _ in range(threads)]
-        for thread in running:
-            thread.start()
-        for thread in running:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+    in_threads(*[steps] * threads)
     alone = fo.optim.SGD(reference, lr=0.5, momentum=0.5)
     for _ in range(each * threads):
         alone.step(np.ones(40), clip_norm_per_tensor=1.0)

@@ -2,12 +2,12 @@
 
 import gc
 import sys
-import threading
 import weakref
 
 import pytest
 from beside import copies, ft, give_gradients, parameters, steps, torch
 from raising import raising_at
+from together import in_threads
 
 import fastopt as fo
 
@@ -186,16 +186,7 @@ def test_two_threads_step_one_after_the_other():
     others = copies(params)
     optimizer, theirs = ft.SGD(params, lr=0.01), torch.optim.SGD(others, lr=0.01)
     give_gradients(0, params, others)
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        threads = [threading.Thread(target=lambda: [optimizer.step() for _ in range(200)]) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(before)
+    in_threads(*[lambda: [optimizer.step() for _ in range(200)]] * 2)
     for _ in range(400):
         theirs.step()
     for p, q in zip(params, others, strict=True):

@@ -16,6 +16,8 @@ CSRC = ROOT / "csrc"  # the sources, where the tests run from a checkout
 
 HAVE_C = find_spec("fastopt._core") is not None
 BACKENDS = ["c", "numba", "numpy"] if HAVE_C else ["numba", "numpy"]
+# In whole trainings in float64: Numba's kernels are compared one by one, and take long to compile.
+COMPARED_IN_DOUBLE = [name for name in BACKENDS if name != "numba"]
 
 # What must agree with the NumPy reference: backend, instruction set, number of threads.
 CONFIGURATIONS = [("numba", "", 1)] + [("c", isa, n) for isa in fo.instruction_sets() for n in (1, 2, 3, 7)]
@@ -37,6 +39,15 @@ def use(backend, isa="", threads=1):
     if backend == "c":
         fo.set_instruction_set(isa or fo.instruction_sets()[-1])
         fo.set_num_threads(threads)
+
+
+def assert_equal_everywhere(compute, reference="numpy", configurations=CONFIGURATIONS):
+    """What ``compute()`` gives on one thread of the reference, it gives in each of the configurations."""
+    use(reference)
+    expected = compute()
+    for configuration in configurations:
+        use(*configuration)
+        assert compute() == expected, configuration
 
 
 def bits(x):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from fitting import assert_same_bits, network, problem, trained
+from helpers import BACKENDS, COMPARED_IN_DOUBLE, use
 
 import fastopt as fo
 from fastopt import nn
@@ -110,35 +111,22 @@ EVERYTHING = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("dtype", "backends"), [(np.float32, ["c", "numba", "numpy"]), (np.float64, ["c", "numpy"])]
-)  # numba's float64 kernels are compared in test_nn
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
-def test_all_backends_give_the_same_bits(dtype, backends, options):
-    before, results = fo.get_backend(), []
-    try:
-        for name in backends:
-            try:
-                fo.set_backend(name)
-            except ImportError:
-                continue
-            results.append(trained(dtype=dtype, batch_size=16, **options))
-    finally:
-        fo.set_backend(before)
+def test_all_backends_give_the_same_bits(dtype, options):
+    results = []
+    for name in BACKENDS if dtype is np.float32 else COMPARED_IN_DOUBLE:
+        use(name)
+        results.append(trained(dtype=dtype, batch_size=16, **options))
     for other in results[1:]:
         assert_same_bits(results[0], other)
 
 
 def test_all_instruction_sets_give_the_same_bits():
-    before = fo.get_instruction_set()
     results = []
-    try:
-        for name in fo.instruction_sets():
-            fo.set_instruction_set(name)
-            results.append(trained())
-    finally:
-        if before is not None:
-            fo.set_instruction_set(before)
+    for name in fo.instruction_sets():
+        use("c", name)
+        results.append(trained())
     for other in results[1:]:
         assert_same_bits(results[0], other)
 

@@ -1,7 +1,6 @@
 """fo.TrainingStep: a step of a loop of one's own, as `fit` does it."""
 
 import sys
-import threading
 from collections import Counter
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from fitting import network, problem
 from helpers import HAVE_C
 from raising import raising_at
+from together import in_threads
 
 import fastopt as fo
 from fastopt import nn
@@ -254,16 +254,7 @@ def test_threads_take_turns():
     model = everything(1)
     opt = fo.optim.SGD(model.parameters(), lr=0.01)
     step = fo.TrainingStep(model, opt)
-    threads = [threading.Thread(target=lambda: [step(X, Y) for _ in range(50)]) for _ in range(4)]
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(before)
+    in_threads(*[lambda: [step(X, Y) for _ in range(50)]] * 4)
     other = everything(1)
     twin = fo.TrainingStep(other, fo.optim.SGD(other.parameters(), lr=0.01))
     for _ in range(200):
