@@ -42,11 +42,11 @@ typedef struct {
     double coefficient, decay, eps, scale, floor, cap;
 } trust;
 typedef struct norm_task norm_task; /* norm.h */
-typedef void norm_terms(const void *dy, const void *x, const void *y, const void *coefficients, size_t stride_k,
+typedef void norm_terms(const void *dy, const void *x, const void *y, const void *coefficients, size_t table_width,
                         const double *shift, double *first_sum, double *second_sum, size_t rows, size_t stride, size_t width,
                         size_t ahead);
-typedef void norm_apply(const void *dy, const void *x, const void *y, void *out, const void *coefficients, size_t stride_k,
-                        size_t rows, size_t stride, size_t width, size_t ahead, int stream);
+typedef void norm_apply(const void *dy, const void *x, const void *y, void *out, const void *coefficients,
+                        size_t table_width, size_t rows, size_t stride, size_t width, size_t ahead, int stream);
 typedef struct adafactor_task adafactor_task;   /* adafactor.h */
 typedef struct loss_task loss_task;             /* loss.h */
 typedef struct layer_norm_task layer_norm_task; /* layer_norm.h */

@@ -29,11 +29,11 @@ static void cut(norm_task *t)
     }
 }
 
-static void add_terms(const norm_task *t, size_t offset, const void *coefficients, size_t stride_k, const double *shift,
+static void add_terms(const norm_task *t, size_t offset, const void *coefficients, size_t table_width, const double *shift,
                       double *first, double *second, size_t rows, size_t stride, size_t width, size_t ahead)
 {
     norm_terms *kernel = t->dy ? t->kernels->add_gradient_terms[t->activation] : t->kernels->add_terms;
-    kernel((t->dy ? t->dy : t->x) + offset, t->x + offset, (t->y ? t->y : t->x) + offset, coefficients, stride_k, shift,
+    kernel((t->dy ? t->dy : t->x) + offset, t->x + offset, (t->y ? t->y : t->x) + offset, coefficients, table_width, shift,
            first, second, rows, stride, width, ahead);
 }
 
