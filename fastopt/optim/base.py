@@ -237,9 +237,10 @@ class Optimizer:
         Parameters
         ----------
         grads : array, list or dict of arrays
-            The gradients, in the structure of the parameters, each of its parameter's shape and dtype; that of
-            a single number may be a scalar, as ``dz.sum()`` is. A parameter whose gradient is None is left out: it, its
-            state and its count of steps stay as they are, and norms are those of the others. For
+            The gradients, in the structure of the parameters, each of its parameter's shape and dtype (those of
+            parameters of bfloat16 may also be float32); that of a single number may be a scalar, as ``dz.sum()`` is. A
+            parameter whose gradient is None is left out: it, its state and its count of steps stay as they are, and
+            norms are those of the others. For
             parameter groups: a list with one structure per group, or one dict with all names.
         clip_norm : float, optional
             If the norm of all gradients together is larger, scale them down to it: the factor is

@@ -3,6 +3,8 @@
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
+from itertools import chain, repeat
+from operator import setitem
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,11 @@ import numpy as np
 from .. import _backends
 from .._backends.environment import isolated
 from .._backends.memory import readable
+from .._backends.numpy import numbers
 from .._checks import a_number, positive
 from .._specification import clipping
 from .._specification.order import in_order
+from .._specification.state_formats import codes_of, to_bfloat16
 from .tensors import check_array, check_disjoint, check_writeable, named_arrays, plain, span
 
 Arrays = np.ndarray | Sequence[np.ndarray | None] | Mapping[str, np.ndarray | None]
@@ -27,7 +31,7 @@ def global_norm(arrays: Arrays) -> float:
     Parameters
     ----------
     arrays : array, or list or dict of arrays
-        float32 or float64, of any shapes; None stands for nothing.
+        float32, float64 or the bfloat16 of ``ml_dtypes``, of any shapes; None stands for nothing.
 
     Raises
     ------
@@ -54,7 +58,8 @@ def clip_grad_norm(grads: Arrays, max_norm: float, *, eps: float = 0.0) -> float
     Parameters
     ----------
     grads : array, or list or dict of arrays
-        float32 or float64, C-contiguous, writeable; None, the gradient of what is frozen, is left out.
+        float32, float64 or the bfloat16 of ``ml_dtypes``, which is rounded to nearest, C-contiguous, writeable; None,
+        the gradient of what is frozen, is left out.
     max_norm : float
     eps : float
         1e-6 in PyTorch.
@@ -87,20 +92,23 @@ def clip_grad_norm(grads: Arrays, max_norm: float, *, eps: float = 0.0) -> float
     max_norm, eps = positive("max_norm", max_norm), a_number("eps", eps, 0)
     named = [(name, grad) for name, grad in named_arrays(grads, "grads") if grad is not None]
     for name, grad in named:
-        check_array("gradient", name, grad)
+        check_array("gradient", name, grad, bfloat16=True)
         check_writeable("gradient", name, grad)
-    named = [(name, plain(grad)) for name, grad in named]
+    named = [(name, codes_of(plain(grad))) for name, grad in named]
     check_disjoint(sorted((*span(g), name) for name, g in named if g.size))
-    norm = math.sqrt(in_order(_square_sums(named)))
+    norm = math.sqrt(in_order([_backends.active.square_sum(numbers(grad)) for _, grad in named]))
     if not math.isfinite(norm):
-        names = ", ".join(repr(name) for name, grad in named if not np.isfinite(grad).all())
+        names = ", ".join(repr(name) for name, grad in named if not np.isfinite(numbers(grad)).all())
         raise FloatingPointError(
             f"gradients hold inf or NaN: {names}" if names else "the norm of the gradients overflows"
         )
     if (factor := clipping.clip_factor(max_norm, norm, eps)) < 1:
-        arrays = [grad for _, grad in named]
+        stored = [grad for _, grad in named if grad.dtype == np.uint16]
+        codes = [to_bfloat16(numbers(grad) * np.float32(factor), None) for grad in stored]
+        arrays = [grad for _, grad in named if grad.dtype != np.uint16]
         factors = [grad.dtype.type(factor) for grad in arrays]
-        deque(map(np.multiply, arrays, factors, arrays), 0)  # no instruction of Python's, so no signal, in between
+        changes = map(np.multiply, arrays, factors, arrays), map(setitem, stored, repeat(...), codes)
+        deque(chain(*changes), 0)  # no instruction of Python's, so no signal, in between
     return norm
 
 
@@ -116,6 +124,6 @@ def clip_limit(clip_norm: float | None, clip_norm_per_tensor: float | None) -> t
 def _square_sums(named: Any) -> list[float]:
     arrays = []
     for name, array in named:
-        check_array("array", name, array)
-        arrays.append(readable(plain(array)))
+        check_array("array", name, array, bfloat16=True)
+        arrays.append(numbers(readable(codes_of(plain(array)))))
     return [_backends.active.square_sum(array) for array in arrays]

@@ -347,7 +347,6 @@ def test_where_bfloat16_cannot_go_says_so():
         lambda: layer(x),
         lambda: fo.nn.Linear(4, 2, dtype=bfloat16),
         lambda: fo.matmul(x, x.T),
-        lambda: fo.clip_grad_norm([x], 1.0),
     ):
         with pytest.raises(TypeError, match="bfloat16"):
             call()
@@ -362,3 +361,18 @@ def test_the_guides_example(capsys):
     ).groups()
     exec(code, {})
     assert capsys.readouterr().out == printed
+
+
+def test_gradients_are_clipped_in_place():
+    """To the nearest of what the same does in float32; beside others, and as a step does it in passing."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((30, 40)).astype(bfloat16), rng.standard_normal(50).astype(np.float32)
+    wide = [x.astype(np.float32), y.copy()]
+    assert fo.global_norm([x.T, y]) == pytest.approx(fo.global_norm(wide), rel=1e-12)
+    assert fo.clip_grad_norm([x, y], 1.0) == fo.clip_grad_norm(wide, 1.0)
+    assert x.tobytes() == wide[0].astype(bfloat16).tobytes()
+    assert y.tobytes() == wide[1].tobytes()
+    x[3, 4], before = np.inf, y.copy()
+    with pytest.raises(FloatingPointError, match="'0'"):
+        fo.clip_grad_norm([x, y], 0.5)
+    assert y.tobytes() == before.tobytes()
