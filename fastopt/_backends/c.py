@@ -19,7 +19,7 @@ from .._specification.state_formats import Stored, codes_of
 from . import _c_kernels
 from . import numpy as reference
 from ._c_arrays import DTYPES, NULL, address
-from ._c_codes import codes
+from ._c_codes import codes as _codes
 from ._c_kernels import any_nonfinite, batch_norm_scratch, count_labels, layer_norm_scratch, square_sum, try_matmul
 from ._c_program import Instruction, Program, bind, bind_average, bind_gather
 from .numpy import NO_NORM, store_sum
@@ -45,7 +45,7 @@ def _storage(tensor: Any, param: np.ndarray | Stored, states: Sequence[np.ndarra
             entry.seed, entry.before = state.seed or 0, state.before
             entry.format = lib.FASTOPT_BFLOAT16 if state.scales is None else lib.FASTOPT_8BIT
             if state.scales is not None:
-                entry.scales, entry.map = ffi.from_buffer("float[]", state.scales), codes(state.kind)
+                entry.scales, entry.map = ffi.from_buffer("float[]", state.scales), _codes(state.kind)
             if state.rest is not None:
                 entry.rest = ffi.from_buffer("uint16_t[]", state.rest)
     tensor.storage, tensor.position = table, stored[0].position
