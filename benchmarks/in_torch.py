@@ -24,6 +24,7 @@ from .optimizers import (
     torch_parameters,
     torch_sides,
 )
+from .peers import torch_settings
 
 
 def _block(inside: int, outside: int) -> list[Shape]:
@@ -37,6 +38,7 @@ def _block(inside: int, outside: int) -> list[Shape]:
 
 
 _BLOCKS = [_block(64, 64), _block(64, 128), _block(128, 256), _block(256, 512)]
+EIGHT_BITS = "torch: AdamW with 8-bit state, 4 tensors of 2²¹"
 RESNET18 = [(64, 3, 7, 7), (64,), (64,), *(s for block in _BLOCKS for s in block), (1000, 512), (1000,)]  # 62 tensors
 
 
@@ -47,6 +49,7 @@ def specs(setup: Setup) -> Iterator[Spec]:
         yield _spec("MLP", name, "6 tensors of an MLP", MLP, setup)
         yield _spec("tiny", name, "64 tensors of 8", TINY, setup)
         yield _spec("ResNet", name, "ResNet-18's 62 tensors", RESNET18, setup)
+    yield Spec("torch", "8 bits", EIGHT_BITS, partial(_case, "AdamW", [(2**21,)] * 4, setup), ("AdamW",))
     for name in (name for name in optimizers() if hasattr(setup.peers["torch"].optim, name)):
         where = f"{len(QUICK_BERT)} tensors of BERT-base" if setup.quick else "BERT-base, 194 tensors"
         yield _spec("BERT", name, where, QUICK_BERT if setup.quick else BERT, setup)
@@ -72,9 +75,30 @@ def _case(name: str, shapes: Sequence[Shape], setup: Setup) -> Case:
     sides = [
         Side(FASTOPT, ours.step, partial(moved, lambda: [p.detach().numpy() for p in params]), fastopt_settings(setup))
     ]
+    if name == "AdamW" and max(p.size for p in start) > 10**6:
+        sides += _sides_of_8_bits(start, grads, moved, setup)
     made: Made
     for made in torch_sides(name, start, grads, setup):
         sides.append(Side(made[0], made[1], partial(moved, made[2]), made[3]))
     calls = 1 if sum(p.size for p in start) > 10**6 else 3
     reference = partial(exact_steps, name, [start[i] for i in compared], [grads[i] for i in compared], calls)
     return Case(sum(p.size for p in start), sides, reference, {}, calls, tolerance=2e-3)
+
+
+def _sides_of_8_bits(start: list[np.ndarray], grads: list[np.ndarray], moved: Any, setup: Setup) -> Iterator[Side]:
+    """AdamW with states of 8 bits: fastopt's, and bitsandbytes', where a step does not take too long.
+
+    They follow float32's way roughly only, and have tests of their own.
+    """
+    import fastopt.torch
+
+    torch, bitsandbytes = setup.peers["torch"], setup.peers.get("bitsandbytes")
+    params = torch_parameters(torch, start, grads)
+    step = fastopt.torch.AdamW(params, state_format="8bit", **options_of("AdamW")).step
+    results = partial(moved, lambda: [p.detach().numpy() for p in params])
+    yield Side(f"{FASTOPT}, 8bit", step, results, fastopt_settings(setup), checked=False)
+    if bitsandbytes and sum(p.size for p in start) < 10**7:
+        others = torch_parameters(torch, start, grads)
+        step = bitsandbytes.AdamW8bit(others, weight_decay=1e-2, **options_of("AdamW")).step
+        results = partial(moved, lambda: [p.detach().numpy() for p in others])
+        yield Side("bitsandbytes", step, results, torch_settings(setup), checked=False)

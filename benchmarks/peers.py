@@ -19,6 +19,7 @@ PEERS = {
     "sklearn": ("sklearn.neural_network", "scikit-learn"),
     "timm": ("timm.optim", "timm"),
     "deepspeed": ("deepspeed.ops.adam", "deepspeed"),
+    "bitsandbytes": ("bitsandbytes.optim", "bitsandbytes"),
 }
 
 

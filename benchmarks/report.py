@@ -7,7 +7,8 @@ from .measure import DISTURBED
 from .targets import GFLOPS, NUMPY, PRODUCTS, outcomes, value
 
 LABELS = {"torch": "PyTorch", "deepspeed": "DeepSpeed", "timm": "timm", "optax": "optax", "jax": "JAX",
-          "sklearn": "scikit-learn", NUMPY: "NumPy", "bandwidth": "the machine's bandwidth"}  # fmt: skip
+          "sklearn": "scikit-learn", "bitsandbytes": "bitsandbytes", NUMPY: "NumPy",
+          "bandwidth": "the machine's bandwidth"}  # fmt: skip
 
 # the README's rows: what is said of a case, and the case
 README = [

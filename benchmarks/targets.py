@@ -9,7 +9,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from . import in_sklearn, products
+from . import in_sklearn, in_torch, products
 from .optimizers import BARE_LOOP
 
 PRODUCTS = "matrix products only"
@@ -47,7 +47,7 @@ _ARRAYS = _adam(10**7, 2 * 10**7, 6 * 10**7)
 _LARGE = (*_ARRAYS, f"Adam, {BERT}", f"AdamW, {BERT}")
 _EVERY_LOGISTIC = _logistic(4096, 65536, 10**6, 16 * 10**6)
 _NORM_CASES = tuple(f"batch norm forward + backward {shape}" for shape in NORMS)
-_CHECKED, _UNCHECKED = "bandwidth with check", "fastopt, unchecked"
+_CHECKED, _UNCHECKED, _8BIT = "bandwidth with check", "fastopt, unchecked", "fastopt, 8bit"
 
 TARGETS = [
     *(
@@ -88,6 +88,10 @@ TARGETS = [
     Target("LAMB, BERT-base's 194 tensors (1.1·10⁸)", f"AdamW, {BERT}", 1 / 1.6, (f"LAMB, {BERT}",)),
     Target("fastopt.torch, the 6 tensors of an MLP", "torch", 4.0, ("torch: AdamW, 6 tensors of an MLP",)),
     Target("fastopt.torch, 64 tensors of 8", "torch", 15.0, ("torch: AdamW, 64 tensors of 8",)),
+    Target(
+        "fastopt.torch with 8-bit state, BERT-base's 194 tensors", "torch", 1.5, (f"torch: AdamW, {BERT}",), side=_8BIT
+    ),
+    Target("fastopt.torch with 8-bit state, 8·10⁶ elements", "bitsandbytes", 8.0, (in_torch.EIGHT_BITS,), side=_8BIT),
     Target("fastopt.torch, ResNet-18's 62 tensors", "torch", 1.2, ("torch: AdamW, ResNet-18's 62 tensors",)),
     *(
         Target("fastopt.torch, BERT-base's 194 tensors", "torch", limit, tuple(f"torch: {n}, {BERT}" for n in names))

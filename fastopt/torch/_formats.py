@@ -98,11 +98,16 @@ def full(kind: int | None, value: float, param: torch.Tensor) -> Kept:
     """A new state, all of whose numbers are the same."""
     if kind is None:
         return Kept(_new(param, real_of(param), value))
-    one = encode(kind, np.full(BLOCK, value, np.float32))
+    one = _block_of(kind, value)
     if one.scales is None:
         return Kept(_new(param, torch.bfloat16, decoded(one)[0].item()), kind)
     scales = torch.full((_blocks(param),), one.scales[0].item(), dtype=torch.float32)
     return Kept(_new(param, torch.uint8, one.codes[0].item()), kind, scales)
+
+
+@cache
+def _block_of(kind: int, value: float) -> Stored:
+    return encode(kind, np.full(BLOCK, value, np.float32))
 
 
 def _new(param: torch.Tensor, dtype: torch.dtype, value: float) -> torch.Tensor:
