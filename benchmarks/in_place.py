@@ -83,7 +83,7 @@ def medians(make: Callable[[], tuple[torch.nn.Module, Callable[[], torch.Tensor]
     return {name: float(np.median(of)) for name, of in times.items()}
 
 
-def main(turns: int = 100, network: str = "") -> None:
+def main(turns: int, network: str) -> None:
     print(f"{fo.get_num_threads()} threads of fastopt, {torch.get_num_threads()} of PyTorch, {turns} turns")
     for make in (make for make in (transformer, resnet) if network in make.__name__):
         found = medians(make, turns)
@@ -93,4 +93,4 @@ def main(turns: int = 100, network: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:2]), *sys.argv[2:3])
+    main(int(sys.argv[1]) if sys.argv[1:] else 100, sys.argv[2] if sys.argv[2:] else "")
