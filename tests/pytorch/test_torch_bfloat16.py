@@ -143,3 +143,14 @@ def test_a_network_of_bfloat16_learns():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.1 * losses[0]
+
+
+@pytest.mark.skipif(not hasattr(torch.Tensor, "grad_dtype"), reason="this PyTorch gives gradients the parameter's type")
+def test_gradients_of_float32_are_rounded():
+    of_float32, of_bfloat16 = (torch.nn.Parameter(torch.ones(500).bfloat16()) for _ in range(2))
+    of_float32.grad_dtype = torch.float32
+    of_float32.grad = torch.linspace(-1, 1, 500)
+    of_bfloat16.grad = of_float32.grad.bfloat16()
+    for param in (of_float32, of_bfloat16):
+        ft.SGD([param], lr=0.1).step()
+    assert torch.equal(of_float32, of_bfloat16)
