@@ -81,9 +81,19 @@ def _update4(times, zero, p, g, a, b, c):
             p[i] = p[i] + zero * a[i]
 
 
-@numba.njit(
-    nogil=True, error_model="numpy"
-)  # else a test for 0 in front of the division keeps the loop from being vectorised
+@loop
+def _update5(times, zero, p, g, a, b, c, d):
+    for _ in range(times):
+        for i in range(p.size):
+            a[i] = a[i] + zero * g[i]
+            b[i] = b[i] + zero * g[i]
+            c[i] = c[i] + zero * g[i]
+            d[i] = d[i] + zero * g[i]
+            p[i] = p[i] + zero * a[i]
+
+
+# error_model: else a test for 0 in front of the division keeps the loop from being vectorised
+@numba.njit(nogil=True, error_model="numpy")
 def _adam(times, zero, p, g, a, b):
     one = zero + np.float32(1)
     for _ in range(times):
@@ -155,7 +165,10 @@ def _stream(times, zero, x, y, out):
 
 PLAIN = {
     ("read", 1): _read,
-    **{("update", i + 1): update for i, update in enumerate((_update0, _update1, _update2, _update3, _update4))},
+    **{
+        ("update", i + 1): update
+        for i, update in enumerate((_update0, _update1, _update2, _update3, _update4, _update5))
+    },
     ("Adam", 4): _adam,
     ("map", 2): _map1,
     ("map", 3): _map2,

@@ -50,6 +50,7 @@ NOT_FULL = {
     "layer_norm_backward": SHORT_ROWS,
     "soft_cross_entropy": ONE_ROW,
     "soft_cross_entropy of few classes": ONE_ROW,
+    "adam step with 8bit state": "without permutations of 16 numbers codes are looked up one by one",
     "store_sum": "one number is rounded, and copied",
     "softmax of few classes": "rows are transposed one number at a time",
     "softmax_cross_entropy of few classes": "rows are transposed one number at a time",
@@ -66,8 +67,8 @@ NO_FULL_LOOP = {
 NO_CASE = {
     "arithmetic": "a loop for every operation and way to lie, each as that of add",
     **dict.fromkeys(
-        ("decode", "encode", "random"),
-        "the cases are steps with state of full width",
+        ("decode", "encode", "random", "join", "split"),
+        "the cases are steps whose parameters are of full width, and whose loops decode and encode the states",
     ),
     **dict.fromkeys(("muon_direction_in", "divide", "combine"), "a step of matrices is mostly matrix products"),
     **dict.fromkeys(
@@ -127,7 +128,9 @@ def test_the_steady_state_is_full_vectors(case, isa):
 @SINGLE_STEPS
 @pytest.mark.parametrize("name", NOT_FULL)
 def test_what_is_known_not_to_be_full_is_so(name):
-    """An entry of the table is taken out when its kernel has become better."""
+    """An entry of the table is taken out when its kernel has become better in every set of this architecture."""
+    if missing := set(SETS) - set(fo.instruction_sets()):
+        pytest.skip(f"this CPU has no {', '.join(missing)}")
     found = [
         instruction_counts.profile(case, isa) for case in CASES if case.name == name for isa in fo.instruction_sets()
     ]
@@ -155,7 +158,8 @@ def test_no_more_instructions_per_element_than_recorded(case, isa):
 def test_every_kernel_is_reached(isa):
     available(isa)
     reached = {name for case in CASES for name in instruction_counts.profile(case, isa).kernels}
-    missed = {name for name in object_code.kernels(isa) if name.rpartition("_")[0] not in NO_CASE} - reached
+    as_adam = {f"{rule}_update_{form}" for rule in RULES for form in instruction_counts.ENCODED}
+    missed = {name for name in object_code.kernels(isa) if name.rpartition("_")[0] not in NO_CASE} - reached - as_adam
     assert not missed, f"no case of instruction_counts.py calls {', '.join(sorted(missed))}"
 
 
@@ -184,6 +188,9 @@ def test_only_where_math_inc_asks_for_it_is_a_multiply_add_fused(isa):
         for name, address in kernels.items()
         if f"_{name}".startswith("_elu_") or any(part in name for part in TRANSCENDENTAL)
     }
+    if isa == "avx512":  # numbers of codes lie on lines, exactly, and codes that a line leaves uncertain are looked up
+        meant |= {a for name, a in kernels.items() if name.endswith("_8bit") and any(map(is_fused, code[a]))}
+        products += object_code.functions_of(isa)["encode_block"]
     fused = {name for name, address in kernels.items() if any(map(is_fused, code[address]))}
     assert {name for name in fused if kernels[name] not in meant} == set()
     assert len(fused) == (0 if isa == "baseline" else len(meant))

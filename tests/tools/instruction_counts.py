@@ -24,6 +24,7 @@ from object_code import REGISTER, functions, instructions, kernels, library
 import fastopt as fo
 from fastopt._specification.order import ACTIVATIONS
 from fastopt._specification.rules import RULES
+from fastopt.optim.encoded import encode, kind_of
 
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 
@@ -46,6 +47,7 @@ class Case:
     shapes: tuple[dict[str, int], dict[str, int]]
     dtype: str
     rule: str = ""
+    state_format: str = "float32"
     numbers: dict[str, int] = field(default_factory=dict)
 
     def __str__(self):
@@ -86,6 +88,8 @@ NORMS = {
 }
 PRODUCT = {"a_row": 128, "a_k": 1, "b_k": 64, "b_column": 1, "activation": 0}
 VARIANTS = {"batch_norm": NORMS, "batch_norm_backward": NORMS, "matmul": {"": PRODUCT}}
+# Of steps with states in fewer bytes: whole blocks of 8 bits. The loops of other rules are as that of Adam.
+ENCODED = {"bfloat16": ({"n": 256}, {"n": 512}), "8bit": ({"n": 4096}, {"n": 4608})}
 OF_NO_KERNEL = ("arithmetic", "copy", "gather_rows", "pins_unchanged", "step")
 # The values of numbers, by name.
 NUMBERS = {
@@ -106,6 +110,12 @@ def header():
     return {name: {p: kind.strip() for kind, p in parameters} for name, parameters in split.items()}
 
 
+def stored_states(rule, form, size=1 << 14):
+    """How each of a rule's states is stored in this format, where that is in fewer bytes."""
+    kinds = {key: kind_of(form, key, True, size) for key in RULES[rule].states}
+    return {key: kind for key, kind in kinds.items() if kind is not None}
+
+
 @cache
 def cases():
     found = []
@@ -113,6 +123,11 @@ def cases():
         shapes = SHAPES["n",][""]
         elementwise = (name for name, rule in RULES.items() if not rule.of_tensor)
         found += [Case(f"{rule} step", "update", shapes, dtype, rule) for rule in elementwise]
+        if dtype == "float32":
+            found += [
+                Case(f"adam step with {form} state", "update", sizes, dtype, "adam", form)
+                for form, sizes in ENCODED.items()
+            ]
         found.append(Case("grad_square_sums", "grad_square_sums", shapes, dtype, "sgd"))
         for function, parameters in header().items():
             if "dtype" not in parameters or function in OF_NO_KERNEL:
@@ -162,6 +177,11 @@ def executed(case, shape):
         param, *states = (
             rng.uniform(0.1, 0.9, size).astype(case.dtype) for _ in range(1 + len(RULES[case.rule].states))
         )
+        stored = stored_states(case.rule, case.state_format)
+        states = [
+            encode(stored[key], state) if key in stored else state
+            for key, state in zip(RULES[case.rule].states, states, strict=True)
+        ]
         plan = c.Plan([case.rule], [param], [states], [0])
         plan.bind(0, rng.uniform(0.1, 0.9, size).astype(case.dtype))
         scalars = [0.5] * c.lib.fastopt_rule_scalars(c.lib.fastopt_rule_index(case.rule.encode()))
