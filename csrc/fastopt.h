@@ -72,7 +72,12 @@ void fastopt_torch_look(const fastopt_torch_interface *of, const uintptr_t *obje
 
 /* What 8 bits stand for, before a scale of FASTOPT_SCALED elements: numbers, and for each upper half of a float from
  * FASTOPT_FIRST_BUCKET on, how many limits between magnitudes lie below it, and the lower half of the one that lies in it. */
-enum { FASTOPT_SCALED = 256, FASTOPT_FIRST_BUCKET = 104 << 7, FASTOPT_BUCKETS = (23 << 7) + 1 };
+enum {
+    FASTOPT_SCALED = 256,
+    FASTOPT_FIRST_BUCKET = 104 << 7,
+    FASTOPT_BUCKETS = (23 << 7) + 1,
+    FASTOPT_DECADES_PER_BUCKET = 158
+};
 typedef struct {
     float numbers[256];
     uint32_t buckets[FASTOPT_BUCKETS];
@@ -82,6 +87,13 @@ typedef struct {
      * reach, with to_next, the next exponent, whose line is theirs. */
     float factor, offset, slopes[16], starts[16], per_size[32], from[32], most[32];
     uint32_t to_next[32];
+    /* The same for vectors of eight numbers, by decades; number 0 is that of 0 and of 1, and both lie on its lines. A magnitude is
+     * above as many of the borders, which are the bits of the largest before a decade, as FASTOPT_DECADES_PER_BUCKET, of 2^16,
+     * times its bucket, or of one more. */
+    struct {
+        float factor, offset, slopes[8], starts[8], per_size[8], from[8], most[8];
+        uint32_t borders[8];
+    } narrow;
 } fastopt_codes;
 
 /* How an array of float numbers is stored: as they are, in 16 bits, or in 8 with scales. Random bits, in place of rounding to

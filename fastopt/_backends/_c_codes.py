@@ -48,10 +48,32 @@ def _lines(kind: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _decades(kind: int) -> dict[str, Any]:
+    """The same by decades, of which number 0 is that of 0 and of 1: their lines, and where they end."""
+    first = 1 if kind == SIGNED else 2
+    factor, offset = (2.0**-6, -127 * 2.0**-6) if kind == SIGNED else (2.0**-7, 2.0**-7)
+    *lines, one = decades(first)
+    slopes, starts, per_size, start, most = (np.zeros(8) for _ in range(5))
+    slopes[0] = np.float32(1 / (2 - max(offset, 0)))  # 1 is that of the line's point 2, and 0 that of offset or 0
+    starts[0] = -max(offset, 0) * slopes[0]
+    per_size[0], start[0], most[0] = one.first << 16, 2**15, 2.0**30
+    for decade, line in enumerate(lines[1:], 1):
+        slopes[decade], starts[decade] = float(line.slope) / factor, line.start
+        per_size[decade] = 2**16 / float(line.slope)
+        start[decade] = 2**16 * (1.5 - first) - float(line.start) * per_size[decade]
+        most[decade] = 2**16 * (line.first + line.parts - 0.5)
+    borders = LIMITS[kind][[line.first - 1 for line in (*lines[1:], one)]]
+    return {
+        "factor": factor, "offset": offset, "slopes": slopes.tolist(), "starts": starts.tolist(),
+        "per_size": per_size.tolist(), "from": start.tolist(), "most": most.tolist(),
+        "borders": borders.view(np.uint32).tolist(),
+    }  # fmt: skip
+
+
 @cache
 def codes(kind: int) -> Any:
     """The map of this kind."""
-    made = ffi.new("fastopt_codes *", {"zero": 127 if kind == SIGNED else 0, **_lines(kind)})
+    made = ffi.new("fastopt_codes *", {"zero": 127 if kind == SIGNED else 0, **_lines(kind), "narrow": _decades(kind)})
     np.frombuffer(ffi.buffer(made.numbers), np.float32)[:] = MAPS[kind]
     np.frombuffer(ffi.buffer(made.buckets), np.uint32)[:] = _buckets(LIMITS[kind])
     return made
