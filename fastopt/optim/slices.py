@@ -26,7 +26,7 @@ def can_be_sliced(optimizer: Optimizer) -> bool:
         getattr(_backends.active.Plan, "piecewise", None) is not None
         and bool(HEADER)
         and all(getattr(f, "__func__", None) is getattr(Optimizer, f.__name__) for f in own_steps)
-        and not any(RULES[rule].of_tensor for _, rule, *_ in optimizer._plan.groups)
+        and not any(RULES[group.rule].of_tensor for group in optimizer._plan.groups)
         and all(
             isinstance(state, np.ndarray) and (state.shape, state.dtype) == (param.shape, param.dtype)
             for param, of in zip(optimizer._plain, optimizer._states, strict=True)
@@ -81,10 +81,10 @@ class Slice:
             if begin < end:
                 self.parts[i] = slice(begin, end)
         states, self._groups = self.states(), self._plan.group_of_tensor
-        self._rules = [RULES[rule] for _, rule, *_ in self._plan.groups]
+        self._rules = [RULES[group.rule] for group in self._plan.groups]
         self.adapts = any(rule.direction is not None for rule in self._rules)
         self._own = _backends.active.Plan(
-            [rule for _, rule, *_ in self._plan.groups],
+            [group.rule for group in self._plan.groups],
             [self.params[i][part] for i, part in self.parts.items()],
             [[state[part] for state in states[i]] for i, part in self.parts.items()],
             [self._groups[i] for i in self.parts],
