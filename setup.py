@@ -4,11 +4,13 @@ Of the README it takes what a package index can show. Everything else stands in 
 compiler the installation goes on without the core, and Numba serves in its place (``python -m fastopt`` says so).
 """
 
+import os
 import platform
 import re
 import sys
 import sysconfig
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import setup
@@ -53,13 +55,16 @@ class BuildCore(build_ext):
             # gcc would thread the clamps of exp through all of it: half as many instructions without
             flags = EVERYWHERE + [flag for flag in ["-fno-thread-jumps"] if self.compiles(["-Werror", flag])]
             ext.extra_compile_args = flags
-            ext.extra_objects = self.compile_kernels("baseline", flags)
+            sets = {"baseline": flags}
             for name, own in INSTRUCTION_SETS.get(platform.machine(), {}).items():
                 if self.compiles(own):
-                    ext.extra_objects += self.compile_kernels(name, flags + own)
+                    sets[name] = flags + own
                     ext.define_macros.append((f"HAVE_{name.upper()}", None))
                 else:
                     self.warn(f"the compiler does not know {' '.join(own)}: no kernels for {name}")
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                made = pool.map(self.compile_kernels, sets.keys(), sets.values())
+                ext.extra_objects = [path for paths in made for path in paths]
             super().build_extension(ext)
         except (CCompilerError, ExecError, PlatformError) as error:
             self.warn(
