@@ -140,7 +140,8 @@ def _muon_case(shapes: Sequence[Shape], setup: Setup) -> Case:
         plain = zeros()
         by_numpy = partial(_muon_steps, grads, np.float32, plain)
         sides.append(Side("numpy", by_numpy, lambda: plain, {"": lambda: None}))
-    if torch := setup.peers.get("torch"):
+    torch = setup.peers.get("torch")
+    if torch and torch.ops.mkldnn._is_mkldnn_bf16_supported():  # else its products in bfloat16 take minutes
         theirs = torch_parameters(torch, zeros(), grads)
         made, call, arrays, settings = _made("torch", torch.optim.Muon(theirs, lr=1e-2), theirs, torch_settings(setup))
         sides.append(Side(made, call, arrays, settings))

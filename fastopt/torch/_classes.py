@@ -53,7 +53,16 @@ def made(name: str, module: str) -> type:
         for option, default in (("on_nonfinite", "ignore"), ("clip_norm", None))
     ]
     signature = inspect.Signature([params, *kind.parameters, *more])
-    return type(name, bases, {"__module__": module, "__signature__": signature, "_kind": kind, "__doc__": _doc(kind)})
+    own = {"share_memory": _share_memory} if hasattr(kind.theirs, "share_memory") else {}
+    given = {"__module__": module, "__signature__": signature, "_kind": kind, "__doc__": _doc(kind)}
+    return type(name, bases, {**given, **own})
+
+
+def _share_memory(self: Fused) -> None:
+    """Move the state into memory that other processes share, as PyTorch's does that of float32."""
+    for state in self.state.values():
+        for value in state.values():
+            value.share_memory_()
 
 
 def _doc(kind: Kind) -> str:

@@ -123,6 +123,9 @@ def of_8bit(found: Found, key: str, shape: Any, what: str) -> Kept | None:
     codes, scales = found.get(key + CODES), found.get(key + _SCALES)
     if found.get(key) is not None or codes is None:
         return None
+    for name, value in (("codes", codes), ("scales", scales)):
+        if value is not None and not isinstance(value, torch.Tensor):
+            raise TypeError(f"{name} of {what} are {type(value).__name__}, they should be a tensor")
     if codes.shape != shape or not dense(codes):
         raise ValueError(f"codes of {what} have shape {codes.shape}, they should have {shape}, in one piece")
     if scales is None or scales.shape != (_blocks(codes),):

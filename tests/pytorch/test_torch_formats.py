@@ -184,6 +184,8 @@ def test_strides_and_gaps(form):
         (lambda s: s.pop("exp_avg_scales"), "scales of exp_avg of parameter 0 are not there"),
         (lambda s: s.__setitem__("exp_avg_sq_codes", s["exp_avg_sq_codes"][:5]), "codes of exp_avg_sq"),
         (lambda s: s.__setitem__("exp_avg_codes", s["exp_avg_codes"] + 0.5), "whole numbers"),
+        (lambda s: s.__setitem__("exp_avg_codes", "none"), "codes of exp_avg of parameter 0 are str"),
+        (lambda s: s.__setitem__("exp_avg_scales", 1.0), "scales of exp_avg of parameter 0 are float"),
         (lambda s: s.__setitem__("exp_avg_sq_scales", -1 - s["exp_avg_sq_scales"]), "negative"),
         (lambda s: s.__setitem__("exp_avg_sq", torch.full((64, 65), -1.0)), "negative number, -1"),
     ],
@@ -193,7 +195,7 @@ def test_a_damaged_state_is_refused_and_nothing_is_loaded(change, message):
     step(0, (optimizer, params))
     before, state_dict = copy.deepcopy(optimizer.state_dict()), optimizer.state_dict()
     change(state_dict["state"][0])
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         optimizer.load_state_dict(state_dict)
     other = copy.deepcopy(optimizer)
     for key, value in before["state"][0].items():

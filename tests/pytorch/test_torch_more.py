@@ -102,6 +102,19 @@ def test_memory_that_is_shared_with_processes():
     steps(ours, theirs, params, others, 2, begin=2)
 
 
+def test_codes_in_memory_that_is_shared():
+    params = [torch.nn.Parameter(torch.ones(5000)) for _ in range(2)]
+    shared, own = (ft.Adagrad([param], state_format="8bit") for param in params)
+    for begin in range(2):
+        for optimizer, param in zip((shared, own), params, strict=True):
+            param.grad = torch.linspace(begin, 1, 5000)
+            optimizer.step()
+        if begin == 0:
+            shared.share_memory()
+    assert all(value.is_shared() for value in shared.state[params[0]].values())
+    assert torch.equal(*params)
+
+
 def test_distributed_checkpoints_of_state():
     module = pytest.importorskip("torch.distributed.checkpoint.state_dict", reason="a PyTorch without it")
     nets = [torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)]
