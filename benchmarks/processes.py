@@ -38,7 +38,9 @@ def python(code: str) -> tuple[float, list[str]]:
     places = [str(Path(fastopt.__file__).parent.parent), str(Path(__file__).parent.parent)]
     path = os.pathsep.join([*places, *filter(None, [os.environ.get("PYTHONPATH")])])
     begin = perf_counter()
-    run = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, cwd=places[1],
+    # an installation has its bytecode, which a checkout is to keep, too
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": ""}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, cwd=places[1],
                          stdout=subprocess.PIPE, text=True, check=True)  # fmt: skip
     return perf_counter() - begin, run.stdout.splitlines()
 
