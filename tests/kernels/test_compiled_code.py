@@ -50,7 +50,7 @@ NOT_FULL = {
     "layer_norm_backward": SHORT_ROWS,
     "soft_cross_entropy": ONE_ROW,
     "soft_cross_entropy of few classes": ONE_ROW,
-    "adam step with 8bit state": "without permutations of 16 numbers codes are looked up one by one",
+    "adam step with 8bit state": "the baseline looks codes up one by one",
     "store_sum": "one number is rounded, and copied",
     "softmax of few classes": "rows are transposed one number at a time",
     "softmax_cross_entropy of few classes": "rows are transposed one number at a time",
