@@ -1,3 +1,4 @@
+import signal
 import sys
 import zlib
 
@@ -7,6 +8,8 @@ from helpers import BACKENDS, use
 
 import fastopt as fo
 from fastopt import config
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in what it runs in the background
 
 
 @pytest.fixture(autouse=True)
