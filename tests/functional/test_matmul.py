@@ -134,9 +134,11 @@ def test_every_layout(truth, dtype, shape, variant, rng):
             assert_same_bits(fo.matmul(a, right), expected, f"b: {name}")
 
 
-# Beyond a block of k, the rows of a part, the size that goes to the pool; by rows, by columns, a single one of either.
+# Beyond a block of k, the rows of a part, the size that goes to the pool; by rows, by columns, a single one of either;
+# and so large that columns of a are packed, in one chain and in two.
 LARGE = [(70, 600, 130), (400, 280, 90), (600, 90, 100), (9, 700, 1100)]
 LARGE += [(1, 3000, 1500), (1, 64, 4200), (2100, 2100, 1)]
+LARGE += [(450, 300, 260), (35, 4200, 270)]
 
 
 @pytest.mark.skipif(not HAVE_C, reason="there is no C core")
@@ -152,9 +154,9 @@ def test_blocks_and_threads(truth, dtype, shape, isa, rng):
     for threads in (1, 2, 7):
         with using(("c", isa, threads)):
             assert_same_bits(fo.matmul(a, b), expected, f"{threads} threads")
-            assert_same_bits(
-                fo.matmul(np.asfortranarray(a), np.asfortranarray(b)), expected, f"{threads} threads, Fortran"
-            )
+            for orders in ("CF", "FC", "FF"):
+                left, right = (np.asarray(x, order=order) for x, order in zip((a, b), orders, strict=True))
+                assert_same_bits(fo.matmul(left, right), expected, f"{threads} threads, {orders}")
             assert_same_bits(fo.matmul(a, b, bias=bias, activation="sigmoid"), with_bias, f"{threads} threads, bias")
 
 

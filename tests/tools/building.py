@@ -33,7 +33,7 @@ def build(folder, change=None, *, package=Path(fo.__file__).parent, csrc=CSRC):
     """A copy of the package in ``folder`` whose core is made of the sources with one change in them."""
     original, sources_of_core = package, csrc
     package, csrc = folder / "fastopt", folder / "csrc"
-    shutil.copytree(original, package, ignore=shutil.ignore_patterns("_core*", "__pycache__"))
+    shutil.copytree(original, package, ignore=shutil.ignore_patterns("_core.*", "__pycache__"))
     shutil.copytree(sources_of_core, csrc)
     if change:
         name, old, new = change
