@@ -1,7 +1,6 @@
 """Matrix products, the specification: every element is one chain of fused multiply-adds (csrc/kernels/matmul.inc)."""
 
 import math
-from fractions import Fraction
 
 import numpy as np
 
@@ -17,13 +16,14 @@ _LARGE, _SMALL = 2.0**900, 2.0**-900
 
 def _exactly(a: float, b: float, c: float) -> float:
     """a * b + c rounded once, of finite numbers of any size."""
-    exact = Fraction(a) * Fraction(b) + Fraction(c)
-    if exact == 0:
+    (a_above, a_below), (b_above, b_below), (c_above, c_below) = (x.as_integer_ratio() for x in (a, b, c))
+    above = a_above * b_above * c_below + c_above * a_below * b_below
+    if above == 0:
         return a * b + c  # both summands are exact, and the sign of zero follows theirs
     try:
-        return exact.numerator / exact.denominator  # Python rounds the quotient of whole numbers once
+        return above / (a_below * b_below * c_below)  # Python rounds the quotient of whole numbers once
     except OverflowError:
-        return math.inf if exact > 0 else -math.inf
+        return math.inf if above > 0 else -math.inf
 
 
 def multiply_add(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
