@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import BACKENDS
 from test_batch_norm import SHAPES, problem
-from variants import VARIANTS, assert_all_agree, assert_same_bits, misaligned, numerical_gradient, using
+from variants import VARIANTS, assert_same_bits, misaligned, numerical_gradient, using
 
 import fastopt as fo
 from fastopt import _backends, nn
@@ -47,7 +47,6 @@ def test_bits_are_those_of_one_after_the_other_everywhere(shape, axis, dtype):
 
         with using(("numpy", None, 1)):
             expected = compute(separately)
-        assert_all_agree(lambda: compute(as_one))
         assert_same(compute(as_one, misaligned), expected, f"misaligned {activation}")
         for variant in VARIANTS:
             with using(variant):
