@@ -46,15 +46,15 @@ LOSSES = {
 @pytest.mark.parametrize("loss", LOSSES)
 def test_it_is_the_step_of_fit(loss, options, backend, quick_sums):
     outputs, criterion, y = LOSSES[loss]
-    x, y = X[:21], y[:21]
+    x, y = X[:13], y[:13]
     model, other = everything(outputs), everything(outputs)
     history = fo.fit(model, x, y, loss=criterion, optimizer=fo.optim.Adam(model.parameters(), lr=0.01), epochs=2,
                      shuffle=False, batch_size=8, **options)  # fmt: skip
     step = fo.TrainingStep(other, fo.optim.Adam(other.parameters(), lr=0.01), criterion, **options)
     for epoch in range(2):
-        losses = [step(x[begin : begin + 8], y[begin : begin + 8]) for begin in range(0, 21, 8)]
+        losses = [step(x[begin : begin + 8], y[begin : begin + 8]) for begin in range(0, 13, 8)]
         if loss != "classes":  # whose batches count as much as their labels weigh
-            assert np.average(losses, weights=[8, 8, 5]) == pytest.approx(history.loss[epoch], rel=1e-12)
+            assert np.average(losses, weights=[8, 5]) == pytest.approx(history.loss[epoch], rel=1e-12)
     assert model.fingerprint() == other.fingerprint()
 
 
