@@ -46,8 +46,9 @@ def assert_equal_everywhere(compute, reference="numpy", configurations=CONFIGURA
     use(reference)
     expected = compute()
     for configuration in configurations:
-        use(*configuration)
-        assert compute() == expected, configuration
+        if configuration[0] != reference:
+            use(*configuration)
+            assert compute() == expected, configuration
 
 
 def bits(x):
