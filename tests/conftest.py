@@ -1,3 +1,4 @@
+import gc
 import signal
 import sys
 import zlib
@@ -11,6 +12,12 @@ from fastopt import config
 from fastopt._backends import _numpy_sums
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in what it runs in the background
+
+
+def pytest_collection_finish(session):
+    """What has been imported and collected stays: the garbage collector need not go through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
