@@ -124,7 +124,7 @@ def test_predictions_in_threads_are_right_and_leave_the_model_alone(name):
     state, modes = model.state_dict(), [part.training for part in model.parts()]
 
     def predict():
-        for _ in range(6):
+        for _ in range(10):
             for each, y in zip(x, expected, strict=True):
                 np.testing.assert_array_equal(model.predict(each), y)
 
