@@ -5,6 +5,7 @@ in bare loops over the same arrays: those the rule reads and writes once each, a
 over the gradients that finds out whether they are finite before anything is written.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -87,7 +88,11 @@ def _spec(group: str, name: str, where: str, shapes: Sequence[Shape], setup: Set
 def problem(shapes: Sequence[Shape]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Parameters and gradients; large ones repeat the same numbers, which costs less than drawing new ones."""
     numbers = 0.1 * np.random.default_rng(0).standard_normal(2**20, dtype=np.float32)
-    return [np.resize(numbers, shape) for shape in shapes], [np.resize(numbers[::-1], shape) for shape in shapes]
+
+    def arrays(numbers: np.ndarray) -> list[np.ndarray]:
+        return [np.resize(numbers[: math.prod(shape)], shape) for shape in shapes]  # which copies all it is given
+
+    return arrays(numbers), arrays(numbers[::-1])
 
 
 def options_of(name: str) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import gc
 import signal
 import sys
 import zlib
@@ -8,8 +9,15 @@ from helpers import BACKENDS, use
 
 import fastopt as fo
 from fastopt import config
+from fastopt._backends import _numpy_sums
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in what it runs in the background
+
+
+def pytest_collection_finish(session):
+    """What has been imported and collected stays: the garbage collector need not go through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +48,12 @@ def exact_products():
     fo.set_matmul("exact")
     yield
     fo.set_matmul(before)
+
+
+@pytest.fixture
+def quick_sums(monkeypatch):
+    """The reference's sums in any order, where bits do not matter: its own go through 8192 numbers, however few."""
+    monkeypatch.setattr(_numpy_sums, "lane_sums", lambda x: x.sum(axis=1))
 
 
 @pytest.fixture

@@ -93,14 +93,19 @@ def small(dtype, n):
     return _small(dtype, n).copy()
 
 
-N = 33_000  # goes to the pool
-SHAPE = (N // 8, 8)
-LABELS = np.arange(N // 8) % 8
+def table(n):
+    """The shape in which n numbers are rows of 8."""
+    return n // 8, 8
+
+
+def labels(n):
+    """One for each of these rows."""
+    return np.arange(n // 8) % 8
 
 
 def of_inputs(name, inputs):
-    def call(backend, dtype):
-        x = edges(dtype, N)
+    def call(backend, dtype, n):
+        x = edges(dtype, n)
         out = np.empty_like(x)
         getattr(backend, name)(*(x, x[::-1].copy())[:inputs], out, *([0.3] if name in NUMBERED else []))
         return (out,)
@@ -109,59 +114,59 @@ def of_inputs(name, inputs):
 
 
 def of_output(fill):
-    def call(backend, dtype):
-        out = np.empty(N, dtype)
-        fill(backend, out)
+    def call(backend, dtype, n):
+        out = np.empty(n, dtype)
+        fill(backend, out, n)
         return (out,)
 
     return call
 
 
 def of_bias(name):
-    def call(backend, dtype):
-        x = edges(dtype, N).reshape(SHAPE)
+    def call(backend, dtype, n):
+        x = edges(dtype, n).reshape(table(n))
         getattr(backend, name)(x, small(dtype, 8))
         return (x,)
 
     return call
 
 
-def of_rows(backend, dtype):
-    x = edges(dtype, N).reshape(SHAPE)
+def of_rows(backend, dtype, n):
+    x = edges(dtype, n).reshape(table(n))
     backend.scale_rows(x, small(dtype, len(x)))
     return (x,)
 
 
-def of_arithmetic(backend, dtype):
+def of_arithmetic(backend, dtype, n):
     """Each operation, of arrays that lie apart, one of which is repeated."""
     x, y, out = (
-        edges(dtype, N).reshape(SHAPE).T,
+        edges(dtype, n).reshape(table(n)).T,
         small(dtype, 8)[:, None],
-        np.empty((len(ARITHMETIC), *SHAPE[::-1]), dtype),
+        np.empty((len(ARITHMETIC), *table(n)[::-1]), dtype),
     )
     for number, each in enumerate(out):
         backend.arithmetic(x, None if number < NUMBER["add"] else y, each, number)
     return (out,)
 
 
-def of_store_sum(backend, dtype):
-    total, out = backend.bind("add_up", (small(dtype, N),)), np.empty(1, dtype)
+def of_store_sum(backend, dtype, n):
+    total, out = backend.bind("add_up", (small(dtype, n),)), np.empty(1, dtype)
     backend.Program([total, backend.bind("store_sum", (out, total), (3.0, 7.0))])()
     return (out,)
 
 
 def of_loss(name, *scalars, weights=0, y=None, first=(), rows=False):
-    def call(backend, dtype):
-        z = edges(dtype, N).reshape(SHAPE)
-        losses, dz = np.empty(N // 8 if rows or y is not None else SHAPE, dtype), np.empty_like(z)
-        target = abs(small(dtype, N)).reshape(SHAPE) if y is None else y
+    def call(backend, dtype, n):
+        z = edges(dtype, n).reshape(table(n))
+        losses, dz = np.empty(n // 8 if rows or y is not None else table(n), dtype), np.empty_like(z)
+        target = abs(small(dtype, n)).reshape(table(n)) if y is None else y(n)
         total = getattr(backend, name)(z, target, *[small(dtype, 8)] * weights, losses, dz, *first, 1e-3, *scalars)
         return np.float64(total), losses, dz
 
     return call
 
 
-def of_batch_norm(backend, dtype):
+def of_batch_norm(backend, dtype, n):
     results = []
     for shape in ((50, 7, 3), (300, 8, 1)):
         for activation in range(4):
@@ -185,18 +190,24 @@ def of_batch_norm(backend, dtype):
     return results
 
 
-def of_layer_norm(backend, dtype):
-    x, results, gamma = edges(dtype, N).reshape(SHAPE), [], small(dtype, 8)
-    for values in (x, small(dtype, N).reshape(SHAPE)):
+def of_layer_norm(backend, dtype, n):
+    x, results, gamma = edges(dtype, n).reshape(table(n)), [], small(dtype, 8)
+    for values in (x, small(dtype, n).reshape(table(n))):
         y, statistics, dx = np.empty_like(x), np.empty((3, len(x)), dtype), np.empty_like(x)
         backend.layer_norm(values, gamma, gamma, y, statistics, 1e-5)
-        sums, scratch = np.empty((2, 8), dtype), np.empty(backend.layer_norm_scratch(*SHAPE))
-        backend.layer_norm_backward(small(dtype, N).reshape(SHAPE), values, gamma, statistics, dx, *sums, scratch)
+        sums, scratch = np.empty((2, 8), dtype), np.empty(backend.layer_norm_scratch(*table(n)))
+        backend.layer_norm_backward(small(dtype, n).reshape(table(n)), values, gamma, statistics, dx, *sums, scratch)
         results += [y, statistics, dx, sums]
     return results
 
 
-def of_product(backend, dtype):
+def of_softmax(backend, dtype, n):
+    out = np.empty(table(n), dtype)
+    backend.softmax(edges(dtype, n).reshape(table(n)), out)
+    return (out,)
+
+
+def of_product(backend, dtype, n):
     b, bias, results = small(dtype, 3 * 20).reshape(3, 20), small(dtype, 20), []
     for activation, values in enumerate((small, edges, edges, small)):
         results.append(np.empty((41, 20), dtype))
@@ -206,48 +217,48 @@ def of_product(backend, dtype):
     return results
 
 
-def of_highway(backend, dtype):
-    h, t, x = edges(dtype, N), small(dtype, N), edges(dtype, N)[::-1].copy()
-    results = [np.empty(N, dtype) for _ in range(4)]
+def of_highway(backend, dtype, n):
+    h, t, x = edges(dtype, n), small(dtype, n), edges(dtype, n)[::-1].copy()
+    results = [np.empty(n, dtype) for _ in range(4)]
     backend.highway(h, t, x, results[0])
-    backend.highway_backward(small(dtype, N)[::-1].copy(), h, t, x, *results[1:])
+    backend.highway_backward(small(dtype, n)[::-1].copy(), h, t, x, *results[1:])
     return results
 
 
-def of_dropout_layer(backend, dtype):
+def of_dropout_layer(backend, dtype, n):
     seed, draw, used = np.uint64(3), np.zeros((), np.uint64), np.zeros(6, np.uint64)
     results = []
     for what in range(4):
-        y, dx = np.empty(N, dtype), np.empty(N, dtype)
-        backend.dropout_forward(edges(dtype, N), y, np.array(seed), draw, used, what, 10**9, 1.5)
-        backend.dropout_backward(small(dtype, N), dx, used)
+        y, dx = np.empty(n, dtype), np.empty(n, dtype)
+        backend.dropout_forward(edges(dtype, n), y, np.array(seed), draw, used, what, 10**9, 1.5)
+        backend.dropout_backward(small(dtype, n), dx, used)
         results += [y, dx, draw.copy(), used.copy()]
     return results
 
 
-def of_average(backend, dtype):
-    average = small(dtype, N)
-    backend.move_average(average, edges(dtype, N), np.ones(1, np.int64), 0, 0.1)
+def of_average(backend, dtype, n):
+    average = small(dtype, n)
+    backend.move_average(average, edges(dtype, n), np.ones(1, np.int64), 0, 0.1)
     return [average]
 
 
-def of_gather_rows(backend, dtype):
-    rows, results = np.arange(N // 8)[::-1].copy(), []
+def of_gather_rows(backend, dtype, n):
+    rows, results = np.arange(n // 8)[::-1].copy(), []
     for kind in (np.float32, np.float64):
-        results.append(np.empty(SHAPE, dtype))
-        backend.gather_rows(small(kind, N).reshape(SHAPE), rows, results[-1])
+        results.append(np.empty(table(n), dtype))
+        backend.gather_rows(small(kind, n).reshape(table(n)), rows, results[-1])
     return results
 
 
-def of_plan(backend, dtype):
+def of_plan(backend, dtype, n):
     """A step of every rule."""
     results = []
     for name, rule in RULES.items():
         if rule.of_tensor:
             continue
-        params, states = [small(dtype, N)], [[abs(small(dtype, N)) for _ in rule.states]]
+        params, states = [small(dtype, n)], [[abs(small(dtype, n)) for _ in rule.states]]
         plan = backend.Plan([name], params, states, [0])
-        plan.bind(0, small(dtype, N)[::-1].copy())
+        plan.bind(0, small(dtype, n)[::-1].copy())
         assert plan.update([(0.5,) * len(rule.scalars._fields)], True)
         results += [*params, *states[0], np.array(plan.trust_ratios), np.array(plan.grad_square_sums())]
     return results
@@ -260,18 +271,18 @@ KERNELS = {
     **{name: of_loss(name, *([0.3] if name in WITH_NUMBER else [])) for name in OF_PAIRS},
     "weighted_logistic_loss": of_loss("weighted_logistic_loss", 0.5, 0.5, weights=2),
     "soft_cross_entropy": of_loss("soft_cross_entropy", 0.1, weights=1, rows=True),
-    "softmax_cross_entropy": of_loss("softmax_cross_entropy", 8.0, 0.1, weights=1, y=LABELS, first=(-100,)),
-    "softmax": of_output(lambda b, out: b.softmax(edges(out.dtype.type, N).reshape(SHAPE), out.reshape(SHAPE))),
-    "count_labels": lambda backend, dtype: (np.int64(backend.count_labels(LABELS, 8, -100)),),
-    "column_sums": of_output(lambda b, out: b.column_sums(small(out.dtype.type, 3 * N).reshape(3, N), out)),
+    "softmax_cross_entropy": of_loss("softmax_cross_entropy", 8.0, 0.1, weights=1, y=labels, first=(-100,)),
+    "softmax": of_softmax,
+    "count_labels": lambda backend, dtype, n: (np.int64(backend.count_labels(labels(n), 8, -100)),),
+    "column_sums": of_output(lambda b, out, n: b.column_sums(small(out.dtype.type, 3 * n).reshape(3, n), out)),
     **dict.fromkeys(("matmul", "try_matmul"), of_product),
     "batch_norm": of_batch_norm,
     "batch_norm_backward": of_batch_norm,
     **dict.fromkeys(("layer_norm", "layer_norm_backward"), of_layer_norm),
     **dict.fromkeys(
-        ("batch_norm_scratch", "layer_norm_scratch", "bind_gather", "bind_average"), lambda backend, dtype: ()
+        ("batch_norm_scratch", "layer_norm_scratch", "bind_gather", "bind_average"), lambda backend, dtype, n: ()
     ),
-    "dropout": of_output(lambda b, out: b.dropout(edges(out.dtype.type, N), out, 3, 1, 2, 10**9, 1.5)),
+    "dropout": of_output(lambda b, out, n: b.dropout(edges(out.dtype.type, n), out, 3, 1, 2, 10**9, 1.5)),
     "dropout_forward": of_dropout_layer,
     "dropout_backward": of_dropout_layer,
     "highway": of_highway,
@@ -282,12 +293,12 @@ KERNELS = {
     "copy": of_inputs("copy", 1),
     "move_average": of_average,
     "arithmetic": of_arithmetic,
-    "row_sums": of_output(lambda b, out: b.row_sums(small(out.dtype.type, 3 * N).reshape(N, 3), out)),
+    "row_sums": of_output(lambda b, out, n: b.row_sums(small(out.dtype.type, 3 * n).reshape(n, 3), out)),
     "store_sum": of_store_sum,
-    "add_up": lambda backend, dtype: (np.float64(backend.add_up(small(dtype, N))),),
-    "any_nonfinite": lambda backend, dtype: (np.bool_(backend.any_nonfinite(small(dtype, N), 1e300)),),
-    "square_sum": lambda backend, dtype: (np.float64(backend.square_sum(small(dtype, N))),),
-    "bind": of_output(lambda b, out: b.bind("sigmoid", (edges(out.dtype.type, N), out))()),
+    "add_up": lambda backend, dtype, n: (np.float64(backend.add_up(small(dtype, n))),),
+    "any_nonfinite": lambda backend, dtype, n: (np.bool_(backend.any_nonfinite(small(dtype, n), 1e300)),),
+    "square_sum": lambda backend, dtype, n: (np.float64(backend.square_sum(small(dtype, n))),),
+    "bind": of_output(lambda b, out, n: b.bind("sigmoid", (edges(out.dtype.type, n), out))()),
     "Plan.update": of_plan,
 }  # fmt: skip
 KERNELS.update(
@@ -306,11 +317,12 @@ def test_every_function_of_a_backend_is_called_here():
 @pytest.mark.parametrize("name", BACKENDS)
 def test_kernels_compute_in_their_own_environment(name, environment):
     use(name, threads=2)
+    size = 33_000 if name == "c" else 1000  # goes to the pool, where there is one
     for kernel in dict.fromkeys(KERNELS.values()):
         for dtype in (np.float32, np.float64) if name != "numba" else (np.float32,):  # to compile takes long
-            expected = kernel(_backends.active, dtype)
+            expected = kernel(_backends.active, dtype, size)
             with ENVIRONMENTS[environment]():
-                given = kernel(_backends.active, dtype)
+                given = kernel(_backends.active, dtype, size)
             for a, e in zip(given, expected, strict=True):
                 assert_same_bits(np.asarray(a), np.asarray(e), f"{name}, {dtype.__name__}")
 
@@ -333,7 +345,7 @@ def public_losses(dtype):
         for name in OF_PAIRS:
             results += getattr(fo, name)(z, y, reduction=reduction)
         results += fo.logistic_loss(z, y, weight=w, pos_weight=w, reduction=reduction)
-        results += fo.softmax_cross_entropy(z, LABELS[:10], weight=w, label_smoothing=0.1, reduction=reduction)
+        results += fo.softmax_cross_entropy(z, labels(80), weight=w, label_smoothing=0.1, reduction=reduction)
     return results
 
 
@@ -375,7 +387,7 @@ def loss_objects(dtype):
     losses = [(getattr(fo.losses, of.name)(), y) for of in TRUTH.values()] + [
         (fo.losses.LogisticLoss(pos_weight=2.0), y)
     ]
-    losses += [(fo.losses.CrossEntropy(label_smoothing=0.1, weight=np.arange(1.0, 9.0)), LABELS[:10])]
+    losses += [(fo.losses.CrossEntropy(label_smoothing=0.1, weight=np.arange(1.0, 9.0)), labels(80))]
     results = []
     for loss, targets in losses:
         for weight in (None, w):

@@ -148,7 +148,7 @@ def test_elementwise_bits(dtype, backend, isa, threads):
     use(backend, isa, threads)
     for name in ("exp", "sigmoid", "log1p_unit", "sigmoid_backward"):
         for size in SIZES:
-            for offset in (0, 1):
+            for offset in (0, 1) if size < 8191 else (1,):
                 rng = np.random.default_rng(size)
                 x, dy = arguments(size, dtype, rng), rng.standard_normal(size).astype(dtype)
                 if name == "log1p_unit":

@@ -31,10 +31,11 @@ def test_every_optimizer_is_covered():
 @pytest.mark.parametrize(("name", "arguments", "trajectory"), RECORDED)
 def test_recorded_trajectory(backend, name, arguments, trajectory, dtype, rtol, atol):
     params = tensors(GOLDEN["x0"], dtype)
-    opt = make(name, params, **arguments)
-    for t, expected in enumerate(trajectory):
-        opt.step(tensors(GOLDEN["grads"][t], dtype))
-        np.testing.assert_allclose(flat(params), expected, rtol=rtol, atol=atol, err_msg=f"step {t + 1}")
+    opt, found = make(name, params, **arguments), []
+    for grads in GOLDEN["grads"][: len(trajectory)]:
+        opt.step(tensors(grads, dtype))
+        found.append(flat(params))
+    np.testing.assert_allclose(found, trajectory, rtol=rtol, atol=atol)
     assert opt.step_count == len(trajectory)
 
 
@@ -50,7 +51,7 @@ def test_bits_are_the_same_on_every_backend(name, arguments):
 
     for dtype in DTYPES:
         expected = run("numpy", dtype)
-        assert all(run(backend, dtype) == expected for backend in BACKENDS)
+        assert all(run(backend, dtype) == expected for backend in BACKENDS if backend != "numpy")
 
 
 # ---- what comes before the update ------------------------------------------------------------------
@@ -115,6 +116,7 @@ def test_the_driver_treats_all_optimizers_alike(name, driver):
         return
     by_step, by_hand = tensors(GOLDEN["x0"]), tensors(GOLDEN["x0"])
     one, other = make(name, by_step, lr=0.1, **options), make(name, by_hand, lr=0.1, weight_decay=0.0)
+    found, expected = [], []
     for t in range(5):
         given = tensors(GOLDEN["grads"][t])
         one.step(given, **clipping)
@@ -123,4 +125,6 @@ def test_the_driver_treats_all_optimizers_alike(name, driver):
         for param, value in zip(by_hand, decayed, strict=True):
             param[...] = value
         other.step(grads)
-        np.testing.assert_allclose(flat(by_step), flat(by_hand), rtol=1e-11, atol=1e-14)
+        found.append(flat(by_step))
+        expected.append(flat(by_hand))
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-14)

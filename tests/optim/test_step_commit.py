@@ -1,4 +1,7 @@
-"""A step is done wholly or not at all: at whatever instruction something is raised, and whatever threads do."""
+"""A step is done wholly or not at all: at whatever instruction something is raised, and whatever threads do.
+
+By default something is raised at some of the instructions, at all of them with: pytest -m slow
+"""
 
 import numpy as np
 import pytest
@@ -8,6 +11,8 @@ from recorded import make
 from together import in_threads
 
 import fastopt as fo
+
+ALL_OR_SOME = pytest.mark.parametrize("every", [None, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"])
 
 
 def content(opt, params):
@@ -43,19 +48,21 @@ def all_or_nothing(made, act, every=1):
         k += every
 
 
+@ALL_OR_SOME
 @pytest.mark.parametrize(("name", "options"), [("SGD", {}), ("LAMB", {"clip_norm_per_tensor": 0.5})])
-def test_raising_within_a_step(backend, name, options):
+def test_raising_within_a_step(backend, name, options, every, quick_sums):
     def made():
         params = [np.linspace(1, 2, 6).reshape(2, 3), np.ones(3, np.float32)]
         return make(name, params, lr=falling, weight_decay=0.1), params
 
     grads = [np.linspace(-1, 1, 6).reshape(2, 3), np.ones(3, np.float32)]
-    every = {"c": 3, "numba": 97, "numpy": 23 if name == "SGD" else 601}[backend]
+    every = every or {"c": 3, "numba": 97, "numpy": 43}[backend]
     assert True in all_or_nothing(made, lambda opt: opt.step(grads, **options), every)
 
 
+@ALL_OR_SOME
 @pytest.mark.parametrize("name", ["Adam", "LAMB"])
-def test_raising_within_a_step_that_leaves_some_out(name):
+def test_raising_within_a_step_that_leaves_some_out(name, every):
     def made():
         params = [np.linspace(1, 2, 6).reshape(2, 3), np.ones(3, np.float32)]
         opt = make(name, params, lr=falling)
@@ -63,10 +70,11 @@ def test_raising_within_a_step_that_leaves_some_out(name):
         return opt, params
 
     grads = [np.linspace(-1, 1, 6).reshape(2, 3), None]
-    assert all_or_nothing(made, lambda opt: opt.step(grads, clip_norm=0.5), 5) == {True, False}
+    assert all_or_nothing(made, lambda opt: opt.step(grads, clip_norm=0.5), every or 11) == {True, False}
 
 
-def test_raising_within_adding_a_group():
+@ALL_OR_SOME
+def test_raising_within_adding_a_group(every):
     def made():
         params = [np.linspace(1, 2, 6).reshape(2, 3), np.ones(3)]
         opt = fo.optim.Adam({"a": params[0]}, lr=0.5)
@@ -87,11 +95,12 @@ def test_raising_within_adding_a_group():
         assert params[1] == pytest.approx(0.5)  # the first step of its own
         if not raised:
             break
-        k += 53
+        k += every or 83
     assert seen == {1, 2}
 
 
-def test_raising_within_loading(backend):
+@ALL_OR_SOME
+def test_raising_within_loading(backend, every):
     saved = fo.optim.Adam([np.ones(3), np.ones(2)], lr=0.5)
     saved.step([np.ones(3), np.ones(2)])
     state = saved.state_dict()
@@ -100,7 +109,7 @@ def test_raising_within_loading(backend):
         params = [np.ones(3), np.ones(2)]
         return fo.optim.Adam(params), params
 
-    assert all_or_nothing(made, lambda opt: opt.load_state_dict(state), every=23) == {True, False}
+    assert all_or_nothing(made, lambda opt: opt.load_state_dict(state), every or 43) == {True, False}
 
 
 @pytest.mark.parametrize("strided", [False, True])

@@ -14,7 +14,8 @@ from fastopt.sklearn import MLPClassifier, MLPRegressor
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param({}, id="plain"),
+        pytest.param({"max_iter": 60}, id="short"),
+        pytest.param({}, id="plain", marks=pytest.mark.slow),
         pytest.param({"batch_norm": True, "dropout": 0.5}, id="batch norm and dropout", marks=pytest.mark.slow),
         pytest.param({"batch_norm": True}, id="batch norm", marks=pytest.mark.slow),
         pytest.param({"dropout": 0.3}, id="dropout", marks=pytest.mark.slow),

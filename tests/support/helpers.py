@@ -30,7 +30,7 @@ OPTIMIZERS = [
 ]
 
 # Nothing, around every vector width, several blocks of 8192 elements, and beyond the size that goes to the pool.
-SIZES = (0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 63, 65, 8191, 3 * 8192 + 5, 100_003)
+SIZES = (0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 63, 65, 8191, 2 * 8192 + 5, 5 * 8192 + 3)
 
 
 def use(backend, isa="", threads=1):
@@ -46,8 +46,9 @@ def assert_equal_everywhere(compute, reference="numpy", configurations=CONFIGURA
     use(reference)
     expected = compute()
     for configuration in configurations:
-        use(*configuration)
-        assert compute() == expected, configuration
+        if configuration[0] != reference:
+            use(*configuration)
+            assert compute() == expected, configuration
 
 
 def bits(x):

@@ -10,7 +10,8 @@ import pytest
 
 import fastopt as fo
 
-GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "torch_optimizers.npz")
+GOLDEN = dict(np.load(Path(__file__).parents[1] / "golden" / "torch_optimizers.npz"))
+SHAPES = json.loads(str(GOLDEN["shapes"]))
 
 # PyTorch's arguments that go by another name here.
 RENAMED = {("decoupled_weight_decay", True): ("weight_decay_mode", "decoupled")}
@@ -35,9 +36,8 @@ CASES = pytest.mark.parametrize(("name", "arguments"), [pytest.param(*c.values[:
 
 def tensors(flat, dtype=np.float64):
     """The 27 numbers of the recorded problem as its 3 tensors."""
-    shapes = json.loads(str(GOLDEN["shapes"]))
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
-    return [part.reshape(shape).astype(dtype) for part, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)]
+    ends = np.cumsum([math.prod(shape) for shape in SHAPES])
+    return [part.reshape(shape).astype(dtype) for part, shape in zip(np.split(flat, ends[:-1]), SHAPES, strict=True)]
 
 
 def flat(arrays):

@@ -68,7 +68,7 @@ def test_every_loss_is_within_its_picture(values, low, high, marked):
         assert bottom == 0 or low < 0 or np.isnan(values).all()
         assert list(axes.lines[0].get_markevery()) == marked
         np.testing.assert_array_equal(np.isfinite(axes.lines[0].get_ydata()), np.isfinite(values))
-        figure.savefig(io.BytesIO(), format="png")
+    figure.savefig(io.BytesIO(), format="png")
 
 
 def test_pictures_are_shown_by_pyplot_or_drawn_into_axes_that_are_given():

@@ -14,7 +14,16 @@ from fastopt._moving import surely
 
 pytestmark = LEAVES_FILES_OPEN
 X, Y = problem(rows=40)
-PLACES = 60  # of how many instructions of a run the raising is tried: evenly spread, none of which is special
+
+
+@pytest.fixture(params=[25, pytest.param(300, marks=pytest.mark.slow)])
+def places(request):
+    """So many of the instructions of a run, at which raising is tried: evenly spread, none of which is special."""
+
+    def some(count, offset):
+        return range(1 + offset, count, max(1, count // request.param))
+
+    return some
 
 
 def made():
@@ -33,17 +42,13 @@ def surroundings():
     return np.geterr(), signal.getsignal(signal.SIGINT)
 
 
-def places(count, offset):
-    return range(1 + offset, count, max(1, count // PLACES))
-
-
 OPTIONS = {"epochs": 2, "batch_size": 16, "rng": 1, "validation": (X, Y), "ema": 0.9}
 
 
 @pytest.mark.parametrize(
     "options", [{}, {"accumulate": 2, "ema": None}, {"clip_norm": 0.1, "checkpoint": "run.npz"}], ids=str
 )
-def test_a_run_ends_with_a_whole_number_of_steps(options, tmp_path, monkeypatch):
+def test_a_run_ends_with_a_whole_number_of_steps(options, places, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model, opt = made()
     after = {0: whole_state(model, opt)}
@@ -67,7 +72,7 @@ def test_a_run_ends_with_a_whole_number_of_steps(options, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("validation", [None, 0.25])
-def test_a_range_test_leaves_no_trace(validation):
+def test_a_range_test_leaves_no_trace(validation, places):
     def test(place):
         model, opt = made()
         generator = np.random.default_rng(0)
@@ -85,7 +90,7 @@ def test_a_range_test_leaves_no_trace(validation):
         test(place)
 
 
-def test_resuming_is_done_wholly_or_not_at_all(tmp_path):
+def test_resuming_is_done_wholly_or_not_at_all(places, tmp_path):
     path = tmp_path / "run.npz"
     model, opt = made()
     fo.fit(model, X, Y, optimizer=opt, callbacks=fo.EarlyStopping(), checkpoint=path, **OPTIONS)
