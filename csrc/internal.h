@@ -155,4 +155,7 @@ const kernel_table *fastopt_kernels(int dtype);
  * the same share of the items in every call, so that data stays in its core's cache from step to step. */
 void fastopt_for_each(size_t count, void (*body)(void *context, size_t i), void *context);
 
+/* Whether a thread of the pool has just done its part and looks for more, so that the next call need not wake it. */
+int fastopt_workers_awake(void);
+
 #endif

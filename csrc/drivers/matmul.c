@@ -4,11 +4,15 @@
 #include <string.h>
 
 enum {
-    SERIAL_PRODUCT = 8 << 20, /* below this many multiply-adds, waking a thread costs more than it saves */
-    PARTS_PER_THREAD = 4,     /* so that no thread waits long for the last one */
-    COLUMNS_TOGETHER = 64,    /* a part has a multiple: whole panels. Columns are shared out where there are enough, as */
-    ROWS_TOGETHER = 24,       /* every part packs the panels of b anew for its rows; here, whole tiles of most sizes */
-    ROWS_IN_CACHE = 192       /* what follows the product is done before its rows are gone from the cache */
+    SERIAL_PRODUCT = 8 << 20,  /* below this many multiply-adds, waking a thread costs more than it saves */
+    SERIAL_IF_AWAKE = 1 << 20, /* and below this many, asking one that is awake */
+    STORED_AS = 12,            /* multiply-adds that take as long as storing an element of the result */
+    ACTIVATED_AS = 32,         /* and as its sigmoid or tanh */
+    PARTS_PER_THREAD = 4,      /* so that no thread waits long for the last one */
+    COLUMNS_TOGETHER = 64,     /* a part has a multiple: whole panels. Columns are shared out where there are enough, as */
+    ROWS_TOGETHER = 24,        /* every part packs the panels of b anew for its rows; here, whole tiles of most sizes */
+    BYTES_IN_CACHE = 1 << 17,  /* what follows the product is done before its rows are gone from the cache, */
+    LEAST_ROWS = 192           /* but not for fewer, as the panels of b are packed anew for each lot */
 };
 
 typedef struct {
@@ -44,7 +48,8 @@ static void matmul_part(void *task, size_t i)
     const size_t column = i % t->parts_in_row * t->columns, columns = smaller(t->columns, t->product.n - column);
     size_t row = i / t->parts_in_row * t->rows;
     const size_t end = row + smaller(t->rows, t->product.m - row);
-    const size_t together = t->with_bias || t->without ? ROWS_IN_CACHE : t->rows;
+    const size_t in_cache = BYTES_IN_CACHE / (columns * t->item);
+    const size_t together = t->with_bias || t->without ? (in_cache > LEAST_ROWS ? in_cache : LEAST_ROWS) : t->rows;
     for (size_t rows; row < end; row += rows) {
         rows = smaller(together, end - row);
         t->kernels->matmul(&t->product, row, rows, column, columns);
@@ -87,7 +92,9 @@ int fastopt_matmul(int dtype, const void *a, const void *b, void *c, const void 
     t.rows = m;
     t.columns = n;
     const size_t threads = (size_t)fastopt_threads_get();
-    if (threads > 1 && (double)m * (double)n * (double)k >= SERIAL_PRODUCT) {
+    const size_t after = activation == FASTOPT_NORM_SIGMOID || activation == FASTOPT_NORM_TANH ? ACTIVATED_AS : 0;
+    const double work = (double)m * (double)n * (double)(k + STORED_AS + after);
+    if (threads > 1 && work >= (fastopt_workers_awake() ? SERIAL_IF_AWAKE : SERIAL_PRODUCT)) {
         const size_t parts = PARTS_PER_THREAD * threads;
         if (n >= 2 * threads * COLUMNS_TOGETHER || m < threads * ROWS_TOGETHER)
             t.columns = blocks_of(blocks_of(n, parts), COLUMNS_TOGETHER) * COLUMNS_TOGETHER;

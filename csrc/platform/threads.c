@@ -63,6 +63,7 @@ static int started;              /* workers that exist */
 static atomic_ulong announced;   /* job_number, told after `state` is free again */
 static atomic_int working;       /* workers inside the current job */
 static atomic_int caller_sleeps; /* until no worker is inside */
+static atomic_int awake;         /* workers that have done their part, and look for more before they sleep */
 static atomic_int wanted = 1;    /* threads, the calling one included */
 
 static void claim_all(job *j, int first)
@@ -95,8 +96,10 @@ static void worker(int number)
             unlock(&state);
         }
         /* A step has two sweeps, a microsecond apart: it would take longer to fall asleep and wake up in between. */
+        atomic_fetch_add(&awake, 1);
         for (int spin = 0; spin < 1000 && atomic_load_explicit(&announced, memory_order_relaxed) <= seen; spin++)
             relax();
+        atomic_fetch_sub(&awake, 1);
         lock(&state);
     }
 }
@@ -165,6 +168,7 @@ static void after_fork_in_child(void)
     done = (condition)CONDITION_INIT;
     started = 0;
     atomic_store(&working, 0);
+    atomic_store(&awake, 0);
 }
 
 static void prepare_for_fork(void)
@@ -231,6 +235,11 @@ void fastopt_for_each(size_t count, void (*body)(void *context, size_t i), void 
     unlock(&state);
     wait_for_workers();
     unlock(&in_use);
+}
+
+int fastopt_workers_awake(void)
+{
+    return atomic_load_explicit(&awake, memory_order_relaxed) > 0;
 }
 
 int fastopt_threads_get(void)
