@@ -9,7 +9,6 @@ from helpers import BACKENDS, use
 
 import fastopt as fo
 from fastopt import config
-from fastopt._backends import _numpy_sums
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in what it runs in the background
 
@@ -48,12 +47,6 @@ def exact_products():
     fo.set_matmul("exact")
     yield
     fo.set_matmul(before)
-
-
-@pytest.fixture
-def quick_sums(monkeypatch):
-    """The reference's sums in any order, where bits do not matter: its own go through 8192 numbers, however few."""
-    monkeypatch.setattr(_numpy_sums, "lane_sums", lambda x: x.sum(axis=1))
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def all_or_nothing(made, act, every=1):
 
 @ALL_OR_SOME
 @pytest.mark.parametrize(("name", "options"), [("SGD", {}), ("LAMB", {"clip_norm_per_tensor": 0.5})])
-def test_raising_within_a_step(backend, name, options, every, quick_sums):
+def test_raising_within_a_step(backend, name, options, every):
     def made():
         params = [np.linspace(1, 2, 6).reshape(2, 3), np.ones(3, np.float32)]
         return make(name, params, lr=falling, weight_decay=0.1), params

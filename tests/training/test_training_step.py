@@ -44,7 +44,7 @@ LOSSES = {
 
 @pytest.mark.parametrize("options", [{}, {"clip_norm": 0.1}, {"clip_value": 0.01, "on_nonfinite": "skip"}], ids=str)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_it_is_the_step_of_fit(loss, options, backend, quick_sums):
+def test_it_is_the_step_of_fit(loss, options, backend):
     outputs, criterion, y = LOSSES[loss]
     x, y = X[:13], y[:13]
     model, other = everything(outputs), everything(outputs)
