@@ -14,8 +14,8 @@ OPTIMIZERS = (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8")
 def test_ci_runs_the_test_command_of_the_readme():
     commands = re.search(r"and this runs the tests:\n\n```sh\n(.*)\n```", README).group(1)
     install, test = commands.rsplit(" && ", 1)
-    last = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1]
-    assert last == f"{install} && FASTOPT_BACKEND=c {test}"
+    lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert f"{install} && FASTOPT_BACKEND=c {test}" in map(str.strip, lines)
 
 
 def test_every_optimizer_has_a_row():
