@@ -19,7 +19,9 @@ import numpy as np
 
 import fastopt as fo
 
-SPIN = 0.005  # seconds: what PyTorch's, OpenBLAS's and JAX's threads spin for, at most, before they sleep
+MOMENT = 0.002  # seconds
+SPIN = 0.25  # seconds: longer than any library's threads look for more work before they sleep; OpenBLAS's take 0.1
+WARM = 0.005  # seconds
 LONG = 0.02  # seconds
 DISTURBED = 0.1  # the share of the CPUs that others may have before a case is timed again
 FASTOPT = "fastopt"
@@ -153,6 +155,16 @@ def _check(case: Case, name: str) -> tuple[list[Side], dict[str, float], dict[st
 # ---- timing -------------------------------------------------------------------------------------------------------
 
 
+def until_asleep() -> None:
+    """Wait until no other thread of this process takes a CPU."""
+    end = perf_counter() + SPIN
+    while perf_counter() < end:
+        used = process_time()
+        sleep(MOMENT)
+        if process_time() - used < MOMENT / 4:
+            return
+
+
 @dataclass
 class Timed:
     name: str
@@ -180,10 +192,9 @@ class Timed:
     def sample(self) -> float:
         """Seconds per unit of work; before, the threads of the side before are given time to fall asleep."""
         self.prepare()
-        if self.guess > SPIN / 2:
-            sleep(SPIN)
-        else:
-            ready = perf_counter() + SPIN
+        until_asleep()
+        if self.guess < WARM / 2:
+            ready = perf_counter() + WARM
             while perf_counter() < ready:
                 self.call()
         call = self.call
