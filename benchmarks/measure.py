@@ -19,7 +19,7 @@ import numpy as np
 
 import fastopt as fo
 
-MOMENT = 0.002  # seconds
+MOMENT = 0.012  # seconds: what a thread has used is known some milliseconds later
 SPIN = 0.25  # seconds: longer than any library's threads look for more work before they sleep; OpenBLAS's take 0.1
 WARM = 0.005  # seconds
 LONG = 0.02  # seconds
