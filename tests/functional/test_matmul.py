@@ -151,7 +151,7 @@ def test_blocks_and_threads(truth, dtype, shape, isa, rng):
     bias = rng.standard_normal(n).astype(dtype)
     expected = truth(a, b)
     with_bias = fo.sigmoid(expected + bias)
-    for threads in (2, 7):
+    for threads in (1, 2, 7):
         with using(("c", isa, threads)):
             assert_same_bits(fo.matmul(a, b), expected, f"{threads} threads")
             for orders in ("CF", "FC", "FF"):
