@@ -21,7 +21,7 @@ import fastopt as fo
 
 MOMENT = 0.012  # seconds: what a thread has used is known some milliseconds later
 SPIN = 0.25  # seconds: longer than any library's threads look for more work before they sleep; OpenBLAS's take 0.1
-WARM = 0.005  # seconds
+WARM = 0.02  # seconds: before that the kernel may have put a thread that woke up on the CPU of the one that woke it
 LONG = 0.02  # seconds
 DISTURBED = 0.1  # the share of the CPUs that others may have before a case is timed again
 FASTOPT = "fastopt"
@@ -190,14 +190,17 @@ class Timed:
             self.guess = min(self.guess, (perf_counter() - begin) / count)
 
     def sample(self) -> float:
-        """Seconds per unit of work; before, the threads of the side before are given time to fall asleep."""
+        """Seconds per unit of work, as in the middle of training: the threads of the side before have been given time to
+        fall asleep, this one's have had time to wake up. What takes so long that this matters little begins at once."""
         self.prepare()
         until_asleep()
-        if self.guess < WARM / 2:
-            ready = perf_counter() + WARM
-            while perf_counter() < ready:
-                self.call()
         call = self.call
+        if self.guess < 10 * WARM:
+            ready = perf_counter() + WARM
+            while True:
+                call()
+                if perf_counter() >= ready:
+                    break
         begin = perf_counter()
         for _ in range(self.repeat):
             call()
