@@ -60,10 +60,23 @@ def set_num_threads(n: int) -> None:
 
     The number holds for the whole process. The Numba and NumPy backends use the calling thread only.
 
+    Parameters
+    ----------
+    n : int from 1 to 1024
+
     Raises
     ------
     TypeError, ValueError
-        If ``n`` is not a whole number of at least 1.
+        If ``n`` is not a whole number from 1 to 1024.
+
+    Examples
+    --------
+    >>> import fastopt as fo
+    >>> before = fo.get_num_threads()
+    >>> fo.set_num_threads(1)
+    >>> fo.get_num_threads()
+    1
+    >>> fo.set_num_threads(before)
     """
     global _threads_reason
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
@@ -83,6 +96,11 @@ def get_num_threads() -> int:
 @contextmanager
 def num_threads(n: int) -> Iterator[None]:
     """Use ``n`` threads within a ``with`` block, as `set_num_threads` does, and then as many as before.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `set_num_threads`.
 
     Examples
     --------
@@ -116,10 +134,23 @@ def _compiled_sets() -> list[str]:
 def set_instruction_set(name: str) -> None:
     """Use the C kernels of one instruction set, one of `instruction_sets`. The results do not depend on it.
 
+    Parameters
+    ----------
+    name : {"baseline", "avx2", "avx512", "neon"}
+
     Raises
     ------
     ValueError
         If the core was not built for it, or the CPU does not have it.
+
+    Examples
+    --------
+    >>> import fastopt as fo
+    >>> before = fo.get_instruction_set()
+    >>> for name in fo.instruction_sets():
+    ...     fo.set_instruction_set(name)
+    >>> if before is not None:  # there is a core
+    ...     fo.set_instruction_set(before)
     """
     available = instruction_sets()
     if name not in available:

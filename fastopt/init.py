@@ -283,7 +283,7 @@ def constant_(array: np.ndarray, val: float) -> np.ndarray:
 
 
 def ones_(array: np.ndarray) -> np.ndarray:
-    """Fill with 1.
+    """Fill with 1; see `constant_`.
 
     Examples
     --------
@@ -295,7 +295,7 @@ def ones_(array: np.ndarray) -> np.ndarray:
 
 
 def zeros_(array: np.ndarray) -> np.ndarray:
-    """Fill with 0.
+    """Fill with 0; see `constant_`.
 
     Examples
     --------

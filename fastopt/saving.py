@@ -170,6 +170,15 @@ def _sync_directory(folder: Path) -> None:
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read what `save` wrote.
 
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    dict
+        With the keys, arrays and values that `save` was given.
+
     Raises
     ------
     FileNotFoundError
@@ -178,6 +187,14 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
         If it is truncated, damaged, no regular file, or was not written by `save`.
     ImportError
         If it holds arrays of bfloat16, and ``ml_dtypes`` is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np, fastopt as fo, tempfile, os
+    >>> path = os.path.join(tempfile.mkdtemp(), "state.npz")
+    >>> fo.save(path, {"w": np.arange(3.0), "epoch": 2})
+    >>> fo.load(path)
+    {'w': array([0., 1., 2.]), 'epoch': 2}
     """
     import json
     import zipfile

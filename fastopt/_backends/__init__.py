@@ -34,6 +34,10 @@ def set_backend(name: str) -> None:
 
     Optimizers keep the backend they were made with.
 
+    Parameters
+    ----------
+    name : {"c", "numba", "numpy"}
+
     Raises
     ------
     ValueError

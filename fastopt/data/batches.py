@@ -85,7 +85,7 @@ def minibatches(
         The number of rows; 1 for stochastic gradient descent on single examples, None for gradient descent on the
         whole data, in the order it has.
     rng : int or numpy.random.Generator, optional
-        Where the order comes from.
+        Where the order comes from; without it, every run has another.
     shuffle : bool
         Whether the order is random. If not, batches are views of the data, which cannot be written to.
     drop_last : bool

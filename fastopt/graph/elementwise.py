@@ -161,6 +161,8 @@ silu: Operation = _activation(
 def gelu(x: Any) -> Any:
     """The form of the Gaussian error linear unit with tanh: x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2.
 
+    It is that of `fastopt.gelu_tanh`; the exact one, of `fastopt.gelu`, comes by ``apply(fastopt.nn.GELU(), x)``.
+
     Examples
     --------
     >>> from fastopt import graph

@@ -217,6 +217,14 @@ def variables(node: Node) -> list[Node]:
 def parameters(node: Node) -> dict[str, np.ndarray]:
     """The arrays of the variables that a node depends on, by name: what an optimizer takes, and updates in place.
 
+    Parameters
+    ----------
+    node : Node
+
+    Returns
+    -------
+    dict of ndarray
+
     Raises
     ------
     ValueError

@@ -79,6 +79,19 @@ def _axes(x: Any, axis: Any) -> tuple[int, ...] | None:
 def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """The sum of all elements, or over an axis or several.
 
+    Parameters
+    ----------
+    x : node or array
+    axis : int or tuple of int, optional
+        By default, all.
+    keepdims : bool
+        Whether these axes stay, with length 1.
+
+    Raises
+    ------
+    ValueError
+        If there is no such axis.
+
     Examples
     --------
     >>> from fastopt import graph
@@ -92,6 +105,19 @@ def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """The mean of all elements, or over an axis or several.
+
+    Parameters
+    ----------
+    x : node or array
+    axis : int or tuple of int, optional
+        By default, all.
+    keepdims : bool
+        Whether these axes stay, with length 1.
+
+    Raises
+    ------
+    ValueError
+        If there is no such axis, or there are no elements.
 
     Examples
     --------

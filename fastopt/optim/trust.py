@@ -70,7 +70,7 @@ class LARS(Optimizer):
 
     def __init__(self, params: Params, lr: Number = 1.0, momentum: Number = 0.9, dampening: Number = 0.0,
                  weight_decay: Number = 0.0, nesterov: bool = False, *, trust_coefficient: Number = 0.001,
-                 eps: Number = 0.0, trust_clip: float | None = False, always_adapt: bool = True,
+                 eps: Number = 0.0, trust_clip: bool = False, always_adapt: bool = True,
                  denominator: str = "separate", lr_in_buffer: bool = False, weight_decay_mode: str = "direction",
                  maximize: bool = False, state_format: str = "float32", state_rounding: str = "stochastic",
                  param_rounding: str = "stochastic",

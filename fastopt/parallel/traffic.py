@@ -9,15 +9,16 @@ class Traffic:
     bytes : int
         Sent by this process, where a collective takes the fewest that it can.
     seconds : float
-        Within collectives: for sending and receiving.
+        Within collectives, sending and receiving.
     waited : float
-        Of being ready before others are.
+        Spent waiting, where this process was ready before others.
     """
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
+        """Begin again from 0."""
         self.bytes, self.seconds, self.waited = 0, 0.0, 0.0
 
     def __repr__(self) -> str:

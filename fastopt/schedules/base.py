@@ -220,6 +220,11 @@ class Lambda(Schedule):
     A function alone serves as a schedule for an optimizer too; it becomes one of these when it is put together
     with another schedule. It can be pickled if the function can.
 
+    Parameters
+    ----------
+    function : callable
+        Of the number of steps done; it returns the value.
+
     Raises
     ------
     TypeError

@@ -92,9 +92,9 @@ def fit(
         Made over parameters of this model, all or some of them. Its hyperparameters may be schedules.
     epochs : int
         How many there are to be in all, those before a resumption included.
-    loss : {"logistic", "cross_entropy", "mse"}, `fastopt.losses.Loss`, or function
-        `fastopt.logistic_loss` or `fastopt.softmax_cross_entropy`, which take the model's outputs as logits, or
-        `fastopt.mse_loss`. For their options, or for a loss of one's own, see `fastopt.losses`.
+    loss : {"logistic", "cross_entropy", "mse", "huber"}, `fastopt.losses.Loss`, or function
+        `fastopt.logistic_loss` or `fastopt.softmax_cross_entropy`, which take the model's outputs as logits,
+        `fastopt.mse_loss` or `fastopt.huber_loss`. For their options, or for a loss of one's own, see `fastopt.losses`.
     batch_size : int or None
         1: single examples; None: the whole set.
     steps_per_epoch : int, optional
@@ -128,7 +128,7 @@ def fit(
     drop_last : bool
         Whether to leave out an epoch's last batch where it is smaller than the others.
     rng : int or numpy.random.Generator, optional
-        Where the order comes from.
+        Where the order comes from; without it, every run has another.
     accumulate : int
         Of how many batches the gradients are averaged before a step, over all their rows: the step is that of one batch
         as many times as large, up to rounding (but batch norm takes its statistics, and dropout its masks, from each
@@ -171,7 +171,6 @@ def fit(
         Into how many parts every batch is cut, whose gradients are added in a fixed order: what comes out, to the bit,
         depends on their number, but not on that of the processes, of which there may be one, without ``comm``, and at
         most as many. By default, one for each process.
-
     total_rows : int, optional
         How many rows there are in all, if each process is given only its own, which `fastopt.parallel.local_rows`
         names. A batch then has as many rows of each of the ``shards`` parts of the data, and the order is random within

@@ -26,7 +26,15 @@ _ROUNDING = 1e-12  # how much sums of the same losses may differ, relatively
 
 
 class Suggestion(NamedTuple):
-    """Learning rates: one to train with, and the bounds of a cyclical schedule."""
+    """Learning rates, as `RangeTest.suggest` finds them.
+
+    Attributes
+    ----------
+    lr : float
+        One to train with.
+    base_lr, max_lr : float
+        The bounds of a cyclical schedule, such as `fastopt.schedules.Cyclic`.
+    """
 
     lr: float
     base_lr: float
