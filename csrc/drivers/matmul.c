@@ -4,7 +4,7 @@
 #include <string.h>
 
 enum {
-    SERIAL_PRODUCT = 8 << 20,  /* below this many multiply-adds, waking a thread costs more than it saves */
+    SERIAL_PRODUCT = 2 << 20,  /* below this many multiply-adds, waking a thread costs more than it saves */
     SERIAL_IF_AWAKE = 1 << 20, /* and below this many, asking one that is awake */
     STORED_AS = 12,            /* multiply-adds that take as long as storing an element of the result */
     ACTIVATED_AS = 32,         /* and as its sigmoid or tanh */
@@ -12,7 +12,8 @@ enum {
     COLUMNS_TOGETHER = 64,     /* a part has a multiple: whole panels. Columns are shared out where there are enough, as */
     ROWS_TOGETHER = 24,        /* every part packs the panels of b anew for its rows; here, whole tiles of most sizes */
     BYTES_IN_CACHE = 1 << 17,  /* what follows the product is done before its rows are gone from the cache, */
-    LEAST_ROWS = 192           /* but not for fewer, as the panels of b are packed anew for each lot */
+    LEAST_ROWS = 192,          /* but not for fewer, as the panels of b are packed anew for each lot */
+    CHAIN_SUMS = 1 << 16       /* bytes of results of chains that lie on the stack */
 };
 
 typedef struct {
@@ -57,6 +58,42 @@ static void matmul_part(void *task, size_t i)
     }
 }
 
+/* A product of few elements and several chains: chains are shared out, and their results added in order. */
+typedef struct {
+    const matmul_parts *whole;
+    size_t first; /* chain of those that are now shared out */
+    char *sums;   /* of each */
+} matmul_chains;
+
+static void matmul_chain(void *task, size_t i)
+{
+    const matmul_chains *t = task;
+    const size_t item = t->whole->item, at = (t->first + i) * CHAIN;
+    matmul_task chain = t->whole->product;
+    chain.k = smaller(CHAIN, chain.k - at);
+    chain.a = (const char *)chain.a + (ptrdiff_t)at * chain.a_k * (ptrdiff_t)item;
+    chain.b = (const char *)chain.b + (ptrdiff_t)at * chain.b_k * (ptrdiff_t)item;
+    chain.c = t->sums + i * chain.m * chain.n * item;
+    t->whole->kernels->matmul(&chain, 0, chain.m, 0, chain.n);
+}
+
+static void matmul_by_chains(const matmul_parts *t)
+{
+    double sums[CHAIN_SUMS / sizeof(double)];
+    matmul_chains chains = {.whole = t, .sums = (char *)sums};
+    const size_t size = t->product.m * t->product.n, bytes = size * t->item, count = blocks_of(t->product.k, CHAIN);
+    for (size_t some; chains.first < count; chains.first += some) {
+        some = smaller(CHAIN_SUMS / bytes, count - chains.first);
+        fastopt_for_each(some, matmul_chain, &chains);
+        for (size_t i = 0; i < some; i++)
+            if (chains.first + i == 0)
+                memcpy(t->product.c, chains.sums, bytes);
+            else
+                t->kernels->combine(t->product.c, 1, t->product.c, 1, chains.sums + i * bytes, size);
+    }
+    matmul_follow(t, 0, t->product.m, 0, t->product.n);
+}
+
 int fastopt_matmul(int dtype, const void *a, const void *b, void *c, const void *bias, size_t m, size_t n, size_t k,
                    ptrdiff_t a_row, ptrdiff_t a_k, ptrdiff_t b_k, ptrdiff_t b_column, int activation)
 {
@@ -94,7 +131,8 @@ int fastopt_matmul(int dtype, const void *a, const void *b, void *c, const void 
     const size_t threads = (size_t)fastopt_threads_get();
     const size_t after = activation == FASTOPT_NORM_SIGMOID || activation == FASTOPT_NORM_TANH ? ACTIVATED_AS : 0;
     const double work = (double)m * (double)n * (double)(k + STORED_AS + after);
-    if (threads > 1 && work >= (fastopt_workers_awake() ? SERIAL_IF_AWAKE : SERIAL_PRODUCT)) {
+    const int shared = threads > 1 && work >= (fastopt_workers_awake() ? SERIAL_IF_AWAKE : SERIAL_PRODUCT);
+    if (shared) {
         const size_t parts = PARTS_PER_THREAD * threads;
         if (n >= 2 * threads * COLUMNS_TOGETHER || m < threads * ROWS_TOGETHER)
             t.columns = blocks_of(blocks_of(n, parts), COLUMNS_TOGETHER) * COLUMNS_TOGETHER;
@@ -103,7 +141,9 @@ int fastopt_matmul(int dtype, const void *a, const void *b, void *c, const void 
     }
     t.parts_in_row = blocks_of(n, t.columns);
     const size_t count = blocks_of(m, t.rows) * t.parts_in_row;
-    if (count == 1)
+    if (shared && count < threads && count < blocks_of(k, CHAIN) && m * n * t.item <= CHAIN_SUMS / threads)
+        matmul_by_chains(&t);
+    else if (count == 1)
         matmul_part(&t, 0);
     else
         fastopt_for_each(count, matmul_part, &t);

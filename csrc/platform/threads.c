@@ -17,8 +17,10 @@ typedef CONDITION_VARIABLE condition;
 #define unlock(m) ReleaseSRWLockExclusive(m)
 #define wait_for(c, m) SleepConditionVariableSRW(c, m, INFINITE, 0)
 #define wake_all(c) WakeAllConditionVariable(c)
+#define give_way() SwitchToThread()
 #else
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 typedef pthread_mutex_t mutex;
 typedef pthread_cond_t condition;
@@ -29,11 +31,14 @@ typedef pthread_cond_t condition;
 #define unlock(m) pthread_mutex_unlock(m)
 #define wait_for(c, m) pthread_cond_wait(c, m)
 #define wake_all(c) pthread_cond_broadcast(c)
+#define give_way() sched_yield()
 #endif
 
 #if defined __x86_64__ || defined __i386__ || defined _M_X64
 #include <immintrin.h>
 #define relax() _mm_pause()
+#elif defined __aarch64__
+#define relax() __asm__ volatile("isb")
 #else
 #define relax() ((void)0)
 #endif
@@ -41,6 +46,10 @@ typedef pthread_cond_t condition;
 /* The items of a job are cut into one share per thread. A thread works through its own share and then helps
  * with the others: the same items go to the same core again and again, and nobody waits for a late riser. */
 enum { MAX_SHARES = 64 };
+
+/* How often a worker that has done its part looks for more before it sleeps, and how many pauses later it lets threads of
+ * others have its CPU: some hundred microseconds, as to fall asleep and wake up takes a good part of that. */
+enum { LOOKS = 16000, LOOKS_BETWEEN = 64 };
 
 typedef struct {
     size_t count;
@@ -95,10 +104,12 @@ static void worker(int number)
             wake_all(&done);
             unlock(&state);
         }
-        /* A step has two sweeps, a microsecond apart: it would take longer to fall asleep and wake up in between. */
         atomic_fetch_add(&awake, 1);
-        for (int spin = 0; spin < 1000 && atomic_load_explicit(&announced, memory_order_relaxed) <= seen; spin++)
-            relax();
+        for (int look = 1; look <= LOOKS && atomic_load_explicit(&announced, memory_order_relaxed) <= seen; look++)
+            if (look % LOOKS_BETWEEN)
+                relax();
+            else
+                give_way();
         atomic_fetch_sub(&awake, 1);
         lock(&state);
     }

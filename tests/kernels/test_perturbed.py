@@ -47,7 +47,7 @@ PERTURBATIONS = {
     "a coefficient of exp": ("math.inc", "0x1.5558f2p-5f", "0x1.5559f2p-5f", FUNCTIONS, f"elementwise_{BITS}"),
     "a less accurate exp": ("math.inc", "LN2_LOW 0x1.7f7d1cp-20f", "LN2_LOW 0.0f", FUNCTIONS, "accuracy"),
     "the sign of the slope": ("loss.inc", "z < 0 ? -slope : slope", "slope", FUNCTIONS, "derivative"),
-    "another chain": ("matmul.inc", "CHAIN 4096", "CHAIN 4095", "test_matmul.py", "chain_ends and baseline"),
+    "another chain": ("matmul.h", "CHAIN = 4096", "CHAIN = 4095", "test_matmul.py", "chain_ends and baseline"),
     "the chain from its end": (
         "matmul.inc", "from += b_k;", "from += b_k, from += k == t->k ? (ptrdiff_t)(k - 1) * b_k : -2 * b_k;",
         "test_matmul.py", "to_40 and baseline",
