@@ -190,8 +190,8 @@ class Timed:
             self.guess = min(self.guess, (perf_counter() - begin) / count)
 
     def sample(self) -> float:
-        """Seconds per unit of work, as in the middle of training: the threads of the side before have been given time to
-        fall asleep, this one's have had time to wake up. What takes so long that this matters little begins at once."""
+        """Seconds per unit of work, as in the middle of training: the threads of the side before have had time to fall
+        asleep, and this one's to wake up. What takes so long that this matters little begins at once."""
         self.prepare()
         until_asleep()
         call = self.call

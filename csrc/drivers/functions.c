@@ -39,6 +39,8 @@ static void elementwise_block(void *task, size_t i)
 static int run_elementwise(elementwise t)
 {
     const size_t bytes = t.n * t.item;
+    if (t.n == 0) /* wherever nothing lies */
+        return 0;
     if (overlaps_part(t.out, t.x, bytes) || (t.y && overlaps_part(t.out, t.y, bytes)))
         return -1;
     if (!aligned(t.x, t.item) || !aligned(t.out, t.item) || !aligned(t.y, t.item))
@@ -261,6 +263,8 @@ static void softmax_block(void *task, size_t i)
 
 int fastopt_softmax(int dtype, const void *x, void *out, size_t rows, size_t classes)
 {
+    if (rows == 0)
+        return 0;
     const size_t item = item_size(dtype), block = classes < BLOCK ? BLOCK / classes : 1;
     softmax_task t = {fastopt_kernels(dtype)->softmax[classes < NARROW], x, out, rows, classes, block, item};
     if (overlaps_part(out, x, rows * classes * item) || !aligned(x, item) || !aligned(out, item))

@@ -13,6 +13,8 @@ static void loss_block(void *task, size_t i)
 
 static double run(loss_task t, size_t elements, size_t item)
 {
+    if (t.n == 0)
+        return 0;
     if (overlaps_part(t.dz, t.z, elements * item) || (t.y && overlaps_part(t.dz, t.y, elements * item)))
         return NAN;
     if (!aligned(t.z, item) || !aligned(t.y, item) || !aligned(t.dz, item) || !aligned(t.labels, sizeof(int64_t)))

@@ -110,10 +110,10 @@ int fastopt_matmul(int dtype, const void *a, const void *b, void *c, const void 
         [FASTOPT_NORM_TANH] = kernels->tanh,
     };
     matmul_parts t = {.kernels = kernels, .bias = bias, .item = item_size(dtype), .one_column = n == 1};
-    if (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)bias) % t.item)
-        return -1;
     if (m == 0 || n == 0)
         return 0;
+    if (((uintptr_t)c | (uintptr_t)bias | (k ? (uintptr_t)a | (uintptr_t)b : 0)) % t.item)
+        return -1;
     t.with_bias = bias ? with_bias[activation] : NULL;
     t.without = bias ? NULL : without[activation];
     b_column = n == 1 || k == 0 ? 1 : b_column; /* strides that lead nowhere */

@@ -51,6 +51,8 @@ enum { MAX_SHARES = 64 };
  * others have its CPU: some hundred microseconds, as to fall asleep and wake up takes a good part of that. */
 enum { LOOKS = 16000, LOOKS_BETWEEN = 64 };
 
+enum { STACK = 1 << 20 }; /* bytes, of a worker: a product packs on it; some systems give 128 KB */
+
 typedef struct {
     size_t count;
     void (*body)(void *context, size_t i);
@@ -124,7 +126,7 @@ static DWORD WINAPI worker_main(LPVOID number)
 
 static int start_worker(int number)
 {
-    HANDLE thread = CreateThread(NULL, 0, worker_main, (LPVOID)(intptr_t)number, 0, NULL);
+    HANDLE thread = CreateThread(NULL, STACK, worker_main, (LPVOID)(intptr_t)number, 0, NULL);
     if (thread)
         CloseHandle(thread);
     return thread != NULL;
@@ -146,15 +148,19 @@ static int start_worker(int number)
 {
     static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
     sigset_t blocked, before;
+    pthread_attr_t attributes;
     pthread_t thread;
+    if (pthread_attr_init(&attributes))
+        return 0;
+    pthread_attr_setstacksize(&attributes, STACK);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     sigfillset(&blocked);
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         sigdelset(&blocked, own[i]);
     pthread_sigmask(SIG_SETMASK, &blocked, &before);
-    const int error = pthread_create(&thread, NULL, worker_main, (void *)(intptr_t)number);
+    const int error = pthread_create(&thread, &attributes, worker_main, (void *)(intptr_t)number);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error == 0)
-        pthread_detach(thread);
+    pthread_attr_destroy(&attributes);
     return error == 0;
 }
 

@@ -162,14 +162,17 @@ class Plan:
             reference.Plan.take_over(self, instruction)  # type: ignore[arg-type]
 
     def prepare(self, scalars: Sequence[tuple[float, ...]]) -> None:
+        self._plan.queued = 0  # what an exception may have left there
         self._next = scalars
         for group, values in enumerate(scalars):
             self._write[group](*values)
 
     def queue(self, steps: Sequence[Sequence[tuple[float, ...]]]) -> None:
         """Take these scalars in the next steps of `instruction`, one after the other; others are forgotten."""
+        self._plan.queued = 0  # and so is their memory, from here on
         self._queue = array("d", chain.from_iterable(chain.from_iterable(steps)))
-        self._plan.queue, self._plan.queued = ffi.from_buffer("double[]", self._queue), len(steps)
+        self._plan.queue = ffi.from_buffer("double[]", self._queue)
+        self._plan.queued = len(steps)
 
     def queued_norms(self, steps: int) -> list[float]:
         """`grad_norm` after each of the first steps that were queued, so many of which have been done."""

@@ -568,7 +568,8 @@ class Optimizer:
 
     @step_count.setter
     def step_count(self, count: int) -> None:
-        self._plan.counts[0] = _count("step_count", count)
+        with self._lock:
+            self._plan.counts[0] = _count("step_count", count)
 
     @property
     def skipped_steps(self) -> int:
@@ -577,7 +578,8 @@ class Optimizer:
 
     @skipped_steps.setter
     def skipped_steps(self, count: int) -> None:
-        self._plan.counts[1] = _count("skipped_steps", count)
+        with self._lock:
+            self._plan.counts[1] = _count("skipped_steps", count)
 
     @property
     def grad_norm(self) -> float | None:
@@ -659,14 +661,16 @@ class Optimizer:
 
         Schedules are left out: they belong to the code that makes the optimizer.
         """
-        missed = {n: m for n, left in zip(self._names, self._left, strict=True) if (m := left.missed_of(self._done(0)))}
-        return {
-            "step_count": self.step_count,
-            "skipped_steps": self.skipped_steps,
-            "groups": [{n: v for n, v in group.items() if not callable(v)} for group in self.groups],
-            "state": {name: {key: saved(s) for key, s in state.items()} for name, state in self.state.items()},
-            **({"missed_steps": missed} if missed else {}),
-        }
+        with self._lock:
+            done, left = self._done(0), zip(self._names, self._left, strict=True)
+            missed = {name: steps for name, each in left if (steps := each.missed_of(done))}
+            return {
+                "step_count": self.step_count,
+                "skipped_steps": self.skipped_steps,
+                "groups": [{n: v for n, v in group.items() if not callable(v)} for group in self.groups],
+                "state": {name: {key: saved(s) for key, s in state.items()} for name, state in self.state.items()},
+                **({"missed_steps": missed} if missed else {}),
+            }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue where the optimizer that `state_dict` came from stood.
@@ -676,7 +680,8 @@ class Optimizer:
         TypeError, ValueError
             If anything in it does not fit this optimizer; nothing has then been changed.
         """
-        change_all(self._changes_of_loading(state_dict))
+        with self._lock:
+            change_all(self._changes_of_loading(state_dict))
 
     def _changes_of_loading(self, state_dict: Any) -> list[tuple[Any, Any, Any]]:
         """What `load_state_dict` does, all checked, for `fastopt._moving.change_all`, which can do others' with it."""

@@ -78,7 +78,7 @@ class BoundStep:
         self._look(grad_scale)
         optimizer, done, scalars = self.optimizer, self._done(0), []
         try:
-            for ahead in range(most if all(group.foreseeable for group in optimizer.groups) else 1):
+            for ahead in range(most if all(group.foreseeable for group in optimizer.groups) else min(most, 1)):
                 scalars.append(optimizer._scalars(done + ahead, grad_scale, self._limit))
         except Exception:  # a schedule's, which is to come after the steps before it
             if not scalars:

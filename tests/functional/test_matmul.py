@@ -135,8 +135,8 @@ def test_every_layout(truth, dtype, shape, variant, rng):
 
 
 # Beyond a block of k, the rows of a part, the size that goes to the pool; by rows, by columns, a single one of either;
-# and so large that columns of a are packed, in one chain and in two; of so few elements that threads share out the chains,
-# all at once and, as they do not fit, some after the others.
+# and so large that columns of a are packed, in one chain and in two; of so few elements that threads share out the
+# chains, all at once and, as they do not fit, some after the others.
 LARGE = [(70, 600, 130), (400, 280, 90), (600, 90, 100), (9, 700, 1100)]
 LARGE += [(1, 3000, 1500), (1, 64, 4200), (2100, 2100, 1)]
 LARGE += [(450, 300, 260), (35, 4200, 270)]

@@ -131,6 +131,31 @@ def test_threads_step_one_after_the_other(backend, strided):
     assert p.tobytes() == reference.tobytes()
 
 
+def test_a_state_is_not_read_or_loaded_within_a_step(backend):
+    """After k steps every number of this state is k: those of one step and of another side by side would show."""
+    n, rounds = 300_000, 60
+    opt = fo.optim.SGD(np.zeros(n, np.float32), lr=0.0, momentum=1.0)
+    ones = np.ones(n, np.float32)
+    opt.step(ones)
+    first = opt.state_dict()
+
+    def consistent(state):
+        (buffer,) = (tensor["momentum_buffer"] for tensor in state["state"].values())
+        assert buffer.min() == buffer.max() == state["step_count"]
+
+    def steps():
+        for _ in range(rounds):
+            opt.step(ones)
+
+    def reads_and_loads():
+        for _ in range(rounds):
+            consistent(opt.state_dict())
+            opt.load_state_dict(first)
+
+    in_threads(steps, reads_and_loads)
+    consistent(opt.state_dict())
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_out_of_memory_in_the_middle(name, monkeypatch):
     """The reference computes everything before it writes anything."""

@@ -1,5 +1,6 @@
 """Steps between which no Python has to be run are done many in one call, with the results that one by one have."""
 
+import contextlib
 import sys
 from collections import Counter
 
@@ -64,6 +65,63 @@ def test_a_step_that_is_refused_among_them(on_nonfinite):
         results.append((weights, repr({**history.state_dict(), "seconds": []})))
     assert results[0][1] == results[1][1]
     assert_same_arrays(results[0][0], results[1][0])
+
+
+@pytest.mark.parametrize("on_nonfinite", ["raise", "skip", "stop"])
+@pytest.mark.parametrize("rate", [0.5, lambda step: 0.5], ids=["number", "function"])
+def test_a_step_after_a_refused_one_takes_its_own_rate(on_nonfinite, rate):
+    data, model = X.copy(), network()
+    opt = fo.optim.SGD(model.parameters(), lr=rate)
+
+    def spoil(run):
+        data[-3] = np.inf
+
+    options = {"on_nonfinite": on_nonfinite, "callbacks": {"start": spoil}, "shuffle": False}
+    with contextlib.suppress(FloatingPointError):
+        fo.fit(model, data, Y, optimizer=opt, epochs=1, batch_size=8, **options)
+    opt.lr = 0.0
+    before = model.state_dict()
+    fo.TrainingStep(model, opt)(X[:8], Y[:8])
+    for name in model.params:
+        np.testing.assert_array_equal(model.state_dict()[name], before[name], err_msg=name)
+
+
+def test_rates_that_an_exception_has_left_are_not_taken(monkeypatch):
+    """Between the call that hands over the scalars of many steps and the one that does them, a signal may raise."""
+    model = network()
+    opt = fo.optim.SGD(model.parameters(), lr=0.5)
+    queue = type(opt._plan).queue
+
+    def interrupted(plan, steps):
+        queue(plan, steps)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(opt._plan), "queue", interrupted)
+        fo.fit(model, X, Y, optimizer=opt, epochs=1, batch_size=8)
+    opt.lr = 0.0
+    before = model.state_dict()
+    fo.TrainingStep(model, opt)(X[:8], Y[:8])
+    for name in model.params:
+        np.testing.assert_array_equal(model.state_dict()[name], before[name], err_msg=name)
+
+
+@pytest.mark.filterwarnings("ignore:Setting the strides:DeprecationWarning")
+@pytest.mark.parametrize("how", ["strides", "alignment"])
+def test_data_laid_out_otherwise_between_epochs(how):
+    """What the core can no longer gather by itself, Python does."""
+    results = []
+    for between in [{}, {"batch": nothing}]:
+        data = X.copy()
+
+        def change(run, data=data):
+            if how == "strides":
+                data.strides = data.itemsize, data.itemsize * len(data)
+            else:
+                data.setflags(align=False)
+
+        results.append(run(adam, X=data, callbacks={"epoch": change, **between})[0])
+    assert_same_arrays(*results)
 
 
 def assert_same_arrays(one, other):
