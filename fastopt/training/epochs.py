@@ -88,11 +88,11 @@ class Epochs:
         self._over = True
         self._show_what_was_found()
         self.watchers.end(run)
-        if average is not None:
-            average.keep()
         if self._bar is not None:
             self._bar.close()
         self._around.leave()
+        if average is not None:  # last, as nothing that is raised from here on takes it out again
+            average.keep()
 
     def put_right(self) -> None:
         """Leave nothing half done: neither a step, nor an epoch's entry, nor average and weights exchanged."""

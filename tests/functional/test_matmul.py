@@ -136,11 +136,11 @@ def test_every_layout(truth, dtype, shape, variant, rng):
 
 # Beyond a block of k, the rows of a part, the size that goes to the pool; by rows, by columns, a single one of either;
 # and so large that columns of a are packed, in one chain and in two; of so few elements that threads share out the
-# chains, all at once and, as they do not fit, some after the others.
+# chains.
 LARGE = [(70, 600, 130), (400, 280, 90), (600, 90, 100), (9, 700, 1100)]
 LARGE += [(1, 3000, 1500), (1, 64, 4200), (2100, 2100, 1)]
 LARGE += [(450, 300, 260), (35, 4200, 270)]
-LARGE += [(16, 2 * CHAIN + 300, 24), (40, 11 * CHAIN, 40)]
+LARGE += [(16, 2 * CHAIN + 300, 24)]
 
 
 @pytest.mark.skipif(not HAVE_C, reason="there is no C core")
@@ -160,6 +160,19 @@ def test_blocks_and_threads(truth, dtype, shape, isa, rng):
                 left, right = (np.asarray(x, order=order) for x, order in zip((a, b), orders, strict=True))
                 assert_same_bits(fo.matmul(left, right), expected, f"{threads} threads, {orders}")
             assert_same_bits(fo.matmul(a, b, bias=bias, activation="sigmoid"), with_bias, f"{threads} threads, bias")
+
+
+@pytest.mark.skipif(not HAVE_C, reason="there is no C core")
+def test_chains_whose_sums_are_too_large_to_be_shared_out_all_at_once(truth, rng):
+    a, b = rng.standard_normal((40, 6 * CHAIN)), rng.standard_normal((6 * CHAIN, 40))
+    expected, bias = truth(a, b), rng.standard_normal(40)
+    for threads in (1, 2, 4):
+        with using(("c", None, threads)):
+            fo.set_num_threads(threads)
+            assert_same_bits(fo.matmul(a, b), expected, f"{threads} threads")
+            assert_same_bits(
+                fo.matmul(a, b, bias=bias, activation="tanh"), fo.tanh(expected + bias), f"{threads} threads"
+            )
 
 
 # One chain of full length, and three; few rows and columns, and, in C, more than are summed or packed at once. The
