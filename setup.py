@@ -54,8 +54,9 @@ class BuildCore(build_ext):
         try:
             # gcc would thread the clamps of exp through all of it: half as many instructions without
             flags = EVERYWHERE + [flag for flag in ["-fno-thread-jumps"] if self.compiles(["-Werror", flag])]
-            if not MSVC and "-g" not in os.environ.get("CFLAGS", "").split():  # Python's own flags often have it
-                flags.append("-g0")  # the core would be four times as large
+            # Python's own flags often have -g: the core would be four times as large
+            if not MSVC and not any(flag.startswith("-g") for flag in os.environ.get("CFLAGS", "").split()):
+                flags.append("-g0")
             ext.extra_compile_args = flags
             sets = {"baseline": flags}
             for name, own in INSTRUCTION_SETS.get(platform.machine(), {}).items():

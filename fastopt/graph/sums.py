@@ -108,11 +108,8 @@ def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
     Parameters
     ----------
-    x : node or array
-    axis : int or tuple of int, optional
-        By default, all.
-    keepdims : bool
-        Whether these axes stay, with length 1.
+    x, axis, keepdims
+        As for `sum`.
 
     Raises
     ------

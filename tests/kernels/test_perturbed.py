@@ -52,6 +52,10 @@ PERTURBATIONS = {
         "matmul.inc", "from += b_k;", "from += b_k, from += k == t->k ? (ptrdiff_t)(k - 1) * b_k : -2 * b_k;",
         "test_matmul.py", "to_40 and baseline",
     ),
+    "chains in another order": (
+        "matmul.c", "chains.sums + i * bytes, size", "chains.sums + (some - i) * bytes, size",
+        "test_matmul.py", "chains_whose_sums",
+    ),
     "zeros left out": (
         "matmul.inc", "sum[r][v] = MULTIPLY_ADD(", "if (factor != 0) sum[r][v] = MULTIPLY_ADD(",
         "test_matmul.py", "no_factor and baseline",
