@@ -17,6 +17,7 @@ from .traffic import traffic
 Result = TypeVar("Result")
 
 _ERROR, _INTERRUPT, _STOP = 1, 2, 4
+_PASSED_ON = 0.5  # seconds in which mpiexec passes on what a process has printed: after Abort it reads no more
 
 
 class Team:
@@ -114,9 +115,12 @@ class Team:
             self._over = False
             return
         if self._sending or self.committed:  # they wait for what will never come
-            traceback.print_exception(error)
+            sys.stderr.write("".join(traceback.format_exception(error)))
             sys.stderr.flush()
-            self._comm.Abort(1)
+            try:
+                time.sleep(_PASSED_ON)
+            finally:
+                self._comm.Abort(1)
         self._say(_ERROR, "")
         self._comm.allgather(f"{type(error).__name__}: {error}")
 
