@@ -157,6 +157,11 @@ class Session:
         self.model.check_arrays()
         if self._bound is not None:
             self._bound.check()
+        arrays = self.model.arrays()
+        if not all(bound.still_fits(arrays) for bound in self.batches.passes):
+            raise ValueError(
+                "a gradient or a running statistic of the model was replaced, or has other memory, since training began"
+            )
 
     @property
     def rows(self) -> int:

@@ -1,5 +1,6 @@
 """The data of a run: of any type, converted batch by batch; changed while it goes on; weights of any size."""
 
+import copy
 import tracemalloc
 
 import numpy as np
@@ -81,6 +82,30 @@ def test_inputs_that_become_nan_are_noticed_by_their_gradients():
     inputs = X.copy()
     with pytest.raises(FloatingPointError, match="gradients hold inf or NaN"):
         fit(network(), inputs, Y, callbacks={"epoch": lambda run: inputs.fill(np.nan)})
+
+
+@pytest.mark.parametrize("layers", [[nn.BatchNorm(5), nn.Linear(5, 1)], [nn.Linear(5, 1)]])
+@pytest.mark.parametrize("kind", ["params", "grads", "buffers"])
+@pytest.mark.parametrize("event", ["batch", "epoch"])
+def test_arrays_of_the_model_that_get_other_memory_are_noticed(layers, kind, event):
+    model = copy.deepcopy(nn.Sequential(*layers) if len(layers) > 1 else layers[0])
+    arrays, seen, where_they_were = list(dict(model.kinds())[kind].values()), [], []
+
+    def move(run):
+        seen.append({name: array.copy() for name, array in model.parameters().items()})
+        for array in arrays if run.epoch == 1 else ():
+            shape, values = array.shape, array.copy()
+            array.__setstate__((1, (4096,), array.dtype, False, bytes(4096 * array.itemsize)))
+            where_they_were.append(np.empty(shape, array.dtype))
+            array.__setstate__((1, shape, array.dtype, False, values.tobytes()))
+
+    if not arrays:
+        fit(model, X, Y, callbacks={event: move})
+        return
+    with pytest.raises(ValueError, match="has other memory"):
+        fit(model, X, Y, callbacks={event: move})
+    for name, array in model.parameters().items():  # no step after that
+        np.testing.assert_array_equal(array, seen[-1][name])
 
 
 # -- types --
