@@ -52,17 +52,37 @@ square: Operation = _elementwise(  # a power of 2, without the general one's log
 )  # fmt: skip
 absolute: Operation = _arithmetic(
     "absolute", lambda y, x: diagonal(_sign(x)), called="abs", formula="|{}|",
-    doc="""The absolute value, whose derivative at 0 is 0; ``abs(node)`` is the same.""",
+    doc="""The absolute value of every element, ``abs(node)``; its derivative is the sign of x, 0 at 0.
+
+    >>> from fastopt import graph
+    >>> x = graph.variable([-2.0, 0.0, 3.0], name="x")
+    >>> graph.backward_mode(graph.sum(graph.absolute(x)))[x]
+    array([-1.,  0.,  1.])
+    """,
 )  # fmt: skip
 _sign: Operation = _arithmetic("sign", lambda y, x: diagonal(0.0))
 _above: Operation = _arithmetic("above", lambda y, a, b: diagonal(0.0), lambda y, a, b: diagonal(0.0))
 maximum: Operation = _arithmetic(
     "maximum", lambda y, a, b: diagonal(_above(a, b)), lambda y, a, b: diagonal(_above(b, a)),
-    doc="""The larger of two, element by element; where they are equal, each has half the derivative.""",
+    doc="""The larger of two, element by element; where they are equal, each has half the derivative.
+
+    >>> from fastopt import graph
+    >>> x = graph.variable([-2.0, 1.0, 3.0], name="x")
+    >>> y = graph.maximum(x, 1.0)
+    >>> y.value, graph.backward_mode(graph.sum(y))[x]
+    (array([1., 1., 3.]), array([0. , 0.5, 1. ]))
+    """,
 )  # fmt: skip
 minimum: Operation = _arithmetic(
     "minimum", lambda y, a, b: diagonal(_above(b, a)), lambda y, a, b: diagonal(_above(a, b)),
-    doc="""The smaller of two, element by element; where they are equal, each has half the derivative.""",
+    doc="""The smaller of two, element by element; where they are equal, each has half the derivative.
+
+    >>> from fastopt import graph
+    >>> x = graph.variable([-2.0, 1.0, 3.0], name="x")
+    >>> y = graph.minimum(x, 1.0)
+    >>> y.value, graph.backward_mode(graph.sum(y))[x]
+    (array([-2.,  1.,  1.]), array([1. , 0.5, 0. ]))
+    """,
 )  # fmt: skip
 
 # ---- functions of every element -----------------------------------------------------------------
@@ -111,35 +131,90 @@ def _activation(name: str, slope: Callable[[Any], Any], curvature: Callable[[Any
     return _of_kernel(name, partial, **how)
 
 
-exp: Operation = _of_kernel("exp", lambda y, x: diagonal(y), doc="""e to the power of every element.""")
+exp: Operation = _of_kernel(
+    "exp", lambda y, x: diagonal(y),
+    doc="""y = exp(x) of every element, of the same bits on every backend; dy/dx = y.
+
+    >>> from fastopt import graph
+    >>> graph.exp(graph.variable([0.0, 1.0])).value.round(4)
+    array([1.    , 2.7183])
+    """,
+)  # fmt: skip
 log: Operation = _elementwise(
-    "log", np.log, lambda y, x: diagonal(1.0 / x), doc="""The natural logarithm of every element."""
-)
+    "log", np.log, lambda y, x: diagonal(1.0 / x),
+    doc="""The natural logarithm y = ln x of every element, NumPy's; dy/dx = 1 / x. That of 0 is -inf, below it NaN.
+
+    >>> from fastopt import graph
+    >>> graph.log(graph.variable([1.0, 4.0])).value.round(4)
+    array([0.    , 1.3863])
+    """,
+)  # fmt: skip
 log1p: Operation = _elementwise(
-    "log1p", np.log1p, lambda y, x: diagonal(1.0 / (1.0 + x)), doc="""log(1 + x), which is exact for small x, too."""
-)
+    "log1p", np.log1p, lambda y, x: diagonal(1.0 / (1.0 + x)),
+    doc="""y = ln(1 + x) of every element, NumPy's, without a loss for small x; dy/dx = 1 / (1 + x).
+
+    >>> from fastopt import graph
+    >>> graph.log1p(graph.variable(1e-20)).value
+    array(1.e-20)
+    """,
+)  # fmt: skip
 sqrt: Operation = _arithmetic(
-    "sqrt", lambda y, x: diagonal(0.5 / y), formula="√{}", doc="""The square root of every element."""
-)
+    "sqrt", lambda y, x: diagonal(0.5 / y), formula="√{}",
+    doc="""The square root y of every element; dy/dx = 1 / (2 y), which is inf at 0.
+
+    >>> from fastopt import graph
+    >>> x = graph.variable([1.0, 16.0], name="x")
+    >>> y = graph.sqrt(x)
+    >>> y.value, graph.backward_mode(graph.sum(y))[x]
+    (array([1., 4.]), array([0.5  , 0.125]))
+    """,
+)  # fmt: skip
 sigmoid: Operation = _activation(
     "sigmoid", lambda y: y * (1.0 - y), lambda y: 1.0 - 2.0 * y,
-    formula="σ({})", doc="""1 / (1 + exp(-x)), by the kernel of `fastopt.sigmoid`.""",
+    formula="σ({})", doc="""y = 1 / (1 + exp(-x)), by the kernel of `fastopt.sigmoid`; dy/dx = y (1 - y).
+
+    >>> from fastopt import graph
+    >>> graph.sigmoid(graph.variable([-1.0, 0.0, 1.0])).value.round(4)
+    array([0.2689, 0.5   , 0.7311])
+    """,
 )  # fmt: skip
 tanh: Operation = _activation(
     "tanh", lambda y: 1.0 - y * y, lambda y: -2.0 * y,
-    doc="""The hyperbolic tangent, by the kernel of `fastopt.tanh`.""",
+    doc="""The hyperbolic tangent y of every element, by the kernel of `fastopt.tanh`; dy/dx = 1 - y².
+
+    >>> from fastopt import graph
+    >>> graph.tanh(graph.variable([-1.0, 0.0, 1.0])).value.round(4)
+    array([-0.7616,  0.    ,  0.7616])
+    """,
 )  # fmt: skip
 relu: Operation = _activation(
     "relu", lambda y: _sign(y), lambda y: 0.0,
-    doc="""max(x, 0), by the kernel of `fastopt.relu`; the derivative at 0 is 0.""",
+    doc="""y = max(x, 0), by the kernel of `fastopt.relu`; dy/dx is 1 where x > 0, and 0 elsewhere, at 0 too.
+
+    >>> from fastopt import graph
+    >>> x = graph.variable([-1.0, 0.0, 2.0], name="x")
+    >>> y = graph.relu(x)
+    >>> y.value, graph.backward_mode(graph.sum(y))[x]
+    (array([0., 0., 2.]), array([0., 0., 1.]))
+    """,
 )  # fmt: skip
 softplus: Operation = _activation(
     "softplus", lambda x: sigmoid(x), lambda x: sigmoid(x) * sigmoid(-x),
-    doc="""log(1 + exp(x)), by the kernel of `fastopt.softplus`.""",
+    doc="""y = ln(1 + exp(x)), by the kernel of `fastopt.softplus`; dy/dx = σ(x).
+
+    >>> from fastopt import graph
+    >>> graph.softplus(graph.variable([-1.0, 0.0, 1.0])).value.round(4)
+    array([0.3133, 0.6931, 1.3133])
+    """,
 )  # fmt: skip
 log_sigmoid: Operation = _activation(
     "log_sigmoid", lambda x: sigmoid(-x), lambda x: -(sigmoid(x) * sigmoid(-x)),
-    doc="""log(σ(x)), by the kernel of `fastopt.log_sigmoid`.""",
+    doc="""y = ln σ(x) = -ln(1 + exp(-x)), by the kernel of `fastopt.log_sigmoid`; dy/dx = σ(-x).
+
+    >>> from fastopt import graph
+    >>> graph.log_sigmoid(graph.variable([-1.0, 0.0, 1.0])).value.round(4)
+    array([-1.3133, -0.6931, -0.3133])
+    """,
 )  # fmt: skip
 
 
@@ -154,8 +229,16 @@ def _silu_curvature(x: Any) -> Any:
 
 
 silu: Operation = _activation(
-    "silu", _silu_slope, _silu_curvature, doc="""x σ(x), by the kernel of `fastopt.silu`; also called swish."""
-)
+    "silu", _silu_slope, _silu_curvature,
+    doc="""y = x σ(x), by the kernel of `fastopt.silu`, also called swish; dy/dx = σ(x) (1 + x (1 - σ(x))).
+
+    Ramachandran, Zoph and Le, "Searching for activation functions" (2017).
+
+    >>> from fastopt import graph
+    >>> graph.silu(graph.variable([-1.0, 0.0, 1.0])).value.round(4)
+    array([-0.2689,  0.    ,  0.7311])
+    """,
+)  # fmt: skip
 
 
 def gelu(x: Any) -> Any:

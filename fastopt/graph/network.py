@@ -30,7 +30,13 @@ def _softmax_jacobian(y: Any, z: Any) -> Partial:
 
 softmax: Operation = Operation(
     "softmax", lambda z: functional.softmax(z), _softmax_jacobian, bind=bind_softmax,
-    doc="""exp(z) / sum(exp(z)) along the last axis.""",
+    doc="""p = exp(z) / sum(exp(z)) along the last axis, as `fastopt.softmax`; its Jacobian is diag(p) - p pᵀ.
+
+    >>> from fastopt import graph
+    >>> graph.softmax(graph.variable([[0.0, 0.0], [0.0, 1.0]])).value.round(4)
+    array([[0.5   , 0.5   ],
+           [0.2689, 0.7311]])
+    """,
 )  # fmt: skip
 
 
@@ -81,13 +87,31 @@ logistic_loss: Operation = _loss(
     "logistic_loss", lambda z, y: z / -float(z.size),
     lambda z, y: diagonal(sigmoid(z) * sigmoid(-z) / float(z.size)), lambda z, y: diagonal(-1.0 / z.size),
     bind_loss("logistic_loss", 1.0),
-    """The logistic loss of logits z and targets y from 0 to 1, averaged over all: `fastopt.logistic_loss`.""",
+    """The logistic loss of logits z and targets y from 0 to 1 of their shape, averaged: `fastopt.logistic_loss`.
+
+    mean(ln(1 + exp(z)) - y z); its derivative with respect to z is (σ(z) - y) / n.
+
+    >>> from fastopt import graph
+    >>> z = graph.variable([0.0, 2.0], name="z")
+    >>> loss = graph.logistic_loss(z, [1.0, 1.0])
+    >>> float(loss.value.round(4)), graph.backward_mode(loss)[z].round(4)
+    (0.41, array([-0.25  , -0.0596]))
+    """,
 )  # fmt: skip
 mse_loss: Operation = _loss(
     "mse_loss", lambda z, y: (2.0 / z.size) * (y - z),
     lambda z, y: diagonal(2.0 / z.size), lambda z, y: diagonal(-2.0 / z.size),
     bind_loss("mse_loss", 2.0),
-    """The mean squared error of predictions z and targets y: `fastopt.mse_loss`.""",
+    """The mean squared error of predictions z and targets y of their shape: `fastopt.mse_loss`.
+
+    mean((z - y)²); its derivative with respect to z is 2 (z - y) / n.
+
+    >>> from fastopt import graph
+    >>> z = graph.variable([0.0, 2.0], name="z")
+    >>> loss = graph.mse_loss(z, [1.0, 1.0])
+    >>> float(loss.value), graph.backward_mode(loss)[z]
+    (1.0, array([-1.,  1.]))
+    """,
 )  # fmt: skip
 
 

@@ -34,7 +34,16 @@ broadcast_to: Operation = Operation(
         lambda t: broadcast_to(t, shape=shape), lambda g: sum_to(g, shape=x.shape), "broadcast"
     ),
     bind=as_view(_spread),
-    doc="""The array repeated along new axes, and along axes of length 1, to the ``shape`` given by keyword.""",
+    doc="""The array repeated along new axes, and along axes of length 1, to the ``shape`` given by keyword.
+
+    Its transpose, which takes derivatives back, is the sum over these axes.
+
+    >>> from fastopt import graph
+    >>> x = graph.variable([[1.0], [2.0]], name="x")
+    >>> y = graph.broadcast_to(x, shape=(2, 3))
+    >>> y.value.tolist(), graph.backward_mode(graph.sum(y))[x].tolist()
+    ([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]], [[3.0], [3.0]])
+    """,
 )  # fmt: skip
 sum_to: Operation = Operation(
     "sum_to", _sum_to,
