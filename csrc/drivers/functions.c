@@ -273,6 +273,28 @@ int fastopt_softmax(int dtype, const void *x, void *out, size_t rows, size_t cla
     return 0;
 }
 
+typedef struct {
+    void (*kernel)(const void *x, int64_t *places, size_t rows, size_t columns);
+    const char *x;
+    int64_t *places;
+    size_t rows, columns, rows_per_block, item;
+} argmax_task;
+
+static void argmax_block(void *task, size_t i)
+{
+    const argmax_task *t = task;
+    const size_t begin = i * t->rows_per_block;
+    t->kernel(t->x + begin * t->columns * t->item, t->places + begin, smaller(t->rows_per_block, t->rows - begin),
+              t->columns);
+}
+
+void fastopt_argmax(int dtype, const void *x, int64_t *places, size_t rows, size_t columns)
+{
+    const size_t item = item_size(dtype), block = BLOCK / columns;
+    argmax_task t = {fastopt_kernels(dtype)->argmax, x, places, rows, columns, block, item};
+    for_blocks(rows * columns, blocks_of(rows, block), argmax_block, &t);
+}
+
 /* ---- sums ------------------------------------------------------------------------------------- */
 
 /* Blocks are added up in order, SUMS of them at a time. */

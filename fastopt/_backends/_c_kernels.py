@@ -9,6 +9,7 @@ import numpy as np
 from .._interface import ffi, lib
 from .._pins import HEADER
 from .._specification.kernels import ELEMENTWISE, KERNELS, NUMBERED, OF_PAIRS, UNARY
+from .._specification.order import NARROW
 from . import memory as _memory
 from . import numpy as reference
 from ._c_arrays import DTYPES, NULL, WRITTEN, address, first, layout_of, operand, sizes_of
@@ -130,6 +131,14 @@ _softmax_cross_entropy, _LABELS = lib.fastopt_softmax_cross_entropy, ffi.typeof(
 def softmax(x: np.ndarray, out: np.ndarray) -> None:
     if lib.fastopt_softmax(DTYPES[x.dtype], address(x), address(WRITTEN, out, True), *x.shape):
         raise ValueError("out overlaps a part of an input, or an array is not aligned")
+
+
+def argmax(x: np.ndarray) -> np.ndarray:
+    if not 0 < x.shape[1] < NARROW:
+        return reference.argmax(x)
+    places = np.empty(len(x), np.int64)
+    lib.fastopt_argmax(DTYPES[x.dtype], address(x), address("int64_t[]", places, True), *x.shape)
+    return places
 
 
 def count_labels(labels: np.ndarray, classes: int, ignore_index: int) -> int:

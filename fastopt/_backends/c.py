@@ -20,7 +20,15 @@ from . import _c_kernels
 from . import numpy as reference
 from ._c_arrays import DTYPES, NULL, address
 from ._c_codes import codes as _codes
-from ._c_kernels import any_nonfinite, batch_norm_scratch, count_labels, layer_norm_scratch, square_sum, try_matmul
+from ._c_kernels import (
+    any_nonfinite,
+    argmax,
+    batch_norm_scratch,
+    count_labels,
+    layer_norm_scratch,
+    square_sum,
+    try_matmul,
+)
 from ._c_program import Instruction, Program, bind, bind_average, bind_gather
 from .numpy import NO_NORM, store_sum
 

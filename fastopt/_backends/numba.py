@@ -39,6 +39,7 @@ from ._numba_norm import batch_norm, batch_norm_backward, batch_norm_scratch, co
 from ._numba_sums import add_up, any_nonfinite, square_sum
 from .environment import isolated
 from .numpy import (
+    argmax,
     arithmetic,
     bind_average,
     bind_gather,

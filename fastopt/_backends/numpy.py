@@ -28,7 +28,14 @@ from ._numpy_elementwise import (
     scale_rows,
 )
 from ._numpy_layer_norm import layer_norm, layer_norm_backward, layer_norm_scratch
-from ._numpy_losses import count_labels, soft_cross_entropy, softmax, softmax_cross_entropy, weighted_logistic_loss
+from ._numpy_losses import (
+    argmax,
+    count_labels,
+    soft_cross_entropy,
+    softmax,
+    softmax_cross_entropy,
+    weighted_logistic_loss,
+)
 from ._numpy_matmul import matmul, try_matmul
 from ._numpy_norm import batch_norm, batch_norm_backward, batch_norm_scratch, column_sums
 from ._numpy_sums import add_up, any_nonfinite, row_and_column_square_sums, row_sums, square_sum

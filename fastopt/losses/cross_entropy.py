@@ -10,7 +10,7 @@ from .._backends.memory import readable
 from .._backends.program import Runs
 from .._checks import a_number
 from .._conversion import as_real_array
-from .arrays import check_arrays, check_rows, check_weight, checked_scale, finite, near_one
+from .arrays import argmax, check_arrays, check_rows, check_weight, checked_scale, finite, near_one
 from .base import Loss, mean_of, share, weighted
 from .weights import class_weights, refuse_unknown, shown, weights_for
 
@@ -226,11 +226,11 @@ class CrossEntropy(Loss):
         """The share of rows, of those that count, whose largest output is that of the label."""
         if isinstance(y, np.ndarray) and y.ndim == 2 and y.shape[1] > 1:
             check_rows(z, y, np.shape(z))
-            return share(z.argmax(axis=1) == y.argmax(axis=1), weight)
+            return share(argmax(z) == argmax(y), weight)
         check_rows(z, y, np.shape(z)[:1])
         if z.ndim != 2:
             raise ValueError(f"z has shape {z.shape}: it must be (rows, classes)")
-        right, used = z.argmax(axis=1) == y, y != self.ignore_index
+        right, used = argmax(z) == y, y != self.ignore_index
         if not used.all():
             right, weight = right[used], None if weight is None else weight[used]
         return share(right, weight)

@@ -273,6 +273,7 @@ KERNELS = {
     "soft_cross_entropy": of_loss("soft_cross_entropy", 0.1, weights=1, rows=True),
     "softmax_cross_entropy": of_loss("softmax_cross_entropy", 8.0, 0.1, weights=1, y=labels, first=(-100,)),
     "softmax": of_softmax,
+    "argmax": lambda backend, dtype, n: (backend.argmax(edges(dtype, n).reshape(table(n))),),
     "count_labels": lambda backend, dtype, n: (np.int64(backend.count_labels(labels(n), 8, -100)),),
     "column_sums": of_output(lambda b, out, n: b.column_sums(small(out.dtype.type, 3 * n).reshape(3, n), out)),
     **dict.fromkeys(("matmul", "try_matmul"), of_product),

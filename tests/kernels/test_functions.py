@@ -230,6 +230,19 @@ def test_row_functions_bits(dtype, backend, isa, threads):
         compare(("rows", dtype, rows, columns), run)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@EVERY_CONFIGURATION
+def test_argmax(dtype, backend, isa, threads, rng):
+    """NumPy's own, with ties, infinities and NaNs; of many columns, too, where it is NumPy's."""
+    use(backend, isa, threads)
+    for columns in (1, 2, 3, 7, 8, 9, 16, 31, 63, 64, 100):
+        for rows in (0, 1, 31, 32, 33, 5000):
+            x = rng.integers(-3, 4, (rows, columns)).astype(dtype)
+            for special in (np.nan, np.inf, -np.inf):
+                x[rng.random(x.shape) < 0.05] = special
+            np.testing.assert_array_equal(_backends.active.argmax(x), x.argmax(axis=1), f"{x.shape}")
+
+
 def test_row_functions_are_right(backend, rng):
     x, bias = rng.standard_normal((300, 130)), rng.standard_normal(130)
     sums, added, activated = np.empty(130), x.copy(), x.copy()
