@@ -1,7 +1,7 @@
 """Adam and its kin."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .._checks import one_of
@@ -85,23 +85,30 @@ class Adam(Optimizer):
         return "adam_amsgrad" if h["amsgrad"] else "adam"
 
     @classmethod
-    def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
-        beta1, beta2 = h["betas"]
-        step_size, unbiased2 = h["lr"], 1.0
-        if h["bias_correction"] in (True, "exp_avg"):
-            step_size /= 1.0 - beta1**t
-        if h["bias_correction"] in (True, "exp_avg_sq"):
-            if h["eps_hat"]:
-                step_size *= math.sqrt(1.0 - beta2**t)
-            else:
-                unbiased2 = 1.0 - beta2**t
+    def scalars_by_step(cls, rule: str, h: Hyperparameters) -> Callable[[int], tuple[float, ...]]:
+        (beta1, beta2), lr, eps, eps_root, eps_hat = h["betas"], h["lr"], h["eps"], h["eps_root"], h["eps_hat"]
+        first = h["bias_correction"] in (True, "exp_avg")
+        second = h["bias_correction"] in (True, "exp_avg_sq")
+        corrected, amsgrad = h["amsgrad"] == "corrected", h["amsgrad"]
         averages = (beta1, 1.0 - beta1, beta2, 1.0 - beta2)
-        if h["amsgrad"] == "corrected":
-            return *averages, 1.0 / unbiased2, 1.0, h["eps_root"], h["eps"], step_size
-        correction = root_correction(unbiased2, h["eps_root"])
-        if h["amsgrad"]:
-            return *averages, 1.0, *correction, h["eps"], step_size
-        return *averages, *correction, h["eps"], step_size
+
+        def scalars(t: int) -> tuple[float, ...]:
+            step_size, unbiased2 = lr, 1.0
+            if first:
+                step_size /= 1.0 - beta1**t
+            if second:
+                if eps_hat:
+                    step_size *= math.sqrt(1.0 - beta2**t)
+                else:
+                    unbiased2 = 1.0 - beta2**t
+            if corrected:
+                return *averages, 1.0 / unbiased2, 1.0, eps_root, eps, step_size
+            correction = root_correction(unbiased2, eps_root)
+            if amsgrad:
+                return *averages, 1.0, *correction, eps, step_size
+            return *averages, *correction, eps, step_size
+
+        return scalars
 
 
 class AdamW(Adam):

@@ -6,7 +6,8 @@ before anything is written.
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import accumulate
 from operator import is_not
 from threading import RLock
@@ -25,6 +26,7 @@ from .._specification.state_formats import is_bfloat16
 from .attributes import refuse_unknown, unknown
 from .clip import clip_limit
 from .encoded import arrays_in, delayed, in_fewer_bytes, saved, stored, stored_parameter
+from .group_of_plan import GroupOfPlan
 from .hyperparameters import Group
 from .state import MOST_STEPS, checked_missed, checked_state
 from .tensors import (
@@ -204,7 +206,12 @@ class Optimizer:
     @classmethod
     def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
         """The scalars of ``rule`` for step ``t``, counted from 1, in the rule's order; schedules are evaluated in h."""
-        raise NotImplementedError
+        return cls.scalars_by_step(rule, h)(t)
+
+    @classmethod
+    def scalars_by_step(cls, rule: str, h: Hyperparameters) -> Callable[[int], tuple[float, ...]]:
+        """`scalars` as a function of ``t``. A subclass has one of the two: this, to do once what no step changes."""
+        return partial(cls.scalars, rule, h)
 
     @classmethod
     def trust(cls, h: Hyperparameters) -> tuple[float, ...]:
@@ -383,6 +390,24 @@ class Optimizer:
             raise ValueError(f"step_count is {done}: steps are counted to 2**53")
         return [group.scalars(self, done, grad_scale, limit) for group in self._plan.groups]
 
+    def _scalars_of_steps(
+        self, done: int, most: int, grad_scale: float, limit: float
+    ) -> list[Sequence[tuple[float, ...]]]:
+        """Those of the next steps, at most so many, as far as it is known now what they will be."""
+        groups = self._plan.groups
+        if done + most <= MOST_STEPS and all(group.is_constant for group in groups):
+            return list(
+                zip(*(group.scalars_of_steps(self, done, most, grad_scale, limit) for group in groups), strict=True)
+            )
+        scalars: list[Sequence[tuple[float, ...]]] = []
+        try:
+            for ahead in range(most if all(group.foreseeable for group in self._groups) else min(most, 1)):
+                scalars.append(self._scalars(done + ahead, grad_scale, limit))
+        except Exception:  # a schedule's, which is to come after the steps before it
+            if not scalars:
+                raise
+        return scalars
+
     @classmethod
     def finished_scalars(
         cls, rule: str, adapts: bool, h: Mapping[str, Any], t: int, grad_scale: float, limit: float
@@ -475,7 +500,7 @@ class Optimizer:
             plan = self._kind(rules, params, states, groups, self._counts)
             plan.pin([self._params[i] for i in given])
             plan.tensors = given
-            plan.groups = [_OfPlan(type(self), self._groups[i], rule, missed) for i, rule, missed in of_plan]
+            plan.groups = [GroupOfPlan(type(self), self._groups[i], rule, missed) for i, rule, missed in of_plan]
         while len(self._plans) >= _KEPT_PLANS:
             del self._plans[next(iter(self._plans))]
         self._plans[key] = plan
@@ -699,29 +724,6 @@ class Optimizer:
             *(change for group, values in zip(self.groups, groups, strict=True) for change in group.taking(values)),
             *((array, ..., values) for array, values in arrays),
         ]
-
-
-class _OfPlan:
-    """A group of a plan: tensors of one rule that have missed as many steps."""
-
-    __slots__ = ("_adapts", "_known", "_missed", "_more", "group", "rule")
-
-    def __init__(self, of: type[Optimizer], group: Group, rule: str, missed: int):
-        self.group, self.rule, self._missed = group, rule, missed
-        self._adapts = RULES[rule].direction is not None
-        self._more = of._at is not Optimizer._at  # whether the scalars follow from more than hyperparameters
-        self._known: tuple[Any, float, float, tuple[float, ...], tuple[float, ...]] = None, 0.0, 0.0, (), ()
-
-    def scalars(self, of: Optimizer, done: int, grad_scale: float, limit: float) -> tuple[float, ...]:
-        """All of them, for the step after ``done`` steps; what hyperparameters alone decide is kept while they stay."""
-        missed = self._missed
-        h = of._at(self.group, done, missed) if self._more else self.group.at(done)
-        known, scale, most, of_driver, trust = self._known
-        if known is not h or scale != grad_scale or most != limit:
-            of_driver = of._of_driver(h, grad_scale, limit)
-            trust = of.trust(h) if self._adapts else ()
-            self._known = h, grad_scale, limit, of_driver, trust
-        return of_driver + of.scalars(self.rule, h, done - missed + 1 if done > missed else 1) + trust
 
 
 def _count(name: str, value: Any) -> int:

@@ -76,13 +76,7 @@ class BoundStep:
     def prepare_steps(self, most: int, grad_scale: float = 1.0) -> int:
         """Finish the scalars of the next steps, for a program that runs many: how many, and at most so many."""
         self._look(grad_scale)
-        optimizer, done, scalars = self.optimizer, self._done(0), []
-        try:
-            for ahead in range(most if all(group.foreseeable for group in optimizer.groups) else min(most, 1)):
-                scalars.append(optimizer._scalars(done + ahead, grad_scale, self._limit))
-        except Exception:  # a schedule's, which is to come after the steps before it
-            if not scalars:
-                raise
+        scalars = self.optimizer._scalars_of_steps(self._done(0), most, grad_scale, self._limit)
         self._plan.queue(scalars)
         return len(scalars)
 

@@ -162,6 +162,11 @@ class Group(MutableMapping[str, Any]):
         return [(self.__dict__, "_values", changed), (self.__dict__, "_scheduled", scheduled)]
 
     @property
+    def is_scheduled(self) -> bool:
+        """Whether a hyperparameter may be another one in the next step."""
+        return bool(self._scheduled)
+
+    @property
     def foreseeable(self) -> bool:
         """Whether the hyperparameters of later steps can be asked for: those that change are `Schedule` objects.
 
