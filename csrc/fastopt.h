@@ -321,8 +321,7 @@ void fastopt_layer_norm_backward(int dtype, const void *dy, const void *x, const
 /* out = softmax of every row of x[rows][classes]; out may be x, as above, and the answer is the same. */
 int fastopt_softmax(int dtype, const void *x, void *out, size_t rows, size_t classes);
 
-/* The place of the first NaN of every row of x[rows][columns] or, if it has none, of the first of its largest numbers; of
- * fewer than 64 columns. */
+/* The place of the first NaN of every row of x[rows][columns] or, if it has none, of the first of its largest numbers. */
 void fastopt_argmax(int dtype, const void *x, int64_t *places, size_t rows, size_t columns);
 
 /* average = x where steps is 0, else average + share (x - average); then steps, which the arrays of a model share, is counted

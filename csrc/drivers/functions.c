@@ -290,7 +290,7 @@ static void argmax_block(void *task, size_t i)
 
 void fastopt_argmax(int dtype, const void *x, int64_t *places, size_t rows, size_t columns)
 {
-    const size_t item = item_size(dtype), block = BLOCK / columns;
+    const size_t item = item_size(dtype), block = columns < BLOCK ? BLOCK / columns : 1;
     argmax_task t = {fastopt_kernels(dtype)->argmax, x, places, rows, columns, block, item};
     for_blocks(rows * columns, blocks_of(rows, block), argmax_block, &t);
 }

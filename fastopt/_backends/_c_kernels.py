@@ -134,7 +134,7 @@ def softmax(x: np.ndarray, out: np.ndarray) -> None:
 
 
 def argmax(x: np.ndarray) -> np.ndarray:
-    if not 0 < x.shape[1] < NARROW:
+    if not 0 < x.shape[1] < NARROW:  # of more columns NumPy finds it as fast
         return reference.argmax(x)
     places = np.empty(len(x), np.int64)
     lib.fastopt_argmax(DTYPES[x.dtype], address(x), address("int64_t[]", places, True), *x.shape)

@@ -52,8 +52,10 @@ NOT_FULL = {
     "soft_cross_entropy of few classes": ONE_ROW,
     "adam step with 8bit state": "the baseline looks codes up one by one",
     "store_sum": "one number is rounded, and copied",
-    "softmax of few classes": "rows are transposed one number at a time",
-    "softmax_cross_entropy of few classes": "rows are transposed one number at a time",
+    **dict.fromkeys(
+        ("argmax", "argmax of few columns", "softmax of few classes", "softmax_cross_entropy of few classes"),
+        "the baseline transposes rows one number at a time",
+    ),
 }
 # Kernels without any loop over full vectors, and why.
 NO_FULL_LOOP = {
@@ -91,7 +93,7 @@ TRANSCENDENTAL = (
 )
 
 # The parts of matrix products (matmul.inc), which are made of them.
-PRODUCTS = ("matmul_", "add_tile_", "add_row_by_columns_")
+PRODUCTS = ("matmul_", "add_tiles_", "add_row_by_columns_")
 
 
 def is_fused(instruction):
