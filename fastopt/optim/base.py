@@ -410,10 +410,10 @@ class Optimizer:
 
     @classmethod
     def finished_scalars(
-        cls, rule: str, adapts: bool, h: Mapping[str, Any], t: int, grad_scale: float, limit: float
+        cls, own: tuple[float, ...], adapts: bool, h: Mapping[str, Any], grad_scale: float, limit: float
     ) -> tuple[float, ...]:
-        """All scalars of ``rule`` for step ``t``: the driver's, its own, and those of its trust ratio."""
-        return *cls._of_driver(h, grad_scale, limit), *cls.scalars(rule, h, t), *(cls.trust(h) if adapts else ())
+        """All scalars of a step: the driver's, the rule's ``own``, and those of its trust ratio."""
+        return *cls._of_driver(h, grad_scale, limit), *own, *(cls.trust(h) if adapts else ())
 
     @classmethod
     def _of_driver(cls, h: Mapping[str, Any], grad_scale: float, limit: float) -> tuple[float, ...]:

@@ -27,6 +27,8 @@ class Cohort:
     def __init__(self, group: int, place: Place, begin: int):
         self.group, self.rule, self.adapts = group, place.rule, RULES[place.rule].direction is not None
         self.reals = [np.float64 if number.dtype == torch.float64 else np.float32 for number in place.numbers]
+        self.known: Mapping[str, Any] | None = None  # the hyperparameters that this is for:
+        self.by_step: Any = None
         self.t = 1 if place.fresh else 2  # where no steps are counted: the number of the next, or any later one
         self.own = slice(begin, begin + len(place.numbers))  # its part of the numbers of all
 
@@ -137,7 +139,7 @@ class Binding:
 
     def scalars(self, scale: float) -> list[tuple[float, ...]]:
         """Those of every cohort for the next step, which `done` ends."""
-        finished, of, counted = [], self.kind.ours.finished_scalars, bool(self.kind.numbers)
+        finished, ours, counted = [], self.kind.ours, bool(self.kind.numbers)
         for cohort in self.cohorts:
             h, own = self.h[cohort.group], cohort.own
             t = int(self._before[own.start]) + 1 if cohort.reals else 0
@@ -148,7 +150,9 @@ class Binding:
                 self._after[own] = array("d", then)
                 h = self.kind.known(h, self._before[own], then)
             t = t if counted else cohort.t
-            finished.append(of(cohort.rule, cohort.adapts, h, t, scale, _NO_LIMIT))
+            if h is not cohort.known:
+                cohort.known, cohort.by_step = h, ours.scalars_by_step(cohort.rule, h)
+            finished.append(ours.finished_scalars(cohort.by_step(t), cohort.adapts, h, scale, _NO_LIMIT))
         return finished
 
     def enter(self) -> None:
