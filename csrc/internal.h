@@ -112,7 +112,7 @@ typedef struct {
     double (*softmax_cross_entropy[2])(const loss_task *task, size_t begin, size_t n);
     double (*soft_cross_entropy)(const loss_task *task, size_t begin, size_t n);
     void (*softmax[2])(const void *x, void *out, size_t rows, size_t classes);
-    void (*argmax)(const void *x, int64_t *places, size_t rows, size_t columns);
+    void (*argmax)(const void *x, void *places, size_t rows, size_t columns);
     /* matmul.inc */
     void (*matmul)(const matmul_task *task, size_t row, size_t rows, size_t column, size_t columns);
     /* layer_norm.inc: of some rows; sums[2][columns] is added to */

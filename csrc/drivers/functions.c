@@ -247,52 +247,56 @@ void fastopt_scale_rows(int dtype, void *x, const void *weight, size_t rows, siz
     fastopt_kernels(dtype)->scale_rows(x, weight, rows, columns);
 }
 
+/* Of matrices whose rows are independent: blocks of some, of each of which so many bytes are written. */
 typedef struct {
-    void (*kernel)(const void *x, void *out, size_t rows, size_t classes);
+    void (*kernel)(const void *x, void *out, size_t rows, size_t columns);
     const char *x;
     char *out;
-    size_t rows, classes, rows_per_block, item;
-} softmax_task;
+    size_t rows, columns, item, bytes_of_row, rows_of_block;
+} rows_task;
 
-static void softmax_block(void *task, size_t i)
+static void rows_block(void *task, size_t i)
 {
-    const softmax_task *t = task;
-    const size_t begin = i * t->rows_per_block, offset = begin * t->classes * t->item;
-    t->kernel(t->x + offset, t->out + offset, smaller(t->rows_per_block, t->rows - begin), t->classes);
+    const rows_task *t = task;
+    const size_t begin = i * t->rows_of_block;
+    t->kernel(t->x + begin * t->columns * t->item, t->out + begin * t->bytes_of_row,
+              smaller(t->rows_of_block, t->rows - begin), t->columns);
+}
+
+static void run_rows(rows_task t)
+{
+    if (t.rows == 0 || t.columns == 0)
+        return;
+    t.rows_of_block = t.columns < BLOCK ? BLOCK / t.columns : 1;
+    for_blocks(t.rows * t.columns, blocks_of(t.rows, t.rows_of_block), rows_block, &t);
 }
 
 int fastopt_softmax(int dtype, const void *x, void *out, size_t rows, size_t classes)
 {
+    const size_t item = item_size(dtype);
     if (rows == 0)
         return 0;
-    const size_t item = item_size(dtype), block = classes < BLOCK ? BLOCK / classes : 1;
-    softmax_task t = {fastopt_kernels(dtype)->softmax[classes < NARROW], x, out, rows, classes, block, item};
     if (overlaps_part(out, x, rows * classes * item) || !aligned(x, item) || !aligned(out, item))
         return -1;
-    for_blocks(rows * classes, blocks_of(rows, block), softmax_block, &t);
+    run_rows((rows_task){.kernel = fastopt_kernels(dtype)->softmax[classes < NARROW],
+                         .x = x,
+                         .out = out,
+                         .rows = rows,
+                         .columns = classes,
+                         .item = item,
+                         .bytes_of_row = classes * item});
     return 0;
-}
-
-typedef struct {
-    void (*kernel)(const void *x, int64_t *places, size_t rows, size_t columns);
-    const char *x;
-    int64_t *places;
-    size_t rows, columns, rows_per_block, item;
-} argmax_task;
-
-static void argmax_block(void *task, size_t i)
-{
-    const argmax_task *t = task;
-    const size_t begin = i * t->rows_per_block;
-    t->kernel(t->x + begin * t->columns * t->item, t->places + begin, smaller(t->rows_per_block, t->rows - begin),
-              t->columns);
 }
 
 void fastopt_argmax(int dtype, const void *x, int64_t *places, size_t rows, size_t columns)
 {
-    const size_t item = item_size(dtype), block = columns < BLOCK ? BLOCK / columns : 1;
-    argmax_task t = {fastopt_kernels(dtype)->argmax, x, places, rows, columns, block, item};
-    for_blocks(rows * columns, blocks_of(rows, block), argmax_block, &t);
+    run_rows((rows_task){.kernel = fastopt_kernels(dtype)->argmax,
+                         .x = x,
+                         .out = (char *)places,
+                         .rows = rows,
+                         .columns = columns,
+                         .item = item_size(dtype),
+                         .bytes_of_row = sizeof *places});
 }
 
 /* ---- sums ------------------------------------------------------------------------------------- */

@@ -85,6 +85,10 @@ class Adam(Optimizer):
         return "adam_amsgrad" if h["amsgrad"] else "adam"
 
     @classmethod
+    def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
+        return cls.scalars_by_step(rule, h)(t)
+
+    @classmethod
     def scalars_by_step(cls, rule: str, h: Hyperparameters) -> Callable[[int], tuple[float, ...]]:
         (beta1, beta2), lr, eps, eps_root, eps_hat = h["betas"], h["lr"], h["eps"], h["eps_root"], h["eps_hat"]
         first = h["bias_correction"] in (True, "exp_avg")

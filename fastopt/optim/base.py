@@ -206,11 +206,11 @@ class Optimizer:
     @classmethod
     def scalars(cls, rule: str, h: Hyperparameters, t: int) -> tuple[float, ...]:
         """The scalars of ``rule`` for step ``t``, counted from 1, in the rule's order; schedules are evaluated in h."""
-        return cls.scalars_by_step(rule, h)(t)
+        raise NotImplementedError
 
     @classmethod
     def scalars_by_step(cls, rule: str, h: Hyperparameters) -> Callable[[int], tuple[float, ...]]:
-        """`scalars` as a function of ``t``. A subclass has one of the two: this, to do once what no step changes."""
+        """`scalars` as a function of ``t``, for a subclass that does once what no step changes."""
         return partial(cls.scalars, rule, h)
 
     @classmethod

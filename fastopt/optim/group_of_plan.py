@@ -1,6 +1,5 @@
 """The scalars of a step, of tensors that share them: what hyperparameters alone decide is found once."""
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +15,7 @@ Scalars = tuple[float, ...]
 class GroupOfPlan:
     """A group of a plan: tensors of one rule that have missed as many steps."""
 
-    __slots__ = (
-        "_adapts", "_by_step", "_h", "_limit", "_missed", "_more", "_of_driver", "_scale", "_trust", "group", "rule",
-    )  # fmt: skip
-
-    _by_step: Callable[[int], Scalars]
-    _of_driver: Scalars
-    _trust: Scalars
+    __slots__ = ("_adapts", "_known", "_missed", "_more", "group", "rule")
 
     def __init__(self, of: "type[Optimizer]", group: Group, rule: str, missed: int):
         from .base import Optimizer
@@ -30,8 +23,8 @@ class GroupOfPlan:
         self.group, self.rule, self._missed = group, rule, missed
         self._adapts = RULES[rule].direction is not None
         self._more = of._at is not Optimizer._at  # whether the scalars follow from more than hyperparameters
-        self._h: Any = None  # the hyperparameters, scale and limit that the rest was made of
-        self._scale = self._limit = math.nan
+        # hyperparameters, scale and limit, and what was made of them; one object, which is there wholly or not at all
+        self._known: tuple[Any, float, float, Scalars, Callable[[int], Scalars], Scalars] | None = None
 
     @property
     def is_constant(self) -> bool:
@@ -43,8 +36,8 @@ class GroupOfPlan:
         missed = self._missed
         h = of._at(self.group, done, missed) if self._more else self.group.at(done)
         t = done - missed + 1 if done > missed else 1
-        if h is self._h and grad_scale == self._scale and limit == self._limit:
-            return self._of_driver + self._by_step(t) + self._trust
+        if (known := self._known) and known[0] is h and known[1] == grad_scale and known[2] == limit:
+            return known[3] + known[4](t) + known[5]
         if not self.is_constant:
             trust = of.trust(h) if self._adapts else ()
             return of._of_driver(h, grad_scale, limit) + of.scalars(self.rule, h, t) + trust
@@ -54,9 +47,8 @@ class GroupOfPlan:
         self, of: "Optimizer", done: int, count: int, grad_scale: float, limit: float
     ) -> list[Scalars]:
         """The same for so many steps, where they are constant."""
-        self._h, self._scale, self._limit = self.group.at(done), grad_scale, limit
-        self._of_driver = of._of_driver(self._h, grad_scale, limit)
-        self._by_step = of.scalars_by_step(self.rule, self._h)
-        self._trust = of.trust(self._h) if self._adapts else ()
-        of_driver, by_step, trust, first = self._of_driver, self._by_step, self._trust, done - self._missed + 1
+        h, first = self.group.at(done), done - self._missed + 1
+        of_driver, by_step = of._of_driver(h, grad_scale, limit), of.scalars_by_step(self.rule, h)
+        trust = of.trust(h) if self._adapts else ()
+        self._known = h, grad_scale, limit, of_driver, by_step, trust
         return [of_driver + by_step(t if t > 1 else 1) + trust for t in range(first, first + count)]

@@ -151,7 +151,8 @@ class Binding:
                 h = self.kind.known(h, self._before[own], then)
             t = t if counted else cohort.t
             if h is not cohort.known:
-                cohort.known, cohort.by_step = h, ours.scalars_by_step(cohort.rule, h)
+                cohort.by_step = ours.scalars_by_step(cohort.rule, h)
+                cohort.known = h  # afterwards, whatever is raised before
             finished.append(ours.finished_scalars(cohort.by_step(t), cohort.adapts, h, scale, _NO_LIMIT))
         return finished
 

@@ -52,6 +52,9 @@ PERTURBATIONS = {
         "matmul.inc", "from += b_k;", "from += b_k, from += k == t->k ? (ptrdiff_t)(k - 1) * b_k : -2 * b_k;",
         "test_matmul.py", "to_40 and baseline",
     ),
+    "the last of equal numbers": (
+        "softmax.inc", "(y > most) |", "(y >= most) |", FUNCTIONS, "argmax and c-baseline-1",
+    ),
     "chains in another order": (
         "matmul.c", "chains.sums + i * bytes, size", "chains.sums + (some - i) * bytes, size",
         "test_matmul.py", "chains_whose_sums",

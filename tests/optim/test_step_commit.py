@@ -73,6 +73,20 @@ def test_raising_within_a_step_that_leaves_some_out(name, every):
     assert all_or_nothing(made, lambda opt: opt.step(grads, clip_norm=0.5), every or 11) == {True, False}
 
 
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_raising_within_the_first_step_at_another_rate(name):
+    """What is kept of the rate before is not taken, wherever what takes its place is interrupted."""
+
+    def made():
+        params = [np.ones(3, np.float32)]
+        opt = make(name, params, lr=0.5)
+        opt.step([params[0].copy()])
+        opt.lr = 0.25
+        return opt, params
+
+    assert all_or_nothing(made, lambda opt: opt.step([np.ones(3, np.float32)])) == {True, False}
+
+
 @ALL_OR_SOME
 def test_raising_within_adding_a_group(every):
     def made():
